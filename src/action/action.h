@@ -1,0 +1,58 @@
+/* One thing asked: what a protocol folder hands to gate. And the canonical hashes over it.
+ *
+ * match  = SHA-256 over what makes two actions the same question: chain, target, database, upstream
+ *          role, bytes, parameters. A repeat finds its request by it.
+ * digest = SHA-256 over match, request id, nonce, policy version and transaction record: what is
+ *          signed, and what may be executed, once. */
+#ifndef CS_ACTION_ACTION_H
+#define CS_ACTION_ACTION_H
+
+#include "action/chain.h"
+#include "action/facts.h"
+#include "base/arena.h"
+#include "base/id.h"
+
+enum { CS_DIGEST = 32, CS_NONCE = 16, CS_PARAMS_MAX = 1024 };
+
+struct cs_param {
+    bool null;
+    uint16_t format; /* protocol's own: PostgreSQL 0 text, 1 binary */
+    uint32_t type;   /* declared type, 0 = not declared */
+    struct cs_slice bytes;
+};
+
+struct cs_action {
+    struct cs_slice protocol; /* "postgres" */
+    struct cs_slice bytes;    /* exactly what will run: the SQL text's bytes */
+    const struct cs_param *params;
+    size_t n_params;
+    struct cs_slice database; /* at the target */
+    struct cs_slice role;     /* upstream role under which it would run */
+    struct cs_slice settings; /* session settings that are part of what is approved, "name=value\n"… */
+    struct cs_slice tx;       /* transaction record: empty outside; else what already ran in it */
+    bool in_transaction;
+    bool changing;            /* has an effect beyond session and read */
+    bool only_rollback;       /* never denied or held */
+    bool only_session;        /* needs no rule on an open session */
+    struct cs_facts facts;
+};
+
+/* ---- one binary form, for messages, recordings and the store; strict ---- */
+void cs_action_encode(struct cs_writer *w, const struct cs_action *a);
+size_t cs_action_encoded_size(const struct cs_action *a); /* an upper bound */
+/* Slices borrow from the reader's bytes, arrays come from the arena. */
+bool cs_action_decode(struct cs_reader *r, struct cs_arena *arena, struct cs_action *ret);
+
+void cs_action_match(const struct cs_action *a, const struct cs_chain *chain, struct cs_slice target,
+                     uint8_t ret[static CS_DIGEST]);
+void cs_action_digest(const uint8_t match[static CS_DIGEST], struct cs_slice request_id,
+                      const uint8_t nonce[static CS_NONCE], uint64_t policy_version,
+                      struct cs_slice tx, uint8_t ret[static CS_DIGEST]);
+/* First 40 bits in Crockford's base 32, for people to compare: 8 characters and a NUL. */
+void cs_digest_short(const uint8_t digest[static CS_DIGEST], char ret[static 9]);
+
+/* Text made safe to show: control, bidirectional, zero-width and invalid bytes become visible
+ * escapes (\x0a, \u{202e}); ordinary printable characters stay; newline and tab stay when `multiline`. */
+struct cs_slice cs_sanitise(struct cs_slice text, bool multiline, struct cs_arena *a);
+
+#endif

@@ -1,0 +1,47 @@
+/* Hashing, MACs, sealing, tokens: thin and typed over OpenSSL 3's libcrypto. Failures inside the
+ * library (out of memory) are CS_ERR_INTERNAL; nothing is ever half-written. */
+#ifndef CS_CRYPTO_CRYPTO_H
+#define CS_CRYPTO_CRYPTO_H
+
+#include "base/err.h"
+#include "base/slice.h"
+
+enum { CS_SHA256 = 32, CS_SEAL_KEY = 32, CS_SEAL_NONCE = 12, CS_SEAL_TAG = 16,
+       CS_SEAL_OVERHEAD = CS_SEAL_NONCE + CS_SEAL_TAG };
+
+void cs_sha256(struct cs_slice in, uint8_t out[static CS_SHA256]);
+/* Several pieces as one message. */
+void cs_sha256_pieces(const struct cs_slice *pieces, size_t n, uint8_t out[static CS_SHA256]);
+void cs_hmac_sha256(struct cs_slice key, struct cs_slice in, uint8_t out[static CS_SHA256]);
+/* RFC 5869, output ≤ 255 * 32 bytes. */
+enum cs_err cs_hkdf_sha256(struct cs_slice key, struct cs_slice salt, struct cs_slice info,
+                           uint8_t *out, size_t n) CS_MUST_CHECK;
+/* RFC 8018 with HMAC-SHA-256, 32 bytes out. */
+enum cs_err cs_pbkdf2_sha256(struct cs_slice password, struct cs_slice salt, uint32_t iterations,
+                             uint8_t out[static CS_SHA256]) CS_MUST_CHECK;
+
+/* AES-256-GCM with a random nonce in front: out gets nonce ‖ ciphertext ‖ tag, in.n +
+ * CS_SEAL_OVERHEAD bytes. `aad` is bound and not stored: a box moved to another row does not open. */
+enum cs_err cs_seal(const uint8_t key[static CS_SEAL_KEY], struct cs_slice aad, struct cs_slice in,
+                    uint8_t *out) CS_MUST_CHECK;
+/* out gets box.n - CS_SEAL_OVERHEAD bytes. CS_ERR_CORRUPT when it does not open. */
+enum cs_err cs_unseal(const uint8_t key[static CS_SEAL_KEY], struct cs_slice aad,
+                      struct cs_slice box, uint8_t *out) CS_MUST_CHECK;
+
+/* Base 64 of RFC 4648. Encoded length is cs_base64_size(n) without a NUL; strict decoding: exact
+ * padding, no blanks, no non-canonical trailing bits. `url` selects the URL alphabet, unpadded. */
+size_t cs_base64_size(size_t n);
+size_t cs_base64_encode(struct cs_slice in, bool url, char *out);
+bool cs_base64_decode(struct cs_slice in, bool url, uint8_t *out, size_t cap, size_t *ret_n);
+
+/* A bearer token: "cs_p_…" for a person, "cs_a_…" for an agent (so that a leaked one can be
+ * recognised by scanners), then 256 random bits in base64url: 48 characters and a NUL. */
+enum { CS_TOKEN_TEXT = 49 };
+void cs_token_new(char kind, char out[static CS_TOKEN_TEXT]);
+
+/* A self-signed P-256 certificate for these DNS names and addresses, PEM, `days` valid, written to
+ * the two files (the key with mode 0600; neither may exist). For `init` and tests. */
+enum cs_err cs_certificate_make(const char *const *names, size_t n, unsigned days,
+                                const char *cert_path, const char *key_path) CS_MUST_CHECK;
+
+#endif

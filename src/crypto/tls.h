@@ -1,0 +1,40 @@
+/* TLS over a stream's own buffers (OpenSSL 3, custom BIOs, no SSL_set_fd). After a handshake the
+ * stream is used as before; the filter encrypts and decrypts. TLS 1.2 (AEAD, ECDHE) at least, 1.3
+ * preferred, no 0-RTT, no renegotiation, no compression, SSL_MODE_RELEASE_BUFFERS.
+ *
+ * Handshake steps run on the big stack. A truncated stream (FIN without close_notify) is reported
+ * as CS_IO_EOF: both protocols here have their own framing. */
+#ifndef CS_CRYPTO_TLS_H
+#define CS_CRYPTO_TLS_H
+
+#include "base/err.h"
+#include "runtime/stream.h"
+
+struct cs_tls_ctx;
+
+/* Server context from PEM bytes (gate and front open no files). `alpn`: comma-separated names that
+ * are accepted when the client offers ALPN; an offer without a match ends the handshake. */
+enum cs_err cs_tls_server_new(struct cs_slice cert_pem, struct cs_slice key_pem, const char *alpn,
+                              struct cs_tls_ctx **ret) CS_MUST_CHECK;
+/* Client context. roots_pem: trust anchors. `verify`: chain and name are checked against the name
+ * given at connect; without it nothing is checked (only where the configuration says so). */
+enum cs_err cs_tls_client_new(struct cs_slice roots_pem, bool verify, const char *alpn,
+                              struct cs_tls_ctx **ret) CS_MUST_CHECK;
+void cs_tls_ctx_free(struct cs_tls_ctx *ctx);
+
+/* Handshakes on the stream in a coroutine and installs the filter. Bytes already in the stream's in
+ * buffer are the peer's first TLS bytes. `host` (client side): SNI and name to verify, a name or a
+ * numeric address. CS_ERR_TLS with a reason in `why` (NUL-terminated). */
+enum cs_err cs_tls_accept(struct cs_stream *s, struct cs_tls_ctx *ctx, uint64_t deadline_ns,
+                          char *why, size_t why_size) CS_MUST_CHECK;
+enum cs_err cs_tls_connect(struct cs_stream *s, struct cs_tls_ctx *ctx, struct cs_slice host,
+                           uint64_t deadline_ns, char *why, size_t why_size) CS_MUST_CHECK;
+
+bool cs_tls_on(const struct cs_stream *s);
+/* tls-server-end-point (RFC 5929): hash of the server's certificate, as SCRAM-PLUS binds it: our
+ * own on a server stream, the peer's on a client stream. Length 0 when there is none. */
+size_t cs_tls_server_end_point(const struct cs_stream *s, uint8_t out[static 64]);
+/* "TLSv1.3 TLS_AES_256_GCM_SHA384", "" without TLS. */
+const char *cs_tls_describe(const struct cs_stream *s, char *out, size_t n);
+
+#endif

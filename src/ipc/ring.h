@@ -1,0 +1,62 @@
+/* The ring from one gate to the recorder: shared memory of fixed, sealed size. One writer (gate), one
+ * reader (recorder). The recorder believes no index: every one is checked, and a ring that lies is
+ * abandoned and its gate reported. It outlives both (the supervisor holds it): a new recorder goes on
+ * from the last durable position.
+ *
+ * Records are numbered from 1; `durable` is the number of the last record that is on disk. */
+#ifndef CS_IPC_RING_H
+#define CS_IPC_RING_H
+
+#include "base/err.h"
+#include "base/slice.h"
+#include "runtime/loop.h"
+
+struct cs_ring_shared; /* the layout in shared memory, ring.c */
+
+struct cs_ring {
+    struct cs_ring_shared *shm; /* mapped */
+    size_t size;
+    uint64_t head, tail;    /* private copies: bytes written / read */
+    uint64_t seq;           /* number of the last record written / read */
+    struct cs_fd kick;      /* reader waits: empty → not empty */
+    struct cs_fd durable;   /* writer waits: durable_seq moved, room was made, or health changed */
+    bool broken;
+};
+
+enum cs_record_health { CS_RECORD_HEALTHY, CS_RECORD_STOPPED }; /* STOPPED: no action may run */
+
+/* Makes memory and the two eventfds (supervisor). fds: memfd, kick, durable. */
+enum cs_err cs_ring_make(size_t bytes, int ret_fds[static 3]) CS_MUST_CHECK;
+/* Takes over the descriptors. `writer` says which side this is. */
+enum cs_err cs_ring_open(struct cs_loop *loop, const int fds[static 3], bool writer,
+                         struct cs_ring *ret) CS_MUST_CHECK;
+void cs_ring_close(struct cs_ring *r);
+
+/* ---- writer ---- */
+/* Appends one record of up to three pieces; ret_seq is its number. CS_ERR_LIMIT when the ring is
+ * full, CS_ERR_NO_SPACE when the recorder has stopped. Never waits, and makes a system call only
+ * when the ring was empty and the reader sleeps. */
+enum cs_err cs_ring_append(struct cs_ring *r, const struct cs_slice *pieces, size_t n,
+                           uint64_t *ret_seq) CS_MUST_CHECK;
+bool cs_ring_is_durable(const struct cs_ring *r, uint64_t seq);
+enum cs_record_health cs_ring_health(const struct cs_ring *r);
+/* Asks for an early sync and waits until `seq` is durable: CS_OK, TIMEOUT, CANCELLED, or NO_SPACE
+ * when the recorder has stopped. */
+enum cs_err cs_ring_wait_durable(struct cs_ring *r, uint64_t seq, uint64_t deadline_ns) CS_MUST_CHECK;
+/* Waits until a record of n bytes fits. Same errors. */
+enum cs_err cs_ring_wait_room(struct cs_ring *r, size_t n, uint64_t deadline_ns) CS_MUST_CHECK;
+
+/* ---- reader ---- */
+/* The next record, copied into `into` (cap bytes); CS_ERR_NOT_FOUND when there is none,
+ * CS_ERR_CORRUPT when the writer lied (the ring is broken from then on). */
+enum cs_err cs_ring_read(struct cs_ring *r, void *into, size_t cap, size_t *ret_n,
+                         uint64_t *ret_seq) CS_MUST_CHECK;
+/* True when a waiter wants durability soon. */
+bool cs_ring_wanted(const struct cs_ring *r);
+/* Everything read so far is on disk: frees the room, publishes, wakes the waiters. */
+void cs_ring_set_durable(struct cs_ring *r, uint64_t seq);
+void cs_ring_set_health(struct cs_ring *r, enum cs_record_health h);
+/* Says that the reader is about to sleep; false when something came meanwhile (do not sleep). */
+bool cs_ring_sleep(struct cs_ring *r);
+
+#endif

@@ -1,0 +1,85 @@
+/* Rules: who + target + condition → allow, hold or deny. Pure. Strictest wins; order never matters;
+ * nothing matched means deny (design/product.md, Configuration: every sentence there is a test).
+ *
+ * A struct cs_policy is a view into a snapshot (config/ compiles it, sealed memory carries it). At
+ * the opening of a session the rules that can concern it are selected once (cs_policy_session); a
+ * decision then evaluates only those. */
+#ifndef CS_POLICY_POLICY_H
+#define CS_POLICY_POLICY_H
+
+#include "action/chain.h"
+#include "action/facts.h"
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/slice.h"
+
+/* Zero is DENY: a forgotten assignment refuses. */
+enum cs_outcome { CS_DENY, CS_HOLD, CS_ALLOW };
+
+struct cs_policy;
+
+/* What a hold rule asks for. */
+struct cs_approvers {
+    struct cs_slice *groups; /* any of them */
+    size_t n_groups;
+    uint32_t quorum;
+    uint32_t within_s, valid_s, attach_s;
+    uint32_t wait_s;   /* how long a connection waits; 0 = as long as the request lives */
+};
+
+struct cs_rule {
+    struct cs_slice name, title;
+    enum cs_outcome then;
+    bool elevated;
+    struct cs_approvers approvers; /* of a hold */
+};
+
+struct cs_target {
+    struct cs_slice name, kind;     /* kind: "postgres" */
+    struct cs_slice address;        /* host:port */
+    struct cs_slice database;
+    struct cs_slice tls;            /* off, require, verify-ca, verify-full */
+    struct cs_slice tls_roots;      /* PEM, empty = the system's (in the snapshot) */
+    struct cs_slice *label_keys, *label_values;
+    size_t n_labels;
+    struct cs_slice user, password;                   /* everyday credential; password: secret's name */
+    bool has_elevated;
+    struct cs_slice elevated_user, elevated_password; /* database of the elevated one: below */
+    struct cs_slice elevated_database;
+};
+
+/* Parses and checks the policy part of a snapshot; slices borrow from `snapshot`, arrays come from
+ * the arena. CS_ERR_CORRUPT when it is not one. */
+enum cs_err cs_policy_load(struct cs_slice snapshot, struct cs_arena *a,
+                           struct cs_policy **ret) CS_MUST_CHECK;
+uint64_t cs_policy_version(const struct cs_policy *p); /* set by the compiler: from the content */
+const struct cs_target *cs_policy_target(const struct cs_policy *p, struct cs_slice name);
+const struct cs_rule *cs_policy_rule(const struct cs_policy *p, struct cs_slice name);
+size_t cs_policy_rule_count(const struct cs_policy *p);
+size_t cs_policy_target_count(const struct cs_policy *p);
+const struct cs_target *cs_policy_target_at(const struct cs_policy *p, size_t i);
+
+/* ---- a session's view ---- */
+struct cs_policy_session;
+/* Selects the rules for this chain and target. NULL when memory is out (then: deny). */
+struct cs_policy_session *cs_policy_session_new(const struct cs_policy *p, const struct cs_chain *chain,
+                                                const struct cs_target *target, struct cs_arena *a);
+/* Opening a session: every member of the chain needs some allow or hold rule whose who and target
+ * match it. `ret_who` (may be NULL) gets the member that has none. */
+bool cs_policy_may_open(const struct cs_policy_session *s, const struct cs_principal **ret_who);
+
+enum { CS_RULES_FIRED = 16 };
+struct cs_decision {
+    enum cs_outcome outcome;
+    const struct cs_rule *rules[CS_RULES_FIRED]; /* the matching ones of the outcome; deny by none: 0 */
+    size_t n_rules;
+    bool elevated;             /* every matching hold says so */
+    uint32_t within_s, valid_s, attach_s, wait_s; /* the shortest of the matching holds */
+    char why[200];             /* one sentence for people, NUL-terminated */
+};
+/* Evaluates. More than CS_RULES_FIRED matching holds is a deny (nobody could read the card). Does
+ * not allocate. */
+void cs_policy_decide(const struct cs_policy_session *s, const struct cs_facts *facts,
+                      struct cs_decision *ret);
+
+#endif

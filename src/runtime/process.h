@@ -1,0 +1,31 @@
+/* Starting child processes and hearing of signals and deaths through the loop. */
+#ifndef CS_RUNTIME_PROCESS_H
+#define CS_RUNTIME_PROCESS_H
+
+#include "base/err.h"
+#include "runtime/loop.h"
+
+#include <sys/types.h>
+
+/* Starts `path` with argv (NULL-terminated, argv[0] included) and the given descriptors as 3, 4, …;
+ * standard input is /dev/null, output and error are inherited; every other descriptor is closed. The
+ * environment holds only PATH, TZ, COUNTERSIGN_LOG and sanitizer options. The child dies with its
+ * parent (PR_SET_PDEATHSIG). The caller keeps its own copies of the descriptors. */
+enum cs_err cs_process_start(const char *path, const char *const argv[], const int *fds, size_t n_fds,
+                             pid_t *ret_pid) CS_MUST_CHECK;
+/* A pidfd in the loop: becomes readable when the child has ended. */
+enum cs_err cs_process_watch(struct cs_loop *loop, pid_t pid, struct cs_fd *ret) CS_MUST_CHECK;
+/* Reaps without waiting; false when it still runs. `why` gets "exit status 1", "signal 11
+ * (Segmentation fault)". */
+bool cs_process_reap(pid_t pid, char *why, size_t why_size, bool *ret_clean);
+/* Blocks the given signals and gives a descriptor from which struct signalfd_siginfo are read. */
+enum cs_err cs_signals_open(struct cs_loop *loop, const int *signals, size_t n,
+                            struct cs_fd *ret) CS_MUST_CHECK;
+/* The next signal's number, or 0 when there is none now. Never waits. */
+int cs_signals_next(struct cs_fd *f);
+/* What every role does first: no core file, not dumpable, dies with its parent, ignores SIGPIPE. */
+void cs_process_harden(void);
+/* Marks a descriptor close-on-exec or not. */
+void cs_fd_cloexec(int fd, bool on);
+
+#endif

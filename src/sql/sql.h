@@ -1,0 +1,90 @@
+/* Classification of SQL text with PostgreSQL's own grammar (libpg_query's raw C tree) and an own
+ * exhaustive walker. The verdict is the worst node of every statement of the text; an unknown node,
+ * an unparsed or oversize text is opaque. Classification decides who is asked, it is not the wall:
+ * the wall is the credential.
+ *
+ * Pure; not re-entrant (the grammar has thread-local state). Call it on the big stack. */
+#ifndef CS_SQL_SQL_H
+#define CS_SQL_SQL_H
+
+#include "action/facts.h"
+#include "base/err.h"
+#include "base/slice.h"
+
+enum cs_sql_effect {
+    CS_SQL_SESSION = 1 << 0,
+    CS_SQL_READ = 1 << 1,
+    CS_SQL_WRITE = 1 << 2,
+    CS_SQL_DDL = 1 << 3,
+    CS_SQL_ADMIN = 1 << 4,
+    CS_SQL_OPAQUE = 1 << 5,
+};
+
+/* What a statement does to the session that the protocol must follow (on success only). */
+enum cs_sql_kind {
+    CS_SQL_PLAIN,
+    CS_SQL_EMPTY,      /* no statement at all */
+    CS_SQL_BEGIN,
+    CS_SQL_COMMIT,
+    CS_SQL_ROLLBACK,   /* whole transaction, or PREPARE TRANSACTION's end */
+    CS_SQL_PREPARE,    /* SQL PREPARE name */
+    CS_SQL_EXECUTE,    /* SQL EXECUTE name: the protocol looks the name up */
+    CS_SQL_DEALLOCATE, /* name empty = ALL */
+    CS_SQL_DISCARD_ALL,
+    CS_SQL_DECLARE,    /* cursor name, classed by its query */
+    CS_SQL_FETCH,      /* FETCH or MOVE from a portal */
+    CS_SQL_CLOSE,      /* cursor, empty = ALL */
+    CS_SQL_COPY_IN,    /* COPY … FROM STDIN */
+    CS_SQL_COPY_OUT,
+};
+
+struct cs_sql_statement {
+    enum cs_sql_kind kind;
+    uint8_t effects;        /* of this statement alone */
+    struct cs_slice name;   /* of PREPARE, EXECUTE, DECLARE, FETCH, CLOSE; identifier after folding */
+    uint8_t inner_effects;  /* PREPARE: of the prepared statement (PREPARE itself is session) */
+    struct cs_slice verb;   /* "DROP TABLE" */
+    uint32_t offset, length; /* in the text; length 0 = to the end */
+};
+
+/* An immutable class record. Owned by the cache; take a reference to keep it. */
+struct cs_sql_class {
+    uint8_t effects;   /* union over all statements; never 0 */
+    bool parsed;       /* false: everything below is unknown */
+    const char *why;   /* literal: why it is opaque, "" otherwise */
+    uint32_t n_statements;
+    const struct cs_sql_statement *statements; /* the first CS_SQL_STATEMENTS_KEPT */
+    uint32_t n_kept;
+    struct cs_slice verb; /* of the first statement; "EMPTY" */
+    const struct cs_slice *reads;
+    size_t n_reads;
+    const struct cs_slice *writes;
+    size_t n_writes;
+    const struct cs_slice *functions;
+    size_t n_functions;
+    const struct cs_slice *effect_names; /* "read", … : the fact sql.effects */
+    size_t n_effects;
+};
+enum { CS_SQL_STATEMENTS_KEPT = 64 };
+
+struct cs_sql; /* one classifier with its cache per process */
+
+enum cs_err cs_sql_new(struct cs_sql **ret) CS_MUST_CHECK;
+void cs_sql_free(struct cs_sql *sql);
+/* Never fails: what cannot be classified is opaque. `text` without the protocol's final NUL; a NUL
+ * inside makes it opaque. The result is valid until released. */
+const struct cs_sql_class *cs_sql_classify(struct cs_sql *sql, struct cs_slice text);
+/* As classify, but from the cache only: NULL when it is not there. Cheap; any stack. */
+const struct cs_sql_class *cs_sql_cached(struct cs_sql *sql, struct cs_slice text);
+void cs_sql_keep(const struct cs_sql_class *c);
+void cs_sql_release(struct cs_sql *sql, const struct cs_sql_class *c);
+/* Fills the sql.* facts that come from the text (not database, role, tx). They borrow from c and
+ * text. */
+void cs_sql_facts(const struct cs_sql_class *c, struct cs_slice text, struct cs_facts *ret);
+
+/* SET name = value at run time, startup options: what a client may set. */
+enum cs_sql_guc { CS_SQL_GUC_REFUSE, CS_SQL_GUC_FREE };
+/* Judges a setting by name and constant value (value.p NULL: not a constant, or DEFAULT/RESET). */
+enum cs_sql_guc cs_sql_guc_judge(struct cs_slice name, struct cs_slice value);
+
+#endif

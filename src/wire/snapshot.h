@@ -1,0 +1,36 @@
+/* The configuration snapshot: one blob made by the compile job, carried in sealed memory, read in
+ * place by supervisor, gate, front and control. Everything that a sandboxed role would otherwise
+ * need a file for (certificates, trust roots) is in it as bytes. */
+#ifndef CS_WIRE_SNAPSHOT_H
+#define CS_WIRE_SNAPSHOT_H
+
+#include "base/buf.h"
+#include "base/slice.h"
+
+enum { CS_SNAPSHOT_LISTENERS = 8, CS_SNAPSHOT_MAX = 16 * 1024 * 1024 };
+
+struct cs_snapshot_listener {
+    struct cs_slice name;    /* "control", "local", "postgres" */
+    struct cs_slice kind;    /* the same three; a protocol's name for a protocol's listener */
+    struct cs_slice address; /* host:port, or a path for "local" */
+    uint64_t tls;            /* 0 off, 1 on */
+    struct cs_slice cert_pem, key_pem;
+};
+
+struct cs_snapshot {
+    uint64_t version;             /* first 8 bytes of the SHA-256 of the configuration's meaning */
+    struct cs_slice url;          /* of the control listener, for links */
+    struct cs_slice store;        /* path of the SQLite file */
+    struct cs_slice recordings;   /* directory */
+    struct cs_slice master_key;   /* path of the file that seals secrets */
+    struct cs_slice system_roots; /* PEM */
+    struct cs_slice policy;       /* for policy/policy.h */
+    struct cs_snapshot_listener listeners[CS_SNAPSHOT_LISTENERS];
+    uint64_t n_listeners;
+};
+
+void cs_snapshot_write(struct cs_buf *out, const struct cs_snapshot *s);
+/* Strict; slices borrow from `in`. */
+bool cs_snapshot_read(struct cs_slice in, struct cs_snapshot *ret);
+
+#endif
