@@ -1,0 +1,114 @@
+/* The codec of the configuration snapshot: magic, scalar fields, then each listener, all from two
+ * tables. The compile job writes it; supervisor, gate, front and control read it in place out of
+ * sealed memory. The reader is strict: a foreign version, a missing or a trailing byte, too many
+ * listeners or an impossible value make the whole snapshot void, never a part of it.
+ * Must never copy or interpret what it carries: keys and certificates stay bytes here. */
+#include "wire/snapshot.h"
+
+#include "base/fields.h"
+
+/* The last byte is the version of this layout: a role of another build refuses the blob. */
+static const uint8_t magic[8] = {'C', 'S', 'S', 'N', 'A', 'P', 0, 1};
+
+#define U64(type, member)                                                                          \
+    {                                                                                              \
+        CS_FIELD_KIND_U64, offsetof(struct type, member), #member                                  \
+    }
+#define SLICE(type, member)                                                                        \
+    {                                                                                              \
+        CS_FIELD_KIND_SLICE, offsetof(struct type, member), #member                                \
+    }
+
+static const struct cs_field snapshot_fields[] = {
+    U64(cs_snapshot, version),      SLICE(cs_snapshot, url),
+    SLICE(cs_snapshot, store),      SLICE(cs_snapshot, recordings),
+    SLICE(cs_snapshot, master_key), SLICE(cs_snapshot, system_roots),
+    SLICE(cs_snapshot, policy),     U64(cs_snapshot, n_listeners),
+};
+static const struct cs_field listener_fields[] = {
+    SLICE(cs_snapshot_listener, name),     SLICE(cs_snapshot_listener, kind),
+    SLICE(cs_snapshot_listener, address),  U64(cs_snapshot_listener, tls),
+    SLICE(cs_snapshot_listener, cert_pem), SLICE(cs_snapshot_listener, key_pem),
+};
+/* A member added to a struct must be added to its table. */
+_Static_assert(sizeof(struct cs_snapshot_listener) == 5 * sizeof(struct cs_slice) + 8, "table");
+_Static_assert(sizeof(struct cs_snapshot) ==
+                   6 * sizeof(struct cs_slice) + 16 +
+                       CS_SNAPSHOT_LISTENERS * sizeof(struct cs_snapshot_listener),
+               "table");
+
+/* Bytes that these fields take; SIZE_MAX when they exceed what a snapshot may be. */
+static size_t encoded_size(const struct cs_field *f, size_t n, const void *from)
+{
+    size_t sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct cs_slice s = CS_SLICE_NULL;
+        if (f[i].kind == CS_FIELD_KIND_SLICE) {
+            memcpy(&s, (const uint8_t *)from + f[i].offset, sizeof s);
+        }
+        if (s.n > CS_SNAPSHOT_MAX) {
+            return SIZE_MAX;
+        }
+        sum += f[i].kind == CS_FIELD_KIND_SLICE ? 4 + s.n : 8;
+    }
+    return sum;
+}
+
+static void add_fields(struct cs_buf *out, const struct cs_field *f, size_t n, const void *from)
+{
+    size_t size = encoded_size(f, n, from);
+    uint8_t *at = cs_buf_room(out, size);
+    if (at == NULL) {
+        return;
+    }
+    struct cs_writer w = cs_writer(at, size);
+    cs_fields_encode(&w, f, n, from);
+    if (w.overflow) {
+        out->bad = true;
+        return;
+    }
+    out->len += size;
+}
+
+void cs_snapshot_write(struct cs_buf *out, const struct cs_snapshot *s)
+{
+    if (s->n_listeners > CS_SNAPSHOT_LISTENERS) {
+        out->bad = true;
+        return;
+    }
+    cs_buf_add(out, cs_slice(magic, sizeof magic));
+    add_fields(out, snapshot_fields, CS_ARRAY_LEN(snapshot_fields), s);
+    for (size_t i = 0; i < s->n_listeners; i++) {
+        add_fields(out, listener_fields, CS_ARRAY_LEN(listener_fields), &s->listeners[i]);
+    }
+}
+
+bool cs_snapshot_read(struct cs_slice in, struct cs_snapshot *ret)
+{
+    if (in.n > CS_SNAPSHOT_MAX) {
+        return false;
+    }
+    struct cs_snapshot s = {0};
+    struct cs_reader r = cs_reader(in);
+    if (!cs_slice_eq(cs_reader_take(&r, sizeof magic), cs_slice(magic, sizeof magic))) {
+        return false;
+    }
+    cs_fields_decode(&r, snapshot_fields, CS_ARRAY_LEN(snapshot_fields), &s);
+    /* Before use as a count: it comes from another process. */
+    if (r.bad || s.n_listeners > CS_SNAPSHOT_LISTENERS) {
+        return false;
+    }
+    for (size_t i = 0; i < s.n_listeners; i++) {
+        struct cs_snapshot_listener *l = &s.listeners[i];
+        cs_fields_decode(&r, listener_fields, CS_ARRAY_LEN(listener_fields), l);
+        /* SECURITY: any value but 0 and 1 could be read as "off" by one role, "on" by another. */
+        if (l->tls > 1) {
+            return false;
+        }
+    }
+    if (!cs_reader_done(&r)) {
+        return false;
+    }
+    *ret = s;
+    return true;
+}

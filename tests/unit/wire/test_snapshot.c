@@ -1,0 +1,110 @@
+#include "tap.h"
+#include "wire/snapshot.h"
+
+static struct cs_snapshot sample(void)
+{
+    return (struct cs_snapshot){
+        .version = 0x1122334455667788ULL,
+        .url = CS_SLICE_LIT("https://gate.example.com:7443"),
+        .store = CS_SLICE_LIT("/var/lib/countersign/state.db"),
+        .recordings = CS_SLICE_LIT("/var/lib/countersign/recordings"),
+        .master_key = CS_SLICE_LIT("/var/lib/countersign/master.key"),
+        .system_roots = CS_SLICE_LIT("roots"),
+        .policy = CS_SLICE_LIT("policy\0bytes"),
+        .listeners = {{.name = CS_SLICE_LIT("control"),
+                       .kind = CS_SLICE_LIT("control"),
+                       .address = CS_SLICE_LIT("0.0.0.0:7443"),
+                       .tls = 1,
+                       .cert_pem = CS_SLICE_LIT("cert"),
+                       .key_pem = CS_SLICE_LIT("key")},
+                      {.name = CS_SLICE_LIT("local"),
+                       .kind = CS_SLICE_LIT("local"),
+                       .address = CS_SLICE_LIT("/run/x.sock")}},
+        .n_listeners = 2,
+    };
+}
+
+CS_TEST(snapshot_survives_the_trip)
+{
+    struct cs_snapshot a = sample(), b = {0};
+    struct cs_buf out = cs_buf(CS_SNAPSHOT_MAX);
+    cs_snapshot_write(&out, &a);
+    CS_CHECK(!out.bad);
+    CS_CHECK(cs_snapshot_read(cs_buf_slice(&out), &b));
+    CS_EQ_U64(b.version, a.version);
+    CS_EQ_SLICE(b.url, a.url);
+    CS_EQ_SLICE(b.store, a.store);
+    CS_EQ_SLICE(b.recordings, a.recordings);
+    CS_EQ_SLICE(b.master_key, a.master_key);
+    CS_EQ_SLICE(b.system_roots, a.system_roots);
+    CS_EQ_SLICE(b.policy, a.policy);
+    CS_EQ_U64(b.n_listeners, 2);
+    for (size_t i = 0; i < 2; i++) {
+        CS_EQ_SLICE(b.listeners[i].name, a.listeners[i].name);
+        CS_EQ_SLICE(b.listeners[i].kind, a.listeners[i].kind);
+        CS_EQ_SLICE(b.listeners[i].address, a.listeners[i].address);
+        CS_EQ_U64(b.listeners[i].tls, a.listeners[i].tls);
+        CS_EQ_SLICE(b.listeners[i].cert_pem, a.listeners[i].cert_pem);
+        CS_EQ_SLICE(b.listeners[i].key_pem, a.listeners[i].key_pem);
+    }
+    cs_buf_done(&out);
+}
+
+CS_TEST(snapshot_refuses_every_cut_and_every_tail)
+{
+    struct cs_snapshot a = sample(), b = {.version = 99};
+    struct cs_buf out = cs_buf(CS_SNAPSHOT_MAX);
+    cs_snapshot_write(&out, &a);
+    for (size_t n = 0; n < out.len; n++) {
+        CS_CHECK(!cs_snapshot_read(cs_slice_head(cs_buf_slice(&out), n), &b));
+    }
+    CS_EQ_U64(b.version, 99);
+    cs_buf_u8(&out, 0);
+    CS_CHECK(!cs_snapshot_read(cs_buf_slice(&out), &b));
+    cs_buf_done(&out);
+}
+
+CS_TEST(snapshot_refuses_another_layout)
+{
+    struct cs_snapshot a = sample(), b;
+    struct cs_buf out = cs_buf(CS_SNAPSHOT_MAX);
+    cs_snapshot_write(&out, &a);
+    out.p[7] = 2;
+    CS_CHECK(!cs_snapshot_read(cs_buf_slice(&out), &b));
+    out.p[7] = 1;
+    out.p[0] = 'X';
+    CS_CHECK(!cs_snapshot_read(cs_buf_slice(&out), &b));
+    cs_buf_done(&out);
+}
+
+CS_TEST(snapshot_refuses_impossible_values)
+{
+    struct cs_snapshot a = sample(), b;
+    struct cs_buf out = cs_buf(CS_SNAPSHOT_MAX);
+    a.listeners[1].tls = 2;
+    cs_snapshot_write(&out, &a);
+    CS_CHECK(!out.bad);
+    CS_CHECK(!cs_snapshot_read(cs_buf_slice(&out), &b));
+    cs_buf_done(&out);
+
+    a = sample();
+    a.n_listeners = CS_SNAPSHOT_LISTENERS + 1;
+    out = cs_buf(CS_SNAPSHOT_MAX);
+    cs_snapshot_write(&out, &a);
+    CS_CHECK(out.bad);
+    cs_buf_done(&out);
+}
+
+CS_TEST(snapshot_survives_lack_of_memory)
+{
+    bool done = false;
+    CS_OOM_LOOP(done)
+    {
+        struct cs_snapshot a = sample();
+        struct cs_buf out = cs_buf(CS_SNAPSHOT_MAX);
+        cs_snapshot_write(&out, &a);
+        done = !out.bad;
+        cs_buf_done(&out);
+    }
+    CS_CHECK(done);
+}
