@@ -43,6 +43,7 @@ struct cs_stream {
     uint32_t in_off, in_len;
     uint32_t out_off, out_len;
     bool eof;
+    bool filter_pending; /* set by the filter: it can give bytes without reading the socket */
     enum cs_err err;
     uint64_t bytes_in, bytes_out; /* on the socket */
 };
