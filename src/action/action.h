@@ -3,7 +3,13 @@
  * match  = SHA-256 over what makes two actions the same question: chain, target, database, upstream
  *          role, bytes, parameters. A repeat finds its request by it.
  * digest = SHA-256 over match, request id, nonce, policy version and transaction record: what is
- *          signed, and what may be executed, once. */
+ *          signed, and what may be executed, once.
+ *
+ * Both are over deterministic CBOR (wire/cbor.h). The tag and a principal's kind ("person") are text,
+ * everything else that is a string is a byte string, because nothing forces it to be UTF-8:
+ *   match  = ["countersign/match/1", [[kind, id], …], target, database, role, settings, bytes,
+ *             [[null?, format, type, bytes (empty if null)], …]]
+ *   digest = ["countersign/digest/1", match, request id, nonce, policy version, tx] */
 #ifndef CS_ACTION_ACTION_H
 #define CS_ACTION_ACTION_H
 
@@ -37,7 +43,8 @@ struct cs_action {
     struct cs_facts facts;
 };
 
-/* ---- one binary form, for messages, recordings and the store; strict ---- */
+/* ---- one binary form, for messages, recordings and the store; strict: limits are checked, and each
+ * action has exactly one encoding. The caller asks cs_reader_done() for trailing bytes. ---- */
 void cs_action_encode(struct cs_writer *w, const struct cs_action *a);
 size_t cs_action_encoded_size(const struct cs_action *a); /* an upper bound */
 /* Slices borrow from the reader's bytes, arrays come from the arena. */
@@ -51,8 +58,13 @@ void cs_action_digest(const uint8_t match[static CS_DIGEST], struct cs_slice req
 /* First 40 bits in Crockford's base 32, for people to compare: 8 characters and a NUL. */
 void cs_digest_short(const uint8_t digest[static CS_DIGEST], char ret[static 9]);
 
-/* Text made safe to show: control, bidirectional, zero-width and invalid bytes become visible
- * escapes (\x0a, \u{202e}); ordinary printable characters stay; newline and tab stay when `multiline`. */
+/* Text made safe to show: control, bidirectional, zero-width, blank-looking, private and other
+ * characters that change what the eye sees, and bytes that are no UTF-8, become visible escapes
+ * (\x0a for a byte, \u{202e} for a code point); ordinary printable characters stay; newline and tab
+ * stay when `multiline`. A backslash is doubled only where the next shown character is a backslash,
+ * 'x' or 'u', so that two different texts are never shown alike. The result is valid UTF-8; .p is NULL
+ * when memory is out. Look-alike letters (Cyrillic "а" in a Latin word) and stacked combining marks
+ * are not marked by this version. */
 struct cs_slice cs_sanitise(struct cs_slice text, bool multiline, struct cs_arena *a);
 
 #endif

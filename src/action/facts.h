@@ -11,6 +11,7 @@ enum cs_fact_id {
 #undef CS_FACT
     CS_FACT_MAX
 };
+enum { CS_FACT_STRINGS_MAX = 1024 }; /* items of a list; a parser with more leaves it unknown */
 enum cs_fact_type { CS_FACT_STRING, CS_FACT_STRINGS, CS_FACT_INT, CS_FACT_BOOL };
 enum cs_fact_state { CS_FACT_ABSENT, CS_FACT_UNKNOWN, CS_FACT_KNOWN };
 enum cs_fact_family { CS_FAMILY_NONE, CS_FAMILY_SQL, CS_FAMILY_MAX };

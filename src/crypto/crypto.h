@@ -1,5 +1,6 @@
 /* Hashing, MACs, sealing, tokens: thin and typed over OpenSSL 3's libcrypto. Failures inside the
- * library (out of memory) are CS_ERR_INTERNAL; nothing is ever half-written. */
+ * library (out of memory) are CS_ERR_INTERNAL; nothing is ever half-written. Functions that return
+ * nothing end the process instead: a hash that was not computed must never be compared. */
 #ifndef CS_CRYPTO_CRYPTO_H
 #define CS_CRYPTO_CRYPTO_H
 
@@ -12,6 +13,13 @@ enum { CS_SHA256 = 32, CS_SEAL_KEY = 32, CS_SEAL_NONCE = 12, CS_SEAL_TAG = 16,
 void cs_sha256(struct cs_slice in, uint8_t out[static CS_SHA256]);
 /* Several pieces as one message. */
 void cs_sha256_pieces(const struct cs_slice *pieces, size_t n, uint8_t out[static CS_SHA256]);
+/* The same without having all pieces at once. Every start must meet its finish (which frees). */
+struct cs_hasher {
+    void *ctx; /* owned */
+};
+void cs_hasher_start(struct cs_hasher *h);
+void cs_hasher_add(struct cs_hasher *h, struct cs_slice piece);
+void cs_hasher_finish(struct cs_hasher *h, uint8_t out[static CS_SHA256]);
 void cs_hmac_sha256(struct cs_slice key, struct cs_slice in, uint8_t out[static CS_SHA256]);
 /* RFC 5869, output ≤ 255 * 32 bytes. */
 enum cs_err cs_hkdf_sha256(struct cs_slice key, struct cs_slice salt, struct cs_slice info,

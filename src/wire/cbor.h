@@ -1,0 +1,35 @@
+/* Deterministic CBOR (RFC 8949, section 4.2.1), writing only: shortest heads, definite lengths.
+ * What is hashed and signed is written through this, so that a second implementation gets the same
+ * bytes. Maps are left out on purpose: arrays have no key order that two sides could see
+ * differently. */
+#ifndef CS_WIRE_CBOR_H
+#define CS_WIRE_CBOR_H
+
+#include "base/slice.h"
+#include "base/writer.h"
+
+enum cs_cbor_major {
+    CS_CBOR_UINT = 0,
+    CS_CBOR_BYTES = 2,
+    CS_CBOR_TEXT = 3,
+    CS_CBOR_ARRAY = 4,
+    CS_CBOR_SIMPLE = 7,
+};
+enum { CS_CBOR_HEAD_MAX = 9, CS_CBOR_FALSE = 20, CS_CBOR_TRUE = 21, CS_CBOR_NULL = 22 };
+
+/* One head into out; returns its length, 1 to CS_CBOR_HEAD_MAX. For those who hash incrementally:
+ * head first, then the content as it lies in memory. */
+size_t cs_cbor_head(enum cs_cbor_major major, uint64_t argument,
+                    uint8_t out[static CS_CBOR_HEAD_MAX]);
+
+void cs_cbor_uint(struct cs_writer *w, uint64_t v);
+void cs_cbor_bytes(struct cs_writer *w, struct cs_slice s);
+/* Must be UTF-8 (anything else would be no CBOR): checked, overflow on violation. What comes from
+ * outside is better written as bytes. */
+void cs_cbor_text(struct cs_writer *w, struct cs_slice s);
+/* The head of an array; its `n` items follow. */
+void cs_cbor_array(struct cs_writer *w, uint64_t n);
+void cs_cbor_bool(struct cs_writer *w, bool v);
+void cs_cbor_null(struct cs_writer *w);
+
+#endif
