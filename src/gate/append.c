@@ -1,0 +1,75 @@
+/* Frames of this gate's sessions into the ring to the recorder. A full ring makes the session wait
+ * (and so stops reading its client); a recorder that has stopped refuses. */
+#include "action/frame.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "gate/gate.h"
+#include "gate/protocol.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+/* How long an action waits for the disk before it is refused. */
+#define DURABLE_WAIT_NS (30 * CS_NS_PER_S)
+
+static enum cs_err try_append(struct cs_session *s, unsigned kind, const void *frame, size_t *ret_n,
+                              uint64_t *ret_seq)
+{
+    struct cs_gate *g = s->gate;
+    struct cs_frame_head head = {(enum cs_frame_kind)kind, cs_wall_ms(), s->id};
+    struct cs_writer w = cs_writer(g->scratch, CS_LIMIT_RECORD_FRAME_BYTES);
+    cs_frame_encode(&w, &head, frame);
+    if (w.overflow) {
+        return CS_ERR_TOO_LARGE;
+    }
+    struct cs_slice piece = cs_writer_done(&w);
+    *ret_n = piece.n;
+    return cs_ring_append(&g->ring, &piece, 1, ret_seq);
+}
+
+enum cs_err cs_gate_append(struct cs_session *s, unsigned kind, const void *frame, bool durable)
+{
+    struct cs_gate *g = s->gate;
+    uint64_t deadline = 0, seq = 0;
+    for (;;) {
+        size_t n = 0;
+        enum cs_err e = try_append(s, kind, frame, &n, &seq);
+        if (e == CS_OK) {
+            break;
+        }
+        if (e != CS_ERR_LIMIT) {
+            return e;
+        }
+        if (deadline == 0) {
+            deadline = cs_mono_ns() + DURABLE_WAIT_NS;
+        }
+        e = cs_ring_wait_room(&g->ring, n, deadline);
+        if (e != CS_OK) {
+            return e;
+        }
+    }
+    if (!durable) {
+        return CS_OK;
+    }
+    return cs_ring_wait_durable(&g->ring, seq, cs_mono_ns() + DURABLE_WAIT_NS);
+}
+
+enum cs_err cs_gate_result(struct cs_session *s, uint64_t n, const struct cs_result *r)
+{
+    struct cs_frame_result f = {.n = n, .ok = r->ok ? 1 : 0, .tag = r->tag, .rows = r->rows,
+                                .bytes = r->bytes, .sqlstate = r->sqlstate, .message = r->message};
+    return cs_gate_append(s, CS_FRAME_RESULT, &f, false);
+}
+
+void cs_gate_note(struct cs_session *s, const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    struct cs_frame_note f = {.text = cs_slice_str(text)};
+    if (s->recorded && cs_gate_append(s, CS_FRAME_NOTE, &f, false) != CS_OK) {
+        cs_log(CS_EV_RECORD_FAILED, &s->id, "frame=note");
+    }
+}

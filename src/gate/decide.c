@@ -1,0 +1,172 @@
+/* Enforcement: the one place where an action becomes allow, hold or deny, and where it is recorded
+ * before anything of it goes upstream. Reviewable alone.
+ *
+ * The order: limits → configuration in force → the free effects → the rules → the record. Whatever
+ * fails on the way denies: struct cs_verdict starts as zeros, and zero is DENY. */
+#include "action/frame.h"
+#include "base/assert.h"
+#include "base/log.h"
+#include "gate/gate.h"
+#include "gate/protocol.h"
+
+#include <stdio.h>
+
+static void say(char *out, size_t n, const char *text)
+{
+    (void)snprintf(out, n, "%s", text);
+}
+
+/* What the rules say. Two things need no rule on an open session (product.md, Semantics): an action
+ * that is only `session`, and one that is only ROLLBACK, which is never denied or held because
+ * refusing it would keep locks and a half-done transaction alive. */
+static void rules_say(struct cs_session *s, const struct cs_action *a, struct cs_decision *ret)
+{
+    *ret = (struct cs_decision){.outcome = CS_DENY};
+    if (!cs_session_refresh(s)) {
+        say(ret->why, sizeof ret->why, "the target is no longer in the configuration");
+        if (a->only_rollback) {
+            ret->outcome = CS_ALLOW;
+        }
+        return;
+    }
+    if (a->only_rollback || a->only_session) {
+        ret->outcome = CS_ALLOW;
+        say(ret->why, sizeof ret->why, "no effect beyond the session");
+        return;
+    }
+    cs_policy_decide(s->policy, &a->facts, ret);
+}
+
+static struct cs_slice joined_rules(const struct cs_decision *d, struct cs_writer *w)
+{
+    for (size_t i = 0; i < d->n_rules; i++) {
+        if (i > 0) {
+            cs_writer_u8(w, ',');
+        }
+        cs_writer_bytes(w, d->rules[i]->name);
+    }
+    return cs_writer_done(w);
+}
+
+static struct cs_slice joined_effects(const struct cs_action *a, struct cs_writer *w)
+{
+    const struct cs_fact *f = &a->facts.v[CS_FACT_SQL_EFFECTS];
+    for (size_t i = 0; f->state == CS_FACT_KNOWN && i < f->u.strings.n; i++) {
+        if (i > 0) {
+            cs_writer_u8(w, ',');
+        }
+        cs_writer_bytes(w, f->u.strings.v[i]);
+    }
+    return cs_writer_done(w);
+}
+
+/* Parameters as the record keeps them: per parameter u8 null, u16le format, u32le type, slice. */
+static struct cs_slice packed_params(const struct cs_action *a, uint8_t *mem, size_t cap)
+{
+    struct cs_writer w = cs_writer(mem, cap);
+    for (size_t i = 0; i < a->n_params; i++) {
+        cs_writer_u8(&w, a->params[i].null ? 1 : 0);
+        cs_writer_u16le(&w, a->params[i].format);
+        cs_writer_u32le(&w, a->params[i].type);
+        cs_writer_slice(&w, a->params[i].bytes);
+    }
+    return w.overflow ? CS_SLICE_LIT("too large") : cs_writer_done(&w);
+}
+
+static enum cs_err record_action(struct cs_session *s, const struct cs_action *a,
+                                 const struct cs_verdict *v)
+{
+    static uint8_t params[65536]; /* used between two waits only: cs_gate_append copies first */
+    uint8_t rules[CS_RULES_FIRED * 65 + 1], effects[64];
+    struct cs_writer rw = cs_writer(rules, sizeof rules), ew = cs_writer(effects, sizeof effects);
+    const struct cs_fact *verb = &a->facts.v[CS_FACT_SQL_VERB];
+    struct cs_frame_action f = {
+        .n = v->n,
+        .outcome = v->outcome,
+        .rules = joined_rules(&v->decision, &rw),
+        .why = cs_slice_str(v->decision.why),
+        .policy = s->config != NULL ? cs_policy_version(s->config->policy) : 0,
+        .effects = joined_effects(a, &ew),
+        .verb = verb->state == CS_FACT_KNOWN ? verb->u.string : CS_SLICE_NULL,
+        .text = a->bytes,
+        .params = a->n_params > 0 ? packed_params(a, params, sizeof params) : CS_SLICE_NULL,
+        .tx = a->tx,
+    };
+    /* Class `command` (identity-audit 5.4): what changes something is on disk before it runs. */
+    return cs_gate_append(s, CS_FRAME_ACTION, &f, a->changing && v->outcome == CS_ALLOW);
+}
+
+static void refuse(struct cs_verdict *v, enum cs_refusal why, const char *message, const char *hint)
+{
+    v->outcome = CS_DENY;
+    v->refusal = why;
+    say(v->message, sizeof v->message, message);
+    say(v->hint, sizeof v->hint, hint);
+}
+
+static void outcome_to_verdict(struct cs_verdict *v)
+{
+    const struct cs_decision *d = &v->decision;
+    v->outcome = d->outcome;
+    v->elevated = d->outcome == CS_HOLD && d->elevated;
+    if (d->outcome == CS_DENY) {
+        v->refusal = CS_REFUSAL_RULE;
+        (void)snprintf(v->message, sizeof v->message, "Countersign denied this: %s", d->why);
+        say(v->hint, sizeof v->hint, "Ask whoever owns the rules if this should be possible.");
+    }
+}
+
+enum cs_outcome cs_gate_preview(struct cs_session *s, const struct cs_action *a)
+{
+    struct cs_decision d;
+    rules_say(s, a, &d);
+    return d.outcome;
+}
+
+void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_verdict *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    ret->n = ++s->actions;
+    rules_say(s, a, &ret->decision);
+    outcome_to_verdict(ret);
+    if (ret->outcome == CS_HOLD && cs_action_encoded_size(a) > CS_LIMIT_HELD_BYTES) {
+        refuse(ret, CS_REFUSAL_LIMIT, "Countersign denied this: it is larger than what can be held for approval",
+               "Split it into smaller statements.");
+    }
+    enum cs_err e = record_action(s, a, ret);
+    if (e != CS_OK) {
+        /* Promise 3: what cannot be recorded does not run. */
+        bool closing = e == CS_ERR_CANCELLED;
+        refuse(ret, closing ? CS_REFUSAL_CLOSED : CS_REFUSAL_RECORD,
+               "Countersign denied this: it cannot be recorded now",
+               "The gateway's operator must free space or repair its disk; then try again.");
+        cs_log(CS_EV_RECORD_FAILED, &s->id, "action=%llu error=%s", (unsigned long long)ret->n,
+               cs_err_name(e));
+    }
+    if (ret->outcome == CS_DENY) {
+        cs_log(CS_EV_ACTION_DENIED, &s->id, "action=%llu why=%s", (unsigned long long)ret->n,
+               cs_log_quote(cs_slice_str(ret->message)).text);
+    }
+}
+
+enum cs_err cs_gate_may_open(struct cs_session *s, char *why, size_t why_size)
+{
+    const struct cs_principal *who = NULL;
+    if (!cs_session_refresh(s)) {
+        (void)snprintf(why, why_size, "target \"%.*s\" does not exist", CS_SLICE_FMT(s->target_name));
+        return CS_ERR_NOT_FOUND;
+    }
+    if (!cs_slice_eq_str(s->target->kind, s->protocol->name)) {
+        (void)snprintf(why, why_size, "target \"%.*s\" does not speak %s", CS_SLICE_FMT(s->target_name),
+                       s->protocol->name);
+        return CS_ERR_NOT_FOUND;
+    }
+    if (!cs_policy_may_open(s->policy, &who)) {
+        struct cs_slice name = who != NULL ? who->name : CS_SLICE_LIT("?");
+        (void)snprintf(why, why_size, "no rule lets %s \"%.*s\" use target \"%.*s\"",
+                       who != NULL ? cs_principal_kind_name(who->kind) : "principal",
+                       CS_SLICE_FMT(name), CS_SLICE_FMT(s->target_name));
+        return CS_ERR_DENIED;
+    }
+    return CS_OK;
+}

@@ -1,0 +1,77 @@
+/* The gate role's process-wide state, and its entry. */
+#ifndef CS_GATE_GATE_H
+#define CS_GATE_GATE_H
+
+#include "gate/session.h"
+#include "ipc/ipc.h"
+#include "ipc/ring.h"
+#include "policy/policy.h"
+#include "wire/snapshot.h"
+
+enum { CS_GATE_LISTENERS = 4, CS_GATE_TARGET_TLS = 64 };
+
+struct cs_tls_ctx;
+struct cs_sql;
+
+/* One configuration snapshot as this gate uses it. Sessions hold references: a reload swaps
+ * gate->config, and a session moves over at its next action. */
+struct cs_gate_config {
+    uint32_t refs;
+    struct cs_slice mapped;
+    struct cs_snapshot snapshot;
+    struct cs_arena arena;
+    struct cs_policy *policy;
+    struct cs_tls_ctx *listener_tls[CS_SNAPSHOT_LISTENERS]; /* owned; NULL = plain */
+    struct cs_tls_ctx **target_tls;                         /* owned, by target index, made lazily */
+};
+
+struct cs_gate_listener {
+    struct cs_fd fd;
+    struct cs_gate *gate;
+    char name[64];
+    const struct cs_protocol *protocol;
+};
+
+struct cs_gate {
+    struct cs_loop *loop;
+    uint64_t index, epoch;
+    struct cs_channel *supervisor, *control; /* control: NULL while it is being restarted */
+    uint64_t control_generation; /* counts the channels to control so far */
+    struct cs_ring ring;
+    bool have_ring, ready, stopping;
+    struct cs_gate_config *config;
+    struct cs_gate_listener listeners[CS_GATE_LISTENERS];
+    unsigned n_listeners;
+    struct cs_pool sessions;
+    struct cs_session *by_state[CS_SESSION_STATES];
+    uint32_t state_count[CS_SESSION_STATES];
+    struct cs_sql *sql;
+    uint8_t *scratch; /* one frame being encoded: CS_LIMIT_RECORD_FRAME_BYTES */
+    uint64_t cancel_misses_at; /* rate limit of wrong cancel keys */
+    unsigned cancel_misses;
+};
+
+/* The whole life of the role; fd is the channel to the supervisor. Returns an exit status. */
+int cs_gate_run(int supervisor_fd);
+
+/* ---- inside the folder ---- */
+enum cs_err cs_gate_config_new(int memfd, struct cs_gate_config **ret) CS_MUST_CHECK;
+struct cs_gate_config *cs_gate_config_ref(struct cs_gate_config *c);
+void cs_gate_config_unref(struct cs_gate_config *c);
+
+void cs_session_run(void *session); /* coroutine */
+struct cs_session *cs_session_by_id(struct cs_gate *g, const struct cs_id *id);
+/* Moves the session to the gate's present configuration. False: its target no longer exists. */
+bool cs_session_refresh(struct cs_session *s);
+void cs_session_kill(struct cs_session *s, struct cs_slice why);
+
+/* Appends a frame; waits for room. `durable`: waits until it is on disk. NO_SPACE: it cannot be
+ * recorded, and nothing may run. */
+enum cs_err cs_gate_append(struct cs_session *s, unsigned kind, const void *frame,
+                           bool durable) CS_MUST_CHECK;
+/* The channel to control is another one, or gone: every held session looks. */
+void cs_hold_on_control(struct cs_gate *g);
+/* A REQUEST_STATE message for a held session. */
+void cs_hold_on_state(struct cs_gate *g, const struct cs_msg_request_state *m);
+
+#endif

@@ -1,0 +1,156 @@
+/* The seam between gate and the protocol folders. A protocol folder turns bytes into struct cs_action
+ * and a verdict into bytes; it never sees rules, approval, masking rules or storage. What is allowed
+ * is decided in gate/decide.c and nowhere else.
+ *
+ * The path of one action, in the protocol's own straight-line code:
+ *     cs_gate_decide()  → ALLOW: recorded (and durable where it changes something): forward it
+ *                       → DENY:  tell the client; nothing goes upstream
+ *                       → HOLD:  settle what was sent before, then
+ *     cs_gate_hold()    → ALLOW: the grant is consumed, run exactly the action's bytes, once
+ *                       → DENY:  refused, expired, cancelled, void …
+ *     cs_gate_result()  when the target has answered */
+#ifndef CS_GATE_PROTOCOL_H
+#define CS_GATE_PROTOCOL_H
+
+#include "action/action.h"
+#include "action/request.h"
+#include "base/err.h"
+#include "crypto/crypto.h"
+#include "gate/session.h"
+#include "policy/policy.h"
+#include "runtime/stream.h"
+
+struct cs_gate;
+struct cs_sql;
+
+struct cs_protocol {
+    const char *name; /* also the kind of its targets and listeners */
+    const char *alpn; /* accepted on TLS */
+    size_t state_size;
+    /* The whole life of a session, in its coroutine. */
+    void (*serve)(struct cs_session *s);
+    /* A cancel key arrived for a session of this gate, from whichever gate received it. */
+    void (*cancel)(struct cs_gate *g, struct cs_slice key);
+};
+
+/* proto/protocols.list, in order; NULL-terminated. Defined by the gate program. */
+extern const struct cs_protocol *const cs_protocols[];
+
+/* ---- opening ---- */
+struct cs_auth { /* what a SCRAM exchange needs between its two steps */
+    uint64_t attempt;
+    char nonce[256]; /* client's and ours, NUL-terminated */
+    uint8_t salt[64];
+    size_t salt_n;
+    uint32_t iterations;
+};
+/* Asks control for a challenge; unknown names get one too. */
+enum cs_err cs_gate_auth_start(struct cs_session *s, struct cs_slice user, struct cs_slice target,
+                               struct cs_slice client_nonce, struct cs_auth *ret) CS_MUST_CHECK;
+/* Checks the proof. On CS_OK the session has its id and chain; ret_signature is the server's. On
+ * CS_ERR_UNAUTHENTICATED say only that; on CS_ERR_NOT_FOUND the caller is known, the target is not. */
+enum cs_err cs_gate_auth_finish(struct cs_session *s, const struct cs_auth *auth,
+                                struct cs_slice client_first_bare, struct cs_slice gs2_header,
+                                struct cs_slice channel_binding, const uint8_t proof[static CS_SHA256],
+                                uint8_t ret_signature[static CS_SHA256]) CS_MUST_CHECK;
+/* May this chain open a session at this target? `why` (NUL-terminated) when not. */
+enum cs_err cs_gate_may_open(struct cs_session *s, char *why, size_t why_size) CS_MUST_CHECK;
+/* A connection to the session's target, TCP only; the name to log in with there. For the elevated
+ * credential `grant` is one that was consumed for this session. */
+struct cs_upstream {
+    uint64_t connection; /* for cs_gate_prove */
+    int fd;              /* owned by the caller */
+    char user[128];
+};
+enum cs_err cs_gate_connect(struct cs_session *s, bool elevated, const struct cs_id *grant,
+                            struct cs_upstream *ret, char *why, size_t why_size) CS_MUST_CHECK;
+/* TLS context for the session's target; NULL where its tls is off. */
+struct cs_tls_ctx *cs_gate_target_tls(struct cs_session *s);
+/* The SCRAM proof for the connection's credential; the gate never sees the secret. */
+enum cs_err cs_gate_prove(struct cs_session *s, uint64_t connection, struct cs_slice client_first_bare,
+                          struct cs_slice server_first, struct cs_slice client_final_bare,
+                          uint8_t ret_proof[static CS_SHA256],
+                          uint8_t ret_server_signature[static CS_SHA256], char *why,
+                          size_t why_size) CS_MUST_CHECK;
+/* The session is open: recorded and reported. CS_ERR_NO_SPACE when it cannot be recorded. */
+enum cs_err cs_gate_opened(struct cs_session *s, struct cs_slice database, struct cs_slice role,
+                           struct cs_slice application) CS_MUST_CHECK;
+
+/* ---- actions ---- */
+enum cs_refusal { /* why an action does not run: each protocol has its own code for each */
+    CS_REFUSAL_RULE,        /* a rule, or the lack of one */
+    CS_REFUSAL_PERSON,      /* an approver said no */
+    CS_REFUSAL_EXPIRED,     /* nobody decided in time */
+    CS_REFUSAL_CANCELLED,   /* the client withdrew it */
+    CS_REFUSAL_WAITING,     /* still pending, this connection no longer waits: repeat the same request */
+    CS_REFUSAL_VOID,        /* something it depended on changed */
+    CS_REFUSAL_RECORD,      /* it cannot be recorded */
+    CS_REFUSAL_LIMIT,       /* too large to be held */
+    CS_REFUSAL_UNAVAILABLE, /* a part of the gateway is not available */
+    CS_REFUSAL_CLOSED,      /* client or target is gone, or the session is being ended: close it */
+};
+
+struct cs_verdict {
+    enum cs_outcome outcome; /* zero is DENY */
+    enum cs_refusal refusal; /* of a DENY */
+    uint64_t n;              /* number of the action in its session */
+    bool elevated;           /* run it on an elevated connection */
+    bool granted;            /* ran by a grant: `grant` and `request` are set */
+    struct cs_id grant;
+    char request[CS_REQUEST_ID_TEXT];
+    char message[256]; /* NUL-terminated sentences for the client */
+    char hint[256];
+    char detail[1200]; /* approver's words, or the wait line; already safe to show */
+    struct cs_decision decision; /* gate's own */
+};
+
+/* Decides and records. Never allocates for an allowed action; waits only for durability where the
+ * action changes something. */
+void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_verdict *ret);
+
+/* Looks only: the outcome that the action would get now, unrecorded. For messages that prepare an
+ * action (PostgreSQL's Parse): a DENY is refused there already, anything else is decided when it is
+ * about to run. */
+enum cs_outcome cs_gate_preview(struct cs_session *s, const struct cs_action *a);
+
+struct cs_hold_ops {
+    /* Sends a wait line to the client, queued or sent; `first` = the one told at once. */
+    void (*notice)(struct cs_session *s, bool first, struct cs_slice line);
+    /* Items of the protocol's own to wait for (the upstream's reading side …), at most two. */
+    size_t (*items)(struct cs_session *s, struct cs_wait items[static 2]);
+    /* One of them is ready, or time passed: relay what came. False when the upstream is gone. */
+    bool (*pump)(struct cs_session *s);
+};
+/* Parks the session until people, time or the client end the wait (v is the verdict of decide). The
+ * action's slices must stay valid: the caller owns a copy. */
+void cs_gate_hold(struct cs_session *s, const struct cs_action *a, const struct cs_hold_ops *ops,
+                  struct cs_verdict *v);
+
+struct cs_result {
+    bool ok;
+    struct cs_slice tag;
+    uint64_t rows, bytes;
+    struct cs_slice sqlstate, message; /* of an error */
+};
+/* What the target answered to action n. Waits when the ring is full. */
+enum cs_err cs_gate_result(struct cs_session *s, uint64_t n, const struct cs_result *r) CS_MUST_CHECK;
+/* What became of a grant; `unknown` when the connection died between use and result. */
+void cs_gate_executed(struct cs_session *s, const struct cs_id *grant, bool known, bool ok,
+                      struct cs_slice text);
+/* Something worth knowing, in the record. */
+void cs_gate_note(struct cs_session *s, const char *fmt, ...) CS_PRINTF(2, 3);
+
+/* ---- cancel keys ---- */
+/* A key of eight bytes that names gate and session. */
+void cs_gate_cancel_key(struct cs_session *s, uint8_t ret[static 8]);
+/* The session of this gate that the key names, NULL for a wrong key. */
+struct cs_session *cs_gate_cancel_find(struct cs_gate *g, struct cs_slice key);
+/* A cancel request came in on any connection: to the right gate, ours or another. */
+void cs_gate_cancel_route(struct cs_gate *g, const struct cs_protocol *p, struct cs_slice key);
+
+struct cs_sql *cs_gate_sql(struct cs_gate *g);
+struct cs_loop *cs_gate_loop(struct cs_gate *g);
+/* TLS context of the listener that this session came in by; NULL = plain. */
+struct cs_tls_ctx *cs_gate_listener_tls(struct cs_session *s);
+
+#endif

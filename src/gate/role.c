@@ -1,0 +1,286 @@
+/* The gate role: starts on the supervisor's word, accepts connections, and hands the messages of
+ * supervisor and control to whom they concern. It opens no file and dials nobody. */
+#include "base/alloc.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "gate/gate.h"
+#include "gate/protocol.h"
+#include "runtime/process.h"
+#include "sql/sql.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+struct cs_sql *cs_gate_sql(struct cs_gate *g)
+{
+    return g->sql;
+}
+
+struct cs_loop *cs_gate_loop(struct cs_gate *g)
+{
+    return g->loop;
+}
+
+/* ---- accepting ---- */
+
+static void session_start(struct cs_gate_listener *l, int fd, const struct sockaddr *peer)
+{
+    struct cs_gate *g = l->gate;
+    cs_handle h, co;
+    struct cs_session *s = cs_pool_take(&g->sessions, &h);
+    if (s == NULL) {
+        cs_log(CS_EV_SESSION_REFUSED, NULL, "why=\"too many sessions\"");
+        (void)close(fd);
+        return;
+    }
+    s->gate = g;
+    s->protocol = l->protocol;
+    s->handle = h;
+    s->listener = (unsigned)(l - g->listeners);
+    (void)cs_addr_text(peer, s->address);
+    if (cs_stream_open(g->loop, &s->client, fd) != CS_OK) {
+        (void)close(fd);
+        cs_pool_give(&g->sessions, h);
+        return;
+    }
+    if (cs_co_spawn(g->loop, "session", cs_session_run, s, &co) != CS_OK) {
+        cs_stream_close(&s->client);
+        cs_pool_give(&g->sessions, h);
+    }
+}
+
+static void accept_loop(void *arg)
+{
+    struct cs_gate_listener *l = arg;
+    for (;;) {
+        struct sockaddr_storage peer;
+        int fd = -1;
+        enum cs_err e = cs_accept(&l->fd, &fd, &peer);
+        if (e == CS_ERR_CANCELLED) {
+            return;
+        }
+        if (e != CS_OK) {
+            cs_log(CS_EV_SESSION_REFUSED, NULL, "accept=%s", cs_err_name(e));
+            if (!cs_co_sleep(50 * CS_NS_PER_MS)) { /* out of descriptors: do not spin */
+                return;
+            }
+            continue;
+        }
+        session_start(l, fd, (const struct sockaddr *)&peer);
+    }
+}
+
+static void maybe_ready(struct cs_gate *g)
+{
+    if (g->ready || g->stopping || g->config == NULL || !g->have_ring || g->n_listeners == 0 ||
+        g->control == NULL) {
+        return;
+    }
+    for (unsigned i = 0; i < g->n_listeners; i++) {
+        cs_handle co;
+        if (cs_co_spawn(g->loop, "accept", accept_loop, &g->listeners[i], &co) != CS_OK) {
+            cs_log(CS_EV_INTERNAL, NULL, "listener=%s", g->listeners[i].name);
+            cs_loop_stop(g->loop);
+            return;
+        }
+    }
+    g->ready = true;
+    struct cs_msg_ready m = {0};
+    if (cs_channel_send(g->supervisor, CS_MSG_READY, 0, &m, NULL, 0) != CS_OK) {
+        cs_loop_stop(g->loop);
+        return;
+    }
+    cs_channel_run_phase(g->supervisor);
+    cs_log(CS_EV_STARTED, NULL, "policy=%016llx rules=%zu",
+           (unsigned long long)cs_policy_version(g->config->policy),
+           cs_policy_rule_count(g->config->policy));
+}
+
+/* ---- control ---- */
+
+static void on_control_message(struct cs_channel *c, const struct cs_channel_in *in, void *arg)
+{
+    struct cs_gate *g = arg;
+    (void)c;
+    switch ((int)in->type) {
+    case CS_MSG_REQUEST_STATE:
+        cs_hold_on_state(g, in->msg);
+        return;
+    case CS_MSG_SESSION_KILL: {
+        const struct cs_msg_session_kill *m = in->msg;
+        struct cs_session *s = cs_session_by_id(g, &m->session);
+        if (s != NULL) {
+            cs_session_kill(s, m->why);
+        }
+        return;
+    }
+    case CS_MSG_CANCEL_TO: {
+        const struct cs_msg_cancel_to *m = in->msg;
+        if (m->key.n == 8) {
+            for (size_t i = 0; cs_protocols[i] != NULL; i++) {
+                cs_protocols[i]->cancel(g, m->key);
+            }
+        }
+        return;
+    }
+    default:
+        return; /* the table lets nothing else through */
+    }
+}
+
+static void on_control_gone(struct cs_channel *c, void *arg)
+{
+    struct cs_gate *g = arg;
+    if (g->control == c) {
+        g->control = NULL;
+        g->control_generation++;
+        cs_hold_on_control(g);
+    }
+}
+
+static void control_new(struct cs_gate *g, int fd)
+{
+    struct cs_channel *old = g->control, *c = NULL;
+    if (cs_channel_open(g->loop, fd, CS_ROLE_GATE, CS_ROLE_CONTROL, 0, on_control_message,
+                        on_control_gone, g, &c) != CS_OK) {
+        cs_log(CS_EV_INTERNAL, NULL, "channel=control");
+        return;
+    }
+    cs_channel_run_phase(c);
+    g->control = c;
+    g->control_generation++;
+    if (old != NULL) {
+        cs_channel_close(old);
+    }
+    cs_hold_on_control(g);
+}
+
+/* ---- supervisor ---- */
+
+static void boot(struct cs_gate *g, const struct cs_msg_boot *m)
+{
+    char name[32];
+    g->index = m->index;
+    g->epoch = m->epoch;
+    (void)snprintf(name, sizeof name, "gate/%llu", (unsigned long long)m->index);
+    cs_log_init(name, CS_LEVEL_INFO);
+}
+
+static void listener_new(struct cs_gate *g, const struct cs_msg_listener *m, int fd)
+{
+    for (size_t i = 0; cs_protocols[i] != NULL && g->n_listeners < CS_GATE_LISTENERS; i++) {
+        if (!cs_slice_eq_str(m->kind, cs_protocols[i]->name)) {
+            continue;
+        }
+        struct cs_gate_listener *l = &g->listeners[g->n_listeners];
+        if (cs_fd_open_listener(g->loop, &l->fd, fd) != CS_OK) {
+            break;
+        }
+        l->gate = g;
+        l->protocol = cs_protocols[i];
+        (void)snprintf(l->name, sizeof l->name, "%.*s", CS_SLICE_FMT(m->name));
+        g->n_listeners++;
+        return;
+    }
+    cs_log(CS_EV_INTERNAL, NULL, "listener=%s not taken", cs_log_quote(m->name).text);
+    (void)close(fd);
+}
+
+static void snapshot_new(struct cs_gate *g, int fd)
+{
+    struct cs_gate_config *c = NULL;
+    enum cs_err e = cs_gate_config_new(fd, &c);
+    (void)close(fd);
+    if (e != CS_OK) {
+        /* The old one stays; without any, the gate never becomes ready. */
+        cs_log(CS_EV_RELOAD_FAILED, NULL, "snapshot=%s", cs_err_name(e));
+        return;
+    }
+    struct cs_gate_config *old = g->config;
+    g->config = c;
+    cs_gate_config_unref(old);
+    if (old != NULL) {
+        cs_log(CS_EV_RELOADED, NULL, "policy=%016llx rules=%zu",
+               (unsigned long long)cs_policy_version(c->policy), cs_policy_rule_count(c->policy));
+    }
+}
+
+static void ring_new(struct cs_gate *g, const int fds[static 3])
+{
+    if (g->have_ring || cs_ring_open(g->loop, fds, true, &g->ring) != CS_OK) {
+        cs_log(CS_EV_INTERNAL, NULL, "ring not taken");
+        for (int i = 0; i < 3; i++) {
+            (void)close(fds[i]);
+        }
+        return;
+    }
+    g->have_ring = true;
+}
+
+static void stop(struct cs_gate *g)
+{
+    g->stopping = true;
+    cs_log(CS_EV_STOPPED, NULL, "sessions=%u", g->sessions.live);
+    cs_loop_stop(g->loop);
+}
+
+static void on_supervisor_message(struct cs_channel *c, const struct cs_channel_in *in, void *arg)
+{
+    struct cs_gate *g = arg;
+    (void)c;
+    switch ((int)in->type) {
+    case CS_MSG_BOOT:
+        boot(g, in->msg);
+        break;
+    case CS_MSG_LISTENER:
+        listener_new(g, in->msg, in->fd[0]);
+        break;
+    case CS_MSG_PEER:
+        control_new(g, in->fd[0]);
+        break;
+    case CS_MSG_RING:
+        ring_new(g, in->fd);
+        break;
+    case CS_MSG_SNAPSHOT:
+        snapshot_new(g, in->fd[0]);
+        break;
+    case CS_MSG_SHUTDOWN:
+        stop(g);
+        return;
+    default:
+        for (int i = 0; i < 3; i++) {
+            if (in->fd[i] >= 0) {
+                (void)close(in->fd[i]);
+            }
+        }
+        return;
+    }
+    maybe_ready(g);
+}
+
+static void on_supervisor_gone(struct cs_channel *c, void *arg)
+{
+    struct cs_gate *g = arg;
+    (void)c;
+    g->stopping = true;
+    cs_loop_stop(g->loop); /* nobody left to answer to */
+}
+
+int cs_gate_run(int supervisor_fd)
+{
+    static struct cs_gate gate; /* one per process; zeroed */
+    struct cs_gate *g = &gate;
+    cs_log_init("gate", CS_LEVEL_INFO);
+    cs_process_harden();
+    g->loop = cs_loop_new();
+    g->scratch = cs_alloc(CS_LIMIT_RECORD_FRAME_BYTES);
+    cs_pool_init(&g->sessions, sizeof(struct cs_session), CS_LIMIT_SESSIONS_PER_GATE);
+    if (g->loop == NULL || g->scratch == NULL || cs_sql_new(&g->sql) != CS_OK ||
+        cs_channel_open(g->loop, supervisor_fd, CS_ROLE_GATE, CS_ROLE_SUPERVISOR, 0,
+                        on_supervisor_message, on_supervisor_gone, g, &g->supervisor) != CS_OK) {
+        cs_log(CS_EV_INTERNAL, NULL, "start failed");
+        return 1;
+    }
+    cs_loop_run(g->loop);
+    return 0;
+}

@@ -1,0 +1,67 @@
+/* A session: one client connection to one target, carried by one coroutine. */
+#ifndef CS_GATE_SESSION_H
+#define CS_GATE_SESSION_H
+
+#include "action/chain.h"
+#include "base/arena.h"
+#include "base/id.h"
+#include "runtime/sock.h"
+#include "runtime/stream.h"
+
+enum cs_session_state {
+#define CS_STATE(id, name, text) CS_SESSION_##id,
+#include "gate/session_state.def"
+#undef CS_STATE
+    CS_SESSION_STATES
+};
+
+struct cs_gate;
+struct cs_gate_config;
+struct cs_policy_session;
+struct cs_protocol;
+struct cs_target;
+struct cs_hold;
+
+struct cs_session {
+    struct cs_gate *gate;
+    const struct cs_protocol *protocol;
+    void *proto; /* the protocol's own state, state_size bytes, zeroed at start */
+    cs_handle handle;
+    cs_handle co;
+    enum cs_session_state state;
+    struct cs_session *prev, *next; /* in the gate's list of this state */
+
+    struct cs_stream client;
+    char address[CS_ADDR_TEXT];
+    unsigned listener;   /* index in the gate */
+    uint32_t cancel_secret;
+
+    struct cs_id id;     /* zero until authenticated */
+    struct cs_arena arena;
+    struct cs_chain *chain;       /* arena */
+    struct cs_slice chain_bytes;  /* arena: the same, encoded */
+    bool async;                   /* the client does not want to wait (countersign.mode=async) */
+    struct cs_slice user;         /* arena: as the client gave it */
+    struct cs_slice target_name;  /* arena */
+
+    struct cs_gate_config *config; /* reference: the snapshot that `target` and `policy` come from */
+    const struct cs_target *target;
+    struct cs_policy_session *policy;
+    struct cs_arena policy_arena;
+
+    uint64_t actions;
+    uint64_t opened_ms;
+    bool reported; /* SESSION_OPENED was sent */
+    bool recorded; /* SESSION_OPEN is in the record */
+    struct cs_event cancel; /* the client asked to cancel what is running or held */
+    struct cs_event kill;   /* the session must end: kill_why */
+    char kill_why[120];
+    const char *end_why;    /* literal: why it ended */
+    struct cs_hold *hold;   /* the wait that it is in, if any */
+};
+
+const char *cs_session_state_name(enum cs_session_state s);
+/* The one place that changes a state: checks the transition, moves the list. */
+void cs_session_set_state(struct cs_session *s, enum cs_session_state to);
+
+#endif
