@@ -4,12 +4,14 @@
  * The order: limits → configuration in force → the free effects → the rules → the record. Whatever
  * fails on the way denies: struct cs_verdict starts as zeros, and zero is DENY. */
 #include "action/frame.h"
-#include "base/assert.h"
+#include "base/alloc.h"
 #include "base/log.h"
 #include "gate/gate.h"
 #include "gate/protocol.h"
 
 #include <stdio.h>
+
+_Static_assert(sizeof(struct cs_decision) <= CS_DECISION_BYTES, "a verdict carries a decision");
 
 static void say(char *out, size_t n, const char *text)
 {
@@ -60,7 +62,8 @@ static struct cs_slice joined_effects(const struct cs_action *a, struct cs_write
     return cs_writer_done(w);
 }
 
-/* Parameters as the record keeps them: per parameter u8 null, u16le format, u32le type, slice. */
+/* Parameters as the record keeps them: per parameter u8 null, u16le format, u32le type, slice. The
+ * memory is this call's own: appending to a full ring waits, and other sessions run meanwhile. */
 static struct cs_slice packed_params(const struct cs_action *a, uint8_t *mem, size_t cap)
 {
     struct cs_writer w = cs_writer(mem, cap);
@@ -70,30 +73,48 @@ static struct cs_slice packed_params(const struct cs_action *a, uint8_t *mem, si
         cs_writer_u32le(&w, a->params[i].type);
         cs_writer_slice(&w, a->params[i].bytes);
     }
-    return w.overflow ? CS_SLICE_LIT("too large") : cs_writer_done(&w);
+    return cs_writer_done(&w);
+}
+
+static size_t params_size(const struct cs_action *a)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < a->n_params; i++) {
+        n += 1 + 2 + 4 + 4 + a->params[i].bytes.n;
+    }
+    return n;
 }
 
 static enum cs_err record_action(struct cs_session *s, const struct cs_action *a,
                                  const struct cs_verdict *v)
 {
-    static uint8_t params[65536]; /* used between two waits only: cs_gate_append copies first */
-    uint8_t rules[CS_RULES_FIRED * 65 + 1], effects[64];
+    uint8_t small[512];
+    size_t size = params_size(a);
+    uint8_t *params = size <= sizeof small ? small : cs_alloc(size);
+    if (params == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
+    uint8_t rules[CS_RULES_FIRED * 65], effects[64];
     struct cs_writer rw = cs_writer(rules, sizeof rules), ew = cs_writer(effects, sizeof effects);
     const struct cs_fact *verb = &a->facts.v[CS_FACT_SQL_VERB];
     struct cs_frame_action f = {
         .n = v->n,
         .outcome = v->outcome,
-        .rules = joined_rules(&v->decision, &rw),
-        .why = cs_slice_str(v->decision.why),
+        .rules = joined_rules(CS_VERDICT_DECISION_CONST(v), &rw),
+        .why = cs_slice_str(CS_VERDICT_DECISION_CONST(v)->why),
         .policy = s->config != NULL ? cs_policy_version(s->config->policy) : 0,
         .effects = joined_effects(a, &ew),
         .verb = verb->state == CS_FACT_KNOWN ? verb->u.string : CS_SLICE_NULL,
         .text = a->bytes,
-        .params = a->n_params > 0 ? packed_params(a, params, sizeof params) : CS_SLICE_NULL,
+        .params = packed_params(a, params, size),
         .tx = a->tx,
     };
     /* Class `command` (identity-audit 5.4): what changes something is on disk before it runs. */
-    return cs_gate_append(s, CS_FRAME_ACTION, &f, a->changing && v->outcome == CS_ALLOW);
+    enum cs_err e = cs_gate_append(s, CS_FRAME_ACTION, &f, a->changing && v->outcome == CS_ALLOW);
+    if (params != small) {
+        cs_free(params);
+    }
+    return e;
 }
 
 static void refuse(struct cs_verdict *v, enum cs_refusal why, const char *message, const char *hint)
@@ -106,7 +127,7 @@ static void refuse(struct cs_verdict *v, enum cs_refusal why, const char *messag
 
 static void outcome_to_verdict(struct cs_verdict *v)
 {
-    const struct cs_decision *d = &v->decision;
+    const struct cs_decision *d = CS_VERDICT_DECISION(v);
     v->outcome = d->outcome;
     v->elevated = d->outcome == CS_HOLD && d->elevated;
     if (d->outcome == CS_DENY) {
@@ -127,7 +148,7 @@ void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_v
 {
     memset(ret, 0, sizeof *ret);
     ret->n = ++s->actions;
-    rules_say(s, a, &ret->decision);
+    rules_say(s, a, CS_VERDICT_DECISION(ret));
     outcome_to_verdict(ret);
     if (ret->outcome == CS_HOLD && cs_action_encoded_size(a) > CS_LIMIT_HELD_BYTES) {
         refuse(ret, CS_REFUSAL_LIMIT, "Countersign denied this: it is larger than what can be held for approval",
@@ -169,4 +190,32 @@ enum cs_err cs_gate_may_open(struct cs_session *s, char *why, size_t why_size)
         return CS_ERR_DENIED;
     }
     return CS_OK;
+}
+
+struct cs_slice cs_gate_database(const struct cs_session *s, bool elevated)
+{
+    const struct cs_target *t = s->target;
+    if (t == NULL) {
+        return CS_SLICE_NULL;
+    }
+    return elevated && t->elevated_database.n > 0 ? t->elevated_database : t->database;
+}
+
+struct cs_slice cs_gate_role(const struct cs_session *s, bool elevated)
+{
+    const struct cs_target *t = s->target;
+    if (t == NULL) {
+        return CS_SLICE_NULL;
+    }
+    return elevated ? t->elevated_user : t->user;
+}
+
+struct cs_slice cs_gate_target_host(const struct cs_session *s)
+{
+    struct cs_slice host = CS_SLICE_NULL;
+    uint16_t port;
+    if (s->target == NULL || !cs_addr_split(s->target->address, false, &host, &port)) {
+        return CS_SLICE_NULL;
+    }
+    return host;
 }

@@ -55,6 +55,9 @@ struct cs_gate {
 int cs_gate_run(int supervisor_fd);
 
 /* ---- inside the folder ---- */
+/* The decision inside a verdict, which the protocol folders carry but cannot see into. */
+#define CS_VERDICT_DECISION(v) ((struct cs_decision *)(void *)(v)->decision)
+#define CS_VERDICT_DECISION_CONST(v) ((const struct cs_decision *)(const void *)(v)->decision)
 enum cs_err cs_gate_config_new(int memfd, struct cs_gate_config **ret) CS_MUST_CHECK;
 struct cs_gate_config *cs_gate_config_ref(struct cs_gate_config *c);
 void cs_gate_config_unref(struct cs_gate_config *c);

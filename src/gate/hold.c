@@ -153,7 +153,7 @@ static enum cs_err ask_hold(struct cs_session *s, const struct cs_action *a,
                             const struct cs_verdict *v, struct cs_hold *h)
 {
     struct cs_gate *g = s->gate;
-    uint8_t rules[CS_RULES_FIRED * 65 + 1 > 1024 ? 1024 : CS_RULES_FIRED * 65 + 1];
+    uint8_t rules[CS_RULES_FIRED * 65];
     struct cs_writer w = cs_writer(rules, sizeof rules);
     struct cs_call call;
     int fd = -1;
@@ -166,7 +166,7 @@ static enum cs_err ask_hold(struct cs_session *s, const struct cs_action *a,
     }
     struct cs_msg_hold m = {.session = s->id, .waiting = s->async ? 0 : 1,
                             .in_transaction = a->in_transaction ? 1 : 0,
-                            .rules = rule_names(&v->decision, &w), .elevated = v->elevated ? 1 : 0,
+                            .rules = rule_names(CS_VERDICT_DECISION_CONST(v), &w), .elevated = v->elevated ? 1 : 0,
                             .snapshot = cs_policy_version(s->config->policy)};
     memset(&call, 0, sizeof call);
     call.fd[0] = call.fd[1] = call.fd[2] = -1;
@@ -200,7 +200,8 @@ static uint64_t wait_left_s(const struct cs_hold *h)
 static struct cs_slice wait_line(struct cs_session *s, struct cs_hold *h, const struct cs_verdict *v,
                                  uint64_t wait_s, struct cs_arena *a)
 {
-    struct cs_slice rule = v->decision.n_rules > 0 ? v->decision.rules[0]->name : CS_SLICE_NULL;
+    const struct cs_decision *d = CS_VERDICT_DECISION_CONST(v);
+    struct cs_slice rule = d->n_rules > 0 ? d->rules[0]->name : CS_SLICE_NULL;
     (void)s;
     return cs_wait_line(a, cs_slice_str(h->request), h->state, wait_s,
                         seconds_until(h->expires_ms, cs_wall_ms(), 1000), cs_slice_str(h->url), rule);
@@ -499,7 +500,7 @@ void cs_gate_hold(struct cs_session *s, const struct cs_action *a, const struct 
     }
     h->control_generation = s->gate->control_generation;
     h->begun_ns = cs_mono_ns();
-    h->budget_ns = budget_of(a, &v->decision);
+    h->budget_ns = budget_of(a, CS_VERDICT_DECISION_CONST(v));
     cs_event_clear(&s->cancel);
     cs_session_set_state(s, CS_SESSION_HELD);
     s->hold = h;

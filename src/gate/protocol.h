@@ -13,11 +13,11 @@
 #define CS_GATE_PROTOCOL_H
 
 #include "action/action.h"
+#include "action/outcome.h"
 #include "action/request.h"
 #include "base/err.h"
 #include "crypto/crypto.h"
 #include "gate/session.h"
-#include "policy/policy.h"
 #include "runtime/stream.h"
 
 struct cs_gate;
@@ -90,6 +90,8 @@ enum cs_refusal { /* why an action does not run: each protocol has its own code 
     CS_REFUSAL_CLOSED,      /* client or target is gone, or the session is being ended: close it */
 };
 
+enum { CS_DECISION_BYTES = 448 };
+
 struct cs_verdict {
     enum cs_outcome outcome; /* zero is DENY */
     enum cs_refusal refusal; /* of a DENY */
@@ -101,7 +103,7 @@ struct cs_verdict {
     char message[256]; /* NUL-terminated sentences for the client */
     char hint[256];
     char detail[1200]; /* approver's words, or the wait line; already safe to show */
-    struct cs_decision decision; /* gate's own */
+    _Alignas(8) uint8_t decision[CS_DECISION_BYTES]; /* gate's own struct cs_decision */
 };
 
 /* Decides and records. Never allocates for an allowed action; waits only for durability where the
@@ -147,6 +149,13 @@ void cs_gate_cancel_key(struct cs_session *s, uint8_t ret[static 8]);
 struct cs_session *cs_gate_cancel_find(struct cs_gate *g, struct cs_slice key);
 /* A cancel request came in on any connection: to the right gate, ours or another. */
 void cs_gate_cancel_route(struct cs_gate *g, const struct cs_protocol *p, struct cs_slice key);
+
+/* Where the session's actions run at the target: database and role, for its everyday or its elevated
+ * credential. Borrowed from the configuration in force: copy to keep over a wait. */
+struct cs_slice cs_gate_database(const struct cs_session *s, bool elevated);
+struct cs_slice cs_gate_role(const struct cs_session *s, bool elevated);
+/* Name or address of the target, for TLS verification. */
+struct cs_slice cs_gate_target_host(const struct cs_session *s);
 
 struct cs_sql *cs_gate_sql(struct cs_gate *g);
 struct cs_loop *cs_gate_loop(struct cs_gate *g);

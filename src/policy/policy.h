@@ -9,12 +9,10 @@
 
 #include "action/chain.h"
 #include "action/facts.h"
+#include "action/outcome.h"
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/slice.h"
-
-/* Zero is DENY: a forgotten assignment refuses. */
-enum cs_outcome { CS_DENY, CS_HOLD, CS_ALLOW };
 
 struct cs_policy;
 
