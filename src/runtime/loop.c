@@ -1,0 +1,138 @@
+/* The scheduler: turns of the loop, epoll, deadlines. A turn wakes whose deadline has come, runs
+ * the queue until it is empty, and asks the kernel; an idle turn makes one system call, epoll_wait.
+ */
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "runtime/loop_internal.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+struct cs_loop *cs_loop_new(void)
+{
+    struct cs_loop *loop = cs_alloc(sizeof *loop);
+    if (loop == NULL) {
+        return NULL;
+    }
+    loop->epfd = epoll_create1(EPOLL_CLOEXEC);
+    if (loop->epfd < 0) {
+        cs_free(loop);
+        return NULL;
+    }
+    cs_pool_init(&loop->cos, sizeof(struct cs_co), CS_CO_MAX);
+    cs_pool_init(&loop->slots, sizeof(struct cs_fd_slot), CS_FD_MAX);
+    cs_co_queue_init(&loop->run);
+    cs_co_queue_init(&loop->next);
+    loop->now_ns = cs_mono_ns();
+    return loop;
+}
+
+static void free_one(void *object, cs_handle h, void *arg)
+{
+    (void)h;
+    (void)arg;
+    cs_co_free(object);
+}
+
+void cs_loop_free(struct cs_loop *loop)
+{
+    if (loop == NULL) {
+        return;
+    }
+    cs_assert(!loop->running);
+    cs_pool_each(&loop->cos, free_one, NULL);
+    cs_pool_done(&loop->cos);
+    cs_pool_done(&loop->slots);
+    cs_heap_done(&loop->deadlines);
+    (void)close(loop->epfd);
+    cs_free(loop);
+}
+
+uint64_t cs_loop_now(const struct cs_loop *loop)
+{
+    return loop->now_ns;
+}
+
+static void cancel_one(void *object, cs_handle h, void *arg)
+{
+    struct cs_co *co = object;
+    (void)arg;
+    cs_co_cancel(co->loop, h);
+}
+
+void cs_loop_stop(struct cs_loop *loop)
+{
+    loop->stopping = true;
+    cs_pool_each(&loop->cos, cancel_one, NULL);
+}
+
+static void wake_expired(struct cs_loop *loop)
+{
+    struct cs_heap *h = &loop->deadlines;
+    while (h->n > 0 && h->at[0]->deadline_ns <= loop->now_ns) {
+        struct cs_co *co = h->at[0];
+        cs_heap_remove(h, co);
+        co->timed_out = true;
+        cs_co_wake(co);
+    }
+}
+
+static void run_queue(struct cs_loop *loop)
+{
+    for (unsigned i = 0; i < CS_TURN_SWITCHES; i++) {
+        struct cs_co *co = cs_co_queue_pop(&loop->run);
+        if (co == NULL) {
+            break;
+        }
+        cs_co_resume(co);
+    }
+}
+
+/* How long the kernel may keep us, in milliseconds; rounded up, a deadline never comes early. */
+static int poll_timeout(const struct cs_loop *loop)
+{
+    if (loop->run.first != NULL || loop->next.first != NULL) {
+        return 0;
+    }
+    if (loop->deadlines.n == 0) {
+        return -1;
+    }
+    uint64_t now = cs_mono_ns();
+    uint64_t deadline = loop->deadlines.at[0]->deadline_ns;
+    if (deadline <= now) {
+        return 0;
+    }
+    uint64_t ms = (deadline - now - 1) / CS_NS_PER_MS + 1;
+    return ms > 60000 ? 60000 : (int)ms;
+}
+
+static void ask_kernel(struct cs_loop *loop)
+{
+    cs_listeners_forget(loop);
+    int n = epoll_wait(loop->epfd, loop->events, CS_EPOLL_BATCH, poll_timeout(loop));
+    cs_assert(n >= 0 || errno == EINTR);
+    loop->now_ns = cs_mono_ns();
+    for (int i = 0; i < n; i++) {
+        cs_fd_happened(loop, loop->events[i].data.u64, loop->events[i].events);
+    }
+    /* Those who let others run come behind the ones that the kernel has woken. */
+    struct cs_co *co;
+    while ((co = cs_co_queue_pop(&loop->next)) != NULL) {
+        cs_co_queue_push(&loop->run, co);
+    }
+}
+
+void cs_loop_run(struct cs_loop *loop)
+{
+    cs_assert(!loop->running && cs_co_running() == NULL);
+    loop->running = true;
+    loop->now_ns = cs_mono_ns();
+    while (loop->cos.live > 0) {
+        wake_expired(loop);
+        run_queue(loop);
+        if (loop->cos.live > 0) {
+            ask_kernel(loop);
+        }
+    }
+    loop->running = false;
+}
