@@ -1,0 +1,95 @@
+/* What the files of this folder share; nobody else includes it. */
+#ifndef CS_FRONT_INTERNAL_H
+#define CS_FRONT_INTERNAL_H
+
+#include "base/buf.h"
+#include "base/pool.h"
+#include "crypto/tls.h"
+#include "front/front.h"
+#include "ipc/ipc.h"
+#include "runtime/sock.h"
+#include "wire/http1.h"
+
+enum {
+    CS_FRONT_LISTENERS = 8,
+    /* Connections that only the local socket may use: who floods the network listener does not
+     * lock out the administrator. */
+    CS_FRONT_LOCAL_RESERVE = 64,
+    CS_FRONT_URL_MAX = 300,
+};
+
+/* What a connection keeps when a reload brings new ones. */
+struct cs_front_config {
+    struct cs_tls_ctx *tls; /* owned; NULL = the listener is plain */
+    unsigned refs;
+    size_t listeners;
+    size_t url_n;
+    char url[CS_FRONT_URL_MAX];
+};
+
+/* One call to control that waits for its answer. */
+struct cs_front_call {
+    uint32_t corr; /* 0 = none */
+    struct cs_event done;
+    enum cs_err err;
+    unsigned status;
+    uint8_t *bytes; /* owned: type, then body */
+    struct cs_slice type, body;
+    int fd; /* owned; -1, or the body in sealed memory */
+    struct cs_front_call *next;
+};
+
+struct cs_front_conn {
+    struct cs_front *front;
+    cs_handle self;
+    struct cs_stream stream;
+    struct cs_front_config *config; /* one reference */
+    bool local;
+    bool keep; /* another request may follow */
+    uint64_t uid;
+    char address[CS_ADDR_TEXT];
+    size_t host_n; /* the address without its port */
+    uint64_t served;
+    struct cs_front_call call;
+    struct cs_front_conn *next, **prev;
+};
+
+struct cs_front_listener {
+    struct cs_front *front;
+    struct cs_fd fd;
+    bool local;
+};
+
+struct cs_front {
+    struct cs_loop *loop;
+    struct cs_front_times times;
+    struct cs_channel *control;
+    struct cs_front_config *config;
+    struct cs_front_listener listeners[CS_FRONT_LISTENERS];
+    size_t n_listeners;
+    struct cs_pool pool;
+    struct cs_front_conn *conns;
+    struct cs_front_call *calls;
+    uint32_t next_corr;
+    struct cs_event draining, empty;
+    /* Scratch for the request being looked at: filled and used up between two waits. */
+    struct cs_http_request request;
+};
+
+/* conn.c: a connection's coroutine; frees the connection at its end. */
+void cs_front_conn_main(void *conn);
+
+/* listen.c */
+void cs_front_config_unref(struct cs_front_config *c);
+
+/* call.c */
+enum cs_err cs_front_call_start(struct cs_front *f, struct cs_front_call *call,
+                                const struct cs_msg_api *msg) CS_MUST_CHECK;
+/* Out of the list, everything freed; tells control when the answer is no longer wanted. */
+void cs_front_call_end(struct cs_front *f, struct cs_front_call *call);
+
+/* page.c: the Content-Security-Policy of every page, and the page behind /r/ID. */
+const char *cs_front_csp(void);
+struct cs_buf cs_front_request_page(struct cs_slice url, struct cs_slice id, unsigned *ret_status);
+
+#endif

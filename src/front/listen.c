@@ -1,0 +1,276 @@
+/* The front's listeners, its configuration out of the snapshot, and the count of connections.
+ * Called by front.c (the role) and by tests. Must never open a file: certificates and keys come as
+ * bytes. */
+#include "base/alloc.h"
+#include "base/log.h"
+#include "front/internal.h"
+#include "wire/snapshot.h"
+
+#include <unistd.h>
+
+struct cs_front *cs_front_new(struct cs_loop *loop, const struct cs_front_times *times)
+{
+    struct cs_front *f = cs_alloc(sizeof *f);
+    if (f == NULL) {
+        return NULL;
+    }
+    f->loop = loop;
+    f->times = times != NULL ? *times : (struct cs_front_times){0, 0, 0};
+    f->times.head_ms = f->times.head_ms > 0 ? f->times.head_ms : CS_LIMIT_HTTP_HEAD_S * 1000;
+    f->times.idle_ms = f->times.idle_ms > 0 ? f->times.idle_ms : CS_LIMIT_HTTP_IDLE_S * 1000;
+    f->times.call_ms = f->times.call_ms > 0 ? f->times.call_ms : CS_LIMIT_HTTP_CALL_S * 1000;
+    cs_pool_init(&f->pool, sizeof(struct cs_front_conn), CS_LIMIT_HTTP_CONNECTIONS);
+    return f;
+}
+
+void cs_front_config_unref(struct cs_front_config *c)
+{
+    if (c != NULL && --c->refs == 0) {
+        cs_tls_ctx_free(c->tls);
+        cs_free(c);
+    }
+}
+
+void cs_front_free(struct cs_front *f)
+{
+    if (f == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < f->n_listeners; i++) {
+        cs_fd_close(&f->listeners[i].fd);
+    }
+    if (f->control != NULL) {
+        cs_channel_close(f->control);
+    }
+    cs_front_config_unref(f->config);
+    cs_pool_done(&f->pool);
+    cs_free(f);
+}
+
+/* ---- configuration ---- */
+struct tls_args { /* for the big stack: PEM and certificates go deep */
+    const struct cs_snapshot_listener *listener;
+    struct cs_tls_ctx *ctx;
+    enum cs_err err;
+};
+
+static void make_tls(void *p)
+{
+    struct tls_args *a = p;
+    a->err = cs_tls_server_new(a->listener->cert_pem, a->listener->key_pem, "http/1.1", &a->ctx);
+}
+
+static enum cs_err fill_config(struct cs_front_config *c, const struct cs_snapshot *s)
+{
+    struct cs_slice url = s->url;
+    while (url.n > 0 && url.p[url.n - 1] == '/') {
+        url.n--;
+    }
+    if (url.n >= sizeof c->url) {
+        return CS_ERR_INVALID;
+    }
+    if (url.n > 0) {
+        memcpy(c->url, url.p, url.n);
+    }
+    c->url_n = url.n;
+    for (size_t i = 0; i < s->n_listeners; i++) {
+        const struct cs_snapshot_listener *l = &s->listeners[i];
+        bool control = cs_slice_eq_str(l->kind, "control");
+        c->listeners += control || cs_slice_eq_str(l->kind, "local");
+        if (control && l->tls != 0 && c->tls == NULL) {
+            struct tls_args a = {l, NULL, CS_ERR_TLS};
+            cs_big_stack_call(make_tls, &a);
+            if (a.err != CS_OK) {
+                return a.err;
+            }
+            c->tls = a.ctx;
+        }
+    }
+    return CS_OK;
+}
+
+enum cs_err cs_front_configure(struct cs_front *f, struct cs_slice snapshot)
+{
+    struct cs_snapshot *s = cs_alloc(sizeof *s);
+    struct cs_front_config *c = cs_alloc(sizeof *c);
+    enum cs_err err = CS_ERR_NO_MEMORY;
+    if (s != NULL && c != NULL) {
+        c->refs = 1;
+        err = cs_snapshot_read(snapshot, s) ? fill_config(c, s) : CS_ERR_CORRUPT;
+    }
+    cs_free(s);
+    if (err != CS_OK) {
+        if (c != NULL) {
+            cs_front_config_unref(c);
+        }
+        return err;
+    }
+    cs_front_config_unref(f->config);
+    f->config = c;
+    return CS_OK;
+}
+
+size_t cs_front_listeners_wanted(const struct cs_front *f)
+{
+    return f->config != NULL ? f->config->listeners : SIZE_MAX;
+}
+
+size_t cs_front_listeners(const struct cs_front *f)
+{
+    return f->n_listeners;
+}
+
+/* ---- accepting ---- */
+enum cs_err cs_front_add_listener(struct cs_front *f, int fd, bool local)
+{
+    if (f->n_listeners == CS_FRONT_LISTENERS) {
+        (void)close(fd);
+        return CS_ERR_LIMIT;
+    }
+    struct cs_front_listener *l = &f->listeners[f->n_listeners];
+    enum cs_err err = cs_fd_open_listener(f->loop, &l->fd, fd);
+    if (err != CS_OK) {
+        return err;
+    }
+    l->front = f;
+    l->local = local;
+    f->n_listeners++;
+    return CS_OK;
+}
+
+/* The address without its port: what one client is counted by. */
+static size_t host_length(const char *address)
+{
+    const char *colon = strrchr(address, ':');
+    return colon != NULL ? (size_t)(colon - address) : strlen(address);
+}
+
+static bool has_room(const struct cs_front *f, const struct cs_front_conn *c)
+{
+    if (c->local) {
+        return true; /* the pool is the limit */
+    }
+    size_t same = 0;
+    for (const struct cs_front_conn *o = f->conns; o != NULL; o = o->next) {
+        same +=
+            !o->local && o->host_n == c->host_n && memcmp(o->address, c->address, c->host_n) == 0;
+    }
+    return same <= CS_LIMIT_HTTP_PER_ADDRESS &&
+           f->pool.live <= CS_LIMIT_HTTP_CONNECTIONS - CS_FRONT_LOCAL_RESERVE;
+}
+
+static void drop(struct cs_front *f, struct cs_front_conn *c, const char *why)
+{
+    cs_log(CS_EV_SESSION_REFUSED, NULL, "address=%s why=\"%s\"", c->address, why);
+    cs_stream_close(&c->stream);
+    cs_front_config_unref(c->config);
+    *c->prev = c->next;
+    if (c->next != NULL) {
+        c->next->prev = c->prev;
+    }
+    cs_pool_give(&f->pool, c->self);
+}
+
+static void serve(struct cs_front *f, int fd, bool local, const struct sockaddr_storage *peer)
+{
+    cs_handle self;
+    struct cs_front_conn *c = cs_pool_take(&f->pool, &self);
+    if (c == NULL) {
+        (void)close(fd);
+        return;
+    }
+    *c = (struct cs_front_conn){.front = f, .self = self, .local = local, .uid = UINT64_MAX};
+    c->call.fd = -1;
+    struct ucred who;
+    socklen_t n = sizeof who;
+    /* SECURITY: only the kernel's word names a local peer; without it, it is nobody. */
+    if (local && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) == 0) {
+        c->uid = who.uid;
+    }
+    (void)cs_addr_text((const struct sockaddr *)peer, c->address);
+    c->host_n = host_length(c->address);
+    c->config = f->config;
+    c->config->refs++;
+    c->prev = &f->conns;
+    c->next = f->conns;
+    if (c->next != NULL) {
+        c->next->prev = &c->next;
+    }
+    f->conns = c;
+    cs_event_clear(&f->empty);
+    cs_handle co;
+    if (cs_stream_open(f->loop, &c->stream, fd) != CS_OK) {
+        drop(f, c, "no descriptor");
+    } else if (!has_room(f, c)) {
+        drop(f, c, "too many connections");
+    } else if (cs_co_spawn(f->loop, "front-conn", cs_front_conn_main, c, &co) != CS_OK) {
+        drop(f, c, "no memory");
+    }
+}
+
+static void accept_main(void *arg)
+{
+    struct cs_front_listener *l = arg;
+    struct cs_front *f = l->front;
+    while (!f->draining.set) {
+        struct sockaddr_storage peer = {0};
+        int fd;
+        enum cs_err err = cs_accept(&l->fd, &fd, &peer);
+        if (err == CS_ERR_CANCELLED || f->draining.set) {
+            if (err == CS_OK) {
+                (void)close(fd);
+            }
+            return;
+        }
+        if (err != CS_OK) {
+            /* Out of descriptors, or a connection gone before we took it: a pause, not a storm. */
+            if (!cs_co_sleep(50 * CS_NS_PER_MS)) {
+                return;
+            }
+            continue;
+        }
+        serve(f, fd, l->local, &peer);
+    }
+}
+
+enum cs_err cs_front_accept(struct cs_front *f)
+{
+    if (f->config == NULL) {
+        return CS_ERR_UNAVAILABLE;
+    }
+    for (size_t i = 0; i < f->n_listeners; i++) {
+        cs_handle co;
+        enum cs_err err = cs_co_spawn(f->loop, "front-accept", accept_main, &f->listeners[i], &co);
+        if (err != CS_OK) {
+            return err;
+        }
+    }
+    return CS_OK;
+}
+
+static void drain_main(void *arg)
+{
+    struct cs_front *f = arg;
+    uint64_t deadline = cs_mono_ns() + CS_LIMIT_HTTP_DRAIN_S * CS_NS_PER_S;
+    if (f->conns != NULL) {
+        struct cs_wait w = CS_WAIT_ON(CS_WAIT_EVENT, &f->empty);
+        enum cs_woke woke = cs_wait(&w, 1, deadline);
+        (void)woke; /* whatever ended it, we stop now */
+    }
+    cs_loop_stop(f->loop);
+}
+
+void cs_front_drain(struct cs_front *f)
+{
+    if (f->draining.set) {
+        return;
+    }
+    cs_event_set(&f->draining);
+    for (size_t i = 0; i < f->n_listeners; i++) {
+        cs_fd_close(&f->listeners[i].fd);
+    }
+    cs_handle co;
+    if (cs_co_spawn(f->loop, "front-drain", drain_main, f, &co) != CS_OK) {
+        cs_loop_stop(f->loop);
+    }
+}
