@@ -24,6 +24,7 @@ enum {
     UNSYNCED_BYTES = 1024 * 1024, /* then it is synced without being asked */
 };
 #define UNSYNCED_NS (200 * CS_NS_PER_MS)
+#define NAP_NS      (10 * CS_NS_PER_MS)
 #define RETRY_NS    CS_NS_PER_S
 
 struct recorder;
