@@ -59,11 +59,13 @@ const struct cs_target *cs_policy_target_at(const struct cs_policy *p, size_t i)
 
 /* ---- a session's view ---- */
 struct cs_policy_session;
-/* Selects the rules for this chain and target. NULL when memory is out (then: deny). */
+/* Selects the rules for this chain and target. NULL when memory is out (then: deny). Policy and chain
+ * are borrowed: they must live as long as the session's view. */
 struct cs_policy_session *cs_policy_session_new(const struct cs_policy *p, const struct cs_chain *chain,
                                                 const struct cs_target *target, struct cs_arena *a);
 /* Opening a session: every member of the chain needs some allow or hold rule whose who and target
- * match it. `ret_who` (may be NULL) gets the member that has none. */
+ * match it, and no deny rule without a condition. `ret_who` (may be NULL) gets the member that may
+ * not. */
 bool cs_policy_may_open(const struct cs_policy_session *s, const struct cs_principal **ret_who);
 
 enum { CS_RULES_FIRED = 16 };
