@@ -1,8 +1,8 @@
 /* Typed messages between roles over AF_UNIX SOCK_SEQPACKET socketpairs (messages.def), sealed
  * memory, and calls that wait for their answer.
  *
- * On the wire: u16le type, u16le zero, u32le correlation id (0 = none), then the fields: U64 as u64le,
- * ID as 16 bytes, SLICE as u32le length and bytes. A decoder accepts exactly that: trailing or missing
+ * On the wire: u16le type, u16le flags (1 = an answer, else 0), u32le correlation id (0 = none), then
+ * the fields: U64 as u64le, ID as 16 bytes, SLICE as u32le length and bytes. A decoder accepts exactly that: trailing or missing
  * bytes, a foreign type, a wrong phase, too many bytes or descriptors end the channel. */
 #ifndef CS_IPC_IPC_H
 #define CS_IPC_IPC_H
@@ -32,7 +32,7 @@ enum cs_msg_type {
 
 /* struct cs_msg_auth_start { struct cs_slice protocol; … } and so on: one struct per message.
  * Slices of a received message are borrowed from the channel until the handler returns (for an
- * answer: until the next call on the same struct cs_call). */
+ * answer: until cs_call_done). MAX_BYTES counts the whole message. */
 #define CS_MSG(id, lower, from, to, phase, max, fds)                                               \
     struct cs_msg_##lower {                                                                        \
         CS_FIELDS_##id(CS_FIELD_MEMBER) uint8_t end_;                                                     \
@@ -52,38 +52,47 @@ enum { CS_MSG_STRUCT_MAX = 512 }; /* no message struct is larger */
 struct cs_channel;
 struct cs_channel_in { /* one received message, as a handler sees it */
     enum cs_msg_type type;
-    uint32_t corr;   /* to be given back in the answer */
+    uint32_t corr;   /* to be given back in the answer; 0 = none is expected */
     const void *msg; /* the decoded struct, borrowed */
     int fd[3];       /* owned by the handler; -1 where none came */
 };
 /* Called in the channel's reading coroutine for every message that is not an answer to a call of
  * ours. It may wait only briefly: long work gets a coroutine of its own (copy what it needs). */
 typedef void (*cs_channel_fn)(struct cs_channel *c, const struct cs_channel_in *in, void *arg);
-/* Called once when the peer is gone or broke the table; the channel is dead but not yet freed. */
+/* Called once when the peer is gone or broke the table; the channel is dead but not yet freed: close
+ * it then or later. Not called after cs_channel_close, nor when the loop stops. */
 typedef void (*cs_channel_gone_fn)(struct cs_channel *c, void *arg);
 
-/* Takes over fd and starts a reading coroutine. `self` and `peer` decide what may be sent and
- * received. */
+/* Takes over fd (also on failure) and starts a reading coroutine. `self` and `peer` decide what may
+ * be sent and received. */
 enum cs_err cs_channel_open(struct cs_loop *loop, int fd, enum cs_role self, enum cs_role peer,
                             uint64_t peer_index, cs_channel_fn on_message,
                             cs_channel_gone_fn on_gone, void *arg,
                             struct cs_channel **ret) CS_MUST_CHECK;
-/* Pending calls fail with CS_ERR_UNAVAILABLE. The struct is freed by the loop after this turn. */
+/* Pending calls fail with CS_ERR_UNAVAILABLE. The struct is freed when its coroutines have ended,
+ * which is after the current handler and not before the loop runs again. */
 void cs_channel_close(struct cs_channel *c);
 bool cs_channel_alive(const struct cs_channel *c);
+/* Why the channel died when the peer broke the table (a literal, for CS_EV_IPC_BROKEN), or NULL when
+ * it just went away. */
+const char *cs_channel_broken_why(const struct cs_channel *c);
 enum cs_role cs_channel_peer(const struct cs_channel *c);
 uint64_t cs_channel_peer_index(const struct cs_channel *c);
 void *cs_channel_arg(const struct cs_channel *c);
 /* After READY was sent or received: messages of phase RUN are in order. */
 void cs_channel_run_phase(struct cs_channel *c);
 
-/* Queues (never waits); descriptors are duplicated by the kernel, the caller keeps its own.
- * CS_ERR_UNAVAILABLE when the peer is gone or does not read (bounded queue). */
+/* Sends, or queues what the socket does not take now (never waits); descriptors are duplicated by the
+ * kernel, the caller keeps its own. With a corr it is the answer to the peer's call of that number.
+ * CS_ERR_UNAVAILABLE when the peer is gone, does not read (bounded queue) or is in another phase,
+ * TOO_LARGE beyond the table. What the table forbids in direction or descriptors is our bug and ends
+ * the process. */
 enum cs_err cs_channel_send(struct cs_channel *c, enum cs_msg_type t, uint32_t corr, const void *msg,
                             const int *fds, size_t n_fds) CS_MUST_CHECK;
 
 /* ---- a call: send and wait for the answer ---- */
 struct cs_call {
+    uint32_t corr;         /* of the call itself, 0 when it was not sent: API_GONE names it */
     enum cs_msg_type type; /* of the answer */
     union {
         uint8_t raw[CS_MSG_STRUCT_MAX];
@@ -92,7 +101,9 @@ struct cs_call {
     uint8_t *bytes; /* owned */
     int fd[3];      /* owned */
 };
-/* Waits in a coroutine. TIMEOUT, CANCELLED, UNAVAILABLE. Free with cs_call_done in every case. */
+/* Waits in a coroutine, not in the channel's own handler (which would wait for itself). TIMEOUT,
+ * CANCELLED, UNAVAILABLE, TOO_LARGE, NO_MEMORY. Free with cs_call_done in every case. An answer that
+ * comes too late is dropped with its descriptors. */
 enum cs_err cs_channel_call(struct cs_channel *c, enum cs_msg_type t, const void *msg,
                             const int *fds, size_t n_fds, uint64_t deadline_ns,
                             struct cs_call *ret) CS_MUST_CHECK;
