@@ -7,6 +7,7 @@
 #include "base/id.h"
 #include "base/time.h"
 #include "crypto/crypto.h"
+#include "crypto/init.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -143,6 +144,7 @@ enum cs_err cs_certificate_make(const char *const *names, size_t n, unsigned day
     if (n == 0 || days == 0 || days > DAYS_MAX) {
         return CS_ERR_INVALID;
     }
+    cs_crypto_once();
     EVP_PKEY *key = EVP_EC_gen("P-256");
     X509 *x = key != NULL ? make(names, n, days, key) : NULL;
     BIO *cert_pem = BIO_new(BIO_s_mem()), *key_pem = BIO_new(BIO_s_secmem());

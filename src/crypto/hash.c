@@ -4,8 +4,10 @@
 #include "crypto/crypto.h"
 
 #include "base/assert.h"
+#include "crypto/init.h"
 
 #include <openssl/core_names.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/kdf.h>
@@ -13,17 +15,24 @@
 #include <pthread.h>
 
 static EVP_MD *sha256; /* fetched once: a fetch costs more than hashing a short message */
-static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void sha256_fetch(void)
+static void start(void)
 {
-    sha256 = EVP_MD_fetch(NULL, "SHA2-256", NULL);
+    if (OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) == 1) {
+        sha256 = EVP_MD_fetch(NULL, "SHA2-256", NULL);
+    }
+}
+
+void cs_crypto_once(void)
+{
+    (void)pthread_once(&once, start);
+    cs_assert(sha256 != NULL);
 }
 
 static const EVP_MD *md(void)
 {
-    (void)pthread_once(&sha256_once, sha256_fetch);
-    cs_assert(sha256 != NULL);
+    cs_crypto_once();
     return sha256;
 }
 
@@ -77,6 +86,7 @@ enum cs_err cs_hkdf_sha256(struct cs_slice key, struct cs_slice salt, struct cs_
     if (n == 0 || n > (size_t)255 * CS_SHA256) {
         return CS_ERR_INVALID;
     }
+    cs_crypto_once();
     EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
     EVP_KDF_CTX *ctx = kdf != NULL ? EVP_KDF_CTX_new(kdf) : NULL;
     char name[] = "SHA2-256";

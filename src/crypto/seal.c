@@ -3,6 +3,7 @@
 #include "base/id.h"
 #include "base/secret.h"
 #include "crypto/crypto.h"
+#include "crypto/init.h"
 
 #include <openssl/evp.h>
 
@@ -21,6 +22,7 @@ enum cs_err cs_seal(const uint8_t key[static CS_SEAL_KEY], struct cs_slice aad, 
     if (in.n > PIECE_MAX || aad.n > PIECE_MAX) {
         return CS_ERR_TOO_LARGE;
     }
+    cs_crypto_once();
     EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
     int n = 0, rest = 0;
     uint8_t *text = out + CS_SEAL_NONCE;
@@ -44,6 +46,7 @@ enum cs_err cs_unseal(const uint8_t key[static CS_SEAL_KEY], struct cs_slice aad
     if (box.n < CS_SEAL_OVERHEAD || box.n > PIECE_MAX || aad.n > PIECE_MAX) {
         return CS_ERR_CORRUPT;
     }
+    cs_crypto_once();
     EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
     struct cs_slice text = cs_slice(box.p + CS_SEAL_NONCE, box.n - CS_SEAL_OVERHEAD);
     uint8_t tag[CS_SEAL_TAG];

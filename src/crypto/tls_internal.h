@@ -1,0 +1,23 @@
+/* Inside crypto only: what tls_ctx.c makes and tls.c uses. */
+#ifndef CS_CRYPTO_TLS_INTERNAL_H
+#define CS_CRYPTO_TLS_INTERNAL_H
+
+#include "crypto/tls.h"
+
+#include <openssl/ssl.h>
+
+enum { CS_TLS_ALPN_MAX = 128 };
+
+/* Counted: a connection outlives the configuration under which it came. */
+struct cs_tls_ctx {
+    SSL_CTX *ssl; /* owned */
+    unsigned refs;
+    bool server;
+    bool verify;
+    unsigned alpn_n;
+    uint8_t alpn[CS_TLS_ALPN_MAX]; /* length-prefixed names */
+};
+
+struct cs_tls_ctx *cs_tls_ctx_ref(struct cs_tls_ctx *ctx);
+
+#endif
