@@ -86,7 +86,11 @@ enum cs_err cs_cel_compile(struct cs_slice text, struct cs_arena *a, struct cs_b
         return CS_ERR_INVALID;
     }
     /* With every fact unknown, what is still false is false always. */
-    static const struct cs_facts nothing;
+    struct cs_facts nothing;
+    memset(&nothing, 0, sizeof nothing);
+    for (size_t i = 0; i < CS_FACT_MAX; i++) {
+        nothing.v[i].state = CS_FACT_UNKNOWN;
+    }
     if (cs_cel_eval(&c, &nothing) == CS_TRI_FALSE) {
         place(text, p.at[0], ret_mistake);
         (void)snprintf(ret_mistake->text, sizeof ret_mistake->text,

@@ -183,7 +183,7 @@ static bool check_compare(struct checker *c, uint32_t at, uint32_t a, uint32_t b
         return fault(c, at, "\"%s\" orders ints or strings, not %s", op_name(c->n[at].op),
                      type_name(x->type));
     }
-    return check_word(c, b, x->domain) && check_word(c, a, y->domain);
+    return order || (check_word(c, b, x->domain) && check_word(c, a, y->domain));
 }
 
 static bool check_in(struct checker *c, uint32_t at, uint32_t a, uint32_t b)

@@ -161,6 +161,7 @@ static void lex_string(struct cs_cel_lexer *l)
     }
     uint8_t *out = cs_arena_alloc(l->arena, end - l->next + 4);
     if (out == NULL) {
+        l->no_memory = true;
         bad(l, "no memory is left");
         return;
     }

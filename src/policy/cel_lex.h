@@ -18,6 +18,7 @@ struct cs_cel_lexer {
     struct cs_slice text; /* borrowed */
     size_t next;
     struct cs_arena *arena;
+    bool no_memory;
     /* the current token */
     enum cs_cel_tok tok;
     size_t at;          /* offset of its first byte */

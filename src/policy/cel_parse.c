@@ -551,7 +551,7 @@ enum cs_err cs_cel_parse(struct cs_slice text, struct cs_arena *a, struct cs_cel
             (void)unexpected(&p, "something else");
         }
         *ret_at = p.at;
-        return p.no_memory ? CS_ERR_NO_MEMORY : CS_ERR_INVALID;
+        return p.no_memory || p.lex.no_memory ? CS_ERR_NO_MEMORY : CS_ERR_INVALID;
     }
     struct cs_cel_parsed out = {CS_NEW_ARRAY(a, struct cs_cel_node, t->size),
                                 CS_NEW_ARRAY(a, uint32_t, t->size), 0};
