@@ -179,6 +179,7 @@ struct cs_store_request {
     struct cs_slice by, words; /* who ended the wait, and what was said */
     struct cs_id grant, grant_session; /* grant_session zero: waits for a session */
     uint64_t attached;                 /* live sessions */
+    uint64_t refusal; /* enum cs_store_vote_refusal: what a vote of the viewer would meet */
     struct cs_store_rule *rules;
     size_t n_rules;
     struct cs_store_vote *votes;
@@ -220,13 +221,15 @@ enum cs_err cs_store_request_hold(struct cs_store *s, const struct cs_store_requ
                                   bool waiting, void (*placed)(const char *request, void *arg),
                                   void *arg, struct cs_arena *a,
                                   struct cs_store_held *ret) CS_MUST_CHECK;
-enum cs_err cs_store_request_get(struct cs_store *s, struct cs_slice id, struct cs_arena *a,
-                                 struct cs_store_request *ret) CS_MUST_CHECK;
+/* `viewer` (may be empty: DISABLED) fills `refusal`. */
+enum cs_err cs_store_request_get(struct cs_store *s, struct cs_slice id, struct cs_slice viewer,
+                                 struct cs_arena *a, struct cs_store_request *ret) CS_MUST_CHECK;
 struct cs_store_request_query {
     uint64_t state;         /* CS_STORE_NONE = every one */
     bool open_only;         /* pending or approved */
     uint64_t since;         /* seq greater than this */
-    struct cs_slice viewer; /* party of it, or may decide it; empty = no such filter */
+    struct cs_slice viewer; /* fills `refusal`; may be empty */
+    bool viewers_only;      /* those of whose chain the viewer is, or that it may decide or has */
     uint64_t limit;         /* 0 or more than 1000 = 1000 */
     uint64_t action_max;    /* longer action blobs are left out (empty) */
     bool oldest_first;      /* by seq; else the newest first */
@@ -234,9 +237,6 @@ struct cs_store_request_query {
 enum cs_err cs_store_request_list(struct cs_store *s, const struct cs_store_request_query *q,
                                   struct cs_arena *a, struct cs_store_request **ret, size_t *ret_n,
                                   uint64_t *ret_seq) CS_MUST_CHECK;
-/* What cs_store_vote would say to a vote with the right digest. */
-enum cs_err cs_store_may_vote(struct cs_store *s, struct cs_slice request, struct cs_slice approver,
-                              enum cs_store_vote_refusal *ret) CS_MUST_CHECK;
 /* Checks every rule of voting, stores the vote, counts, decides: one transaction. Refusals are
  * reported as the error of votes.def and in ret_refusal; then nothing was stored. */
 enum cs_err cs_store_vote(struct cs_store *s, struct cs_slice request, struct cs_slice approver,
@@ -252,8 +252,9 @@ enum cs_err cs_store_grant_consume(struct cs_store *s, struct cs_slice request,
 enum cs_err cs_store_grant_finish(struct cs_store *s, const struct cs_id *grant,
                                   const struct cs_id *session, uint64_t state,
                                   struct cs_slice words) CS_MUST_CHECK;
-/* The session no longer waits. CANCEL and VOID end the request; DETACH only inside a transaction.
- * CONFLICT when it is decided or consumed, NOT_FOUND when the session is not attached. */
+/* The session no longer waits. CANCEL and VOID end the request; DETACH does so inside a
+ * transaction. CONFLICT when it is decided or consumed, NOT_FOUND when the session is not attached.
+ */
 enum cs_err cs_store_request_leave(struct cs_store *s, struct cs_slice request,
                                    const struct cs_id *session, enum cs_store_leave how,
                                    struct cs_slice words) CS_MUST_CHECK;

@@ -1,0 +1,313 @@
+/* Sessions: opened, described, listed; and their end, which takes their requests along: leaving
+ * what they wait for, and making unknown what they were executing. Called by control and approval/.
+ */
+#include "store/store_internal.h"
+
+static const struct cs_shape session_shape = {
+    sizeof(struct cs_store_session),
+    8,
+    {offsetof(struct cs_store_session, chain), offsetof(struct cs_store_session, root),
+     offsetof(struct cs_store_session, actor), offsetof(struct cs_store_session, target),
+     offsetof(struct cs_store_session, address), offsetof(struct cs_store_session, database),
+     offsetof(struct cs_store_session, application), offsetof(struct cs_store_session, why)}};
+
+/* ---- opening ---- */
+
+static enum cs_err session_open(struct cs_db *db, struct cs_op *op)
+{
+    const struct cs_store_session *in = op->args;
+    if (cs_id_is_zero(&in->id)) {
+        return CS_ERR_INVALID;
+    }
+    struct cs_q q = cs_q(db, op, CS_SQL_SESSION_ADD);
+    cs_q_id(&q, &in->id);
+    cs_q_blob(&q, in->chain.p, in->chain.n);
+    cs_q_text(&q, in->root);
+    cs_q_text(&q, in->actor);
+    cs_q_text(&q, in->target);
+    cs_q_text(&q, in->address);
+    cs_q_text(&q, in->database);
+    cs_q_text(&q, in->application);
+    cs_q_u64(&q, in->gate);
+    cs_q_u64(&q, db->now);
+    return cs_q_run(&q, NULL);
+}
+
+static enum cs_err session_update(struct cs_db *db, struct cs_op *op)
+{
+    const struct cs_store_session *in = op->args;
+    struct cs_q q = cs_q(db, op, CS_SQL_SESSION_UPDATE);
+    cs_q_id(&q, &in->id);
+    cs_q_text(&q, in->database);
+    cs_q_text(&q, in->application);
+    uint64_t changed = 0;
+    enum cs_err err = cs_q_run(&q, &changed);
+    return err == CS_OK && changed != 1 ? CS_ERR_NOT_FOUND : err;
+}
+
+static enum cs_err session_write(struct cs_store *s, const struct cs_op_kind *kind,
+                                 const struct cs_store_session *in, uint64_t *ret_n)
+{
+    CS_CLEANUP(cs_op_done) struct cs_op *op = cs_op_new(kind);
+    if (op == NULL || !cs_shape_copy(&session_shape, in, op->args, &op->mem)) {
+        return CS_ERR_NO_MEMORY;
+    }
+    enum cs_err err = cs_op_submit(s, op);
+    if (err == CS_OK && ret_n != NULL) {
+        *ret_n = *(const uint64_t *)op->result;
+    }
+    return err;
+}
+
+enum cs_err cs_store_session_open(struct cs_store *s, const struct cs_store_session *in)
+{
+    static const struct cs_op_kind kind = {"session-open", session_open, true, sizeof *in, 8};
+    return session_write(s, &kind, in, NULL);
+}
+
+enum cs_err cs_store_session_update(struct cs_store *s, const struct cs_id *id,
+                                    struct cs_slice database, struct cs_slice application)
+{
+    static const struct cs_op_kind kind = {"session-update", session_update, true,
+                                           sizeof(struct cs_store_session), 8};
+    struct cs_store_session in = {.id = *id, .database = database, .application = application};
+    return session_write(s, &kind, &in, NULL);
+}
+
+/* ---- reading ---- */
+
+static void session_read(struct cs_q *q, struct cs_store_session *r)
+{
+    r->id = cs_q_get_id(q);
+    r->chain = cs_q_get(q);
+    r->root = cs_q_get(q);
+    r->actor = cs_q_get(q);
+    r->target = cs_q_get(q);
+    r->address = cs_q_get(q);
+    r->database = cs_q_get(q);
+    r->application = cs_q_get(q);
+    r->why = cs_q_get(q);
+    r->gate = cs_q_get_u64(q);
+    r->opened_ms = cs_q_get_u64(q);
+    r->closed_ms = cs_q_get_u64(q);
+}
+
+static enum cs_err session_get(struct cs_db *db, struct cs_op *op)
+{
+    struct cs_q q = cs_q(db, op, CS_SQL_SESSION_GET);
+    cs_q_id(&q, op->args);
+    bool found = cs_q_row(&q);
+    if (found) {
+        session_read(&q, op->result);
+    }
+    enum cs_err err = cs_q_end(&q);
+    return err == CS_OK && !found ? CS_ERR_NOT_FOUND : err;
+}
+
+enum cs_err cs_store_session_get(struct cs_store *s, const struct cs_id *id, struct cs_arena *a,
+                                 struct cs_store_session *ret)
+{
+    static const struct cs_op_kind kind = {"session-get", session_get, false, sizeof(struct cs_id),
+                                           sizeof(struct cs_store_session)};
+    CS_CLEANUP(cs_op_done) struct cs_op *op = cs_op_new(&kind);
+    if (op == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
+    *(struct cs_id *)op->args = *id;
+    enum cs_err err = cs_op_submit(s, op);
+    if (err != CS_OK) {
+        return err;
+    }
+    struct cs_store_session out;
+    if (!cs_shape_copy(&session_shape, op->result, &out, a)) {
+        return CS_ERR_NO_MEMORY;
+    }
+    *ret = out;
+    return CS_OK;
+}
+
+static enum cs_err session_list(struct cs_db *db, struct cs_op *op)
+{
+    const struct cs_store_session_query *in = op->args;
+    uint64_t limit = in->limit > 0 ? CS_MIN(in->limit, CS_STORE_LIST_MAX) : CS_STORE_LIST_MAX;
+    struct cs_q q =
+        cs_q(db, op, in->closed_too ? CS_SQL_SESSION_LIST_ALL : CS_SQL_SESSION_LIST_LIVE);
+    cs_q_text(&q, in->principal);
+    cs_q_u64(&q, limit);
+    while (cs_q_row(&q)) {
+        struct cs_store_session *row = cs_rows_add(op, op->result, sizeof *row);
+        if (row == NULL) {
+            break;
+        }
+        session_read(&q, row);
+    }
+    return cs_q_end(&q);
+}
+
+enum cs_err cs_store_session_list(struct cs_store *s, const struct cs_store_session_query *query,
+                                  struct cs_arena *a, struct cs_store_session **ret, size_t *ret_n)
+{
+    static const struct cs_op_kind kind = {"session-list", session_list, false, sizeof *query,
+                                           sizeof(struct cs_rows)};
+    CS_CLEANUP(cs_op_done) struct cs_op *op = cs_op_new(&kind);
+    if (op == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
+    struct cs_store_session_query *in = op->args;
+    *in = *query;
+    in->principal = cs_op_keep(op, query->principal);
+    enum cs_err err = cs_op_submit(s, op);
+    if (err != CS_OK) {
+        return err;
+    }
+    const struct cs_rows *rows = op->result;
+    void *v = cs_shape_dup(&session_shape, rows->v, rows->n, a);
+    if (v == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
+    *ret = v;
+    *ret_n = rows->n;
+    return CS_OK;
+}
+
+/* ---- ending ---- */
+
+struct leaving { /* a request, and the grant of it where that matters */
+    struct cs_slice request;
+    struct cs_id grant;
+};
+
+static enum cs_err requests_of(struct cs_db *db, struct cs_op *op, enum cs_sql sql,
+                               const struct cs_id *session, struct cs_rows *ret)
+{
+    bool grants = sql != CS_SQL_ATTACHED_REQUESTS && sql != CS_SQL_REQUEST_OPEN_IN_TX;
+    struct cs_q q = cs_q(db, op, sql);
+    if (session != NULL) {
+        cs_q_id(&q, session);
+    }
+    while (cs_q_row(&q)) {
+        struct leaving *row = cs_rows_add(op, ret, sizeof *row);
+        if (row == NULL) {
+            break;
+        }
+        row->grant = grants ? cs_q_get_id(&q) : (struct cs_id){{0}};
+        row->request = cs_q_get(&q);
+    }
+    return cs_q_end(&q);
+}
+
+/* Between consumption and result nobody knows whether it ran: it is never armed again. */
+static enum cs_err grants_unknown(struct cs_db *db, struct cs_op *op, const struct cs_id *session,
+                                  struct cs_slice words)
+{
+    struct cs_rows rows = {0};
+    enum cs_err err =
+        requests_of(db, op, session != NULL ? CS_SQL_GRANT_CONSUMED_BY : CS_SQL_GRANT_ALL_CONSUMED,
+                    session, &rows);
+    const struct leaving *v = rows.v;
+    for (size_t i = 0; err == CS_OK && i < rows.n; i++) {
+        struct cs_q q = cs_q(db, op, CS_SQL_GRANT_FINISH);
+        cs_q_id(&q, &v[i].grant);
+        cs_q_u64(&q, CS_GRANT_UNKNOWN);
+        cs_q_u64(&q, db->now);
+        err = cs_q_run(&q, NULL);
+        err = err != CS_OK
+                  ? err
+                  : cs_request_end(db, op, v[i].request, CS_STORE_UNKNOWN, CS_SLICE_NULL, words);
+    }
+    return err;
+}
+
+static enum cs_err session_end(struct cs_db *db, struct cs_op *op, const struct cs_id *id,
+                               struct cs_slice why)
+{
+    struct cs_q q = cs_q(db, op, CS_SQL_SESSION_CLOSE);
+    cs_q_id(&q, id);
+    cs_q_u64(&q, db->now);
+    cs_q_text(&q, why);
+    enum cs_err err = cs_q_run(&q, NULL);
+    struct cs_rows rows = {0};
+    err = err != CS_OK ? err : requests_of(db, op, CS_SQL_ATTACHED_REQUESTS, id, &rows);
+    const struct leaving *v = rows.v;
+    for (size_t i = 0; err == CS_OK && i < rows.n; i++) {
+        struct cs_request_row row;
+        err = cs_request_row(db, op, v[i].request, &row);
+        err = err != CS_OK ? err : cs_request_detach(db, op, &row, id, why);
+    }
+    return err != CS_OK ? err : grants_unknown(db, op, id, why);
+}
+
+static enum cs_err session_close(struct cs_db *db, struct cs_op *op)
+{
+    const struct cs_store_session *in = op->args;
+    return session_end(db, op, &in->id, in->why);
+}
+
+static enum cs_err sessions_end(struct cs_db *db, struct cs_op *op, struct cs_q *q,
+                                struct cs_slice why)
+{
+    struct cs_rows rows = {0};
+    while (cs_q_row(q)) {
+        struct cs_id *id = cs_rows_add(op, &rows, sizeof *id);
+        if (id == NULL) {
+            break;
+        }
+        *id = cs_q_get_id(q);
+    }
+    enum cs_err err = cs_q_end(q);
+    const struct cs_id *ids = rows.v;
+    for (size_t i = 0; err == CS_OK && i < rows.n; i++) {
+        err = session_end(db, op, &ids[i], why);
+    }
+    *(uint64_t *)op->result = rows.n;
+    return err;
+}
+
+static enum cs_err sessions_close_gate(struct cs_db *db, struct cs_op *op)
+{
+    const struct cs_store_session *in = op->args;
+    struct cs_q q = cs_q(db, op, CS_SQL_SESSION_OF_GATE);
+    cs_q_u64(&q, in->gate);
+    return sessions_end(db, op, &q, in->why);
+}
+
+static enum cs_err recover(struct cs_db *db, struct cs_op *op)
+{
+    const struct cs_store_session *in = op->args;
+    struct cs_q q = cs_q(db, op, CS_SQL_SESSION_ALL_LIVE);
+    enum cs_err err = sessions_end(db, op, &q, in->why);
+    /* The above should have found all of it; what it did not must still not stay armed. */
+    err = err != CS_OK ? err : grants_unknown(db, op, NULL, in->why);
+    struct cs_rows rows = {0};
+    err = err != CS_OK ? err : requests_of(db, op, CS_SQL_REQUEST_OPEN_IN_TX, NULL, &rows);
+    const struct leaving *v = rows.v;
+    for (size_t i = 0; err == CS_OK && i < rows.n; i++) {
+        err = cs_request_end(db, op, v[i].request, CS_STORE_VOID, CS_SLICE_NULL, in->why);
+    }
+    return err;
+}
+
+enum cs_err cs_store_session_close(struct cs_store *s, const struct cs_id *id, struct cs_slice why)
+{
+    static const struct cs_op_kind kind = {"session-close", session_close, true,
+                                           sizeof(struct cs_store_session), 8};
+    struct cs_store_session in = {.id = *id, .why = why};
+    return session_write(s, &kind, &in, NULL);
+}
+
+enum cs_err cs_store_sessions_close_gate(struct cs_store *s, uint64_t gate, struct cs_slice why,
+                                         uint64_t *ret_n)
+{
+    static const struct cs_op_kind kind = {"sessions-close-gate", sessions_close_gate, true,
+                                           sizeof(struct cs_store_session), 8};
+    struct cs_store_session in = {.gate = gate, .why = why};
+    return session_write(s, &kind, &in, ret_n);
+}
+
+enum cs_err cs_store_recover(struct cs_store *s, uint64_t *ret_sessions)
+{
+    static const struct cs_op_kind kind = {"recover", recover, true,
+                                           sizeof(struct cs_store_session), 8};
+    struct cs_store_session in = {.why = CS_SLICE_LIT("gateway restarted")};
+    return session_write(s, &kind, &in, ret_sessions);
+}
