@@ -1,0 +1,376 @@
+/* The target's messages: matched with what was asked, counted for the record, relayed. The target is
+ * hostile input too: a message that answers nothing ends the session. */
+#include "base/log.h"
+#include "proto/postgres/postgres_internal.h"
+
+#include <stdio.h>
+
+enum act { PASS, DROP, REPLACED };
+
+/* ---- results ---- */
+
+static void result(struct pg *p, struct pg_reply *r, bool ok, const struct pg_error *e)
+{
+    struct cs_result res = {.ok = ok, .rows = p->rows, .bytes = p->bytes,
+                            .tag = cs_slice(p->tag, p->tag_n)};
+    if (e != NULL) {
+        res.sqlstate = cs_slice_head(e->sqlstate, 5);
+        res.message = cs_slice_head(e->message, 1000);
+    }
+    if (r->n > 0) {
+        if (cs_gate_result(p->s, r->n, &res) != CS_OK) {
+            /* The answer would go unrecorded: what cannot be recorded ends the session. */
+            cs_log(CS_EV_RECORD_FAILED, &p->s->id, "frame=result");
+            pg_end(p, "the record cannot be written");
+        }
+        r->n = 0;
+    }
+    if (r->granted) {
+        cs_gate_executed(p->s, &r->grant, true, ok, ok ? res.tag : res.message);
+        r->granted = false;
+    }
+    p->rows = p->bytes = 0;
+    p->tag_n = 0;
+}
+
+static bool is(const struct pg_reply *r, enum pg_reply_kind kind)
+{
+    return r != NULL && r->kind == kind;
+}
+
+static void out_of_turn(struct pg *p, uint8_t type)
+{
+    cs_log(CS_EV_PROTOCOL_ERROR, &p->s->id, "the target sent 0x%02x out of turn", type);
+    cs_gate_note(p->s, "the target sent message 0x%02x out of turn", type);
+    pg_fatal(p, "08P01", "the target broke the protocol");
+    pg_end(p, "the target broke the protocol");
+}
+
+/* ---- single messages ---- */
+
+static enum act command_complete(struct pg *p, const struct pg_frame *f)
+{
+    struct pg_reply *r = pg_replies_head(&p->replies);
+    bool query = is(r, PG_REPLY_QUERY);
+    if (!query && !is(r, PG_REPLY_EXECUTE)) {
+        out_of_turn(p, f->type);
+        return DROP;
+    }
+    if (f->type == 'C') {
+        struct cs_slice tag = cs_slice_head(f->body, cs_slice_find(f->body, 0));
+        p->tag_n = (uint16_t)CS_MIN(tag.n, sizeof p->tag);
+        memcpy(p->tag, tag.p, p->tag_n);
+    }
+    p->copy_in = false;
+    if (r->class != NULL) {
+        pg_names_after(p, r->class, cs_slice_str(r->name != NULL ? r->name : ""), r->what);
+        r->what = r->what < UINT8_MAX ? (uint8_t)(r->what + 1) : r->what;
+    }
+    if (query) {
+        return r->swallow ? DROP : PASS; /* its end is ReadyForQuery */
+    }
+    struct pg_portal *po = pg_portal_find(p, cs_slice_str(r->name != NULL ? r->name : ""));
+    if (po != NULL) {
+        po->suspended = f->type == 's';
+    }
+    result(p, r, true, NULL);
+    pg_replies_pop(p);
+    return PASS;
+}
+
+/* After an error in the extended protocol the target skips everything up to the next Sync, simple
+ * queries included. */
+static void skip_to_sync(struct pg *p)
+{
+    while (p->replies.count > 0 && !is(pg_replies_head(&p->replies), PG_REPLY_SYNC)) {
+        pg_replies_pop(p);
+    }
+    p->skipping = p->replies.count == 0;
+}
+
+static enum act error_response(struct pg *p, const struct pg_frame *f)
+{
+    struct pg_reply *r = pg_replies_head(&p->replies);
+    struct pg_error e;
+    enum act act = PASS;
+    if (!pg_parse_error(f->body, &e)) {
+        out_of_turn(p, f->type);
+        return DROP;
+    }
+    if (cs_slice_eq_str(e.severity, "FATAL") || cs_slice_eq_str(e.severity, "PANIC")) {
+        pg_end(p, "the target ended the connection");
+        return PASS;
+    }
+    if (r == NULL) {
+        out_of_turn(p, f->type);
+        return DROP;
+    }
+    p->copy_in = false;
+    if (r->denial != NULL) {
+        if (!pg_to_client(p, cs_buf_slice(r->denial))) {
+            return DROP;
+        }
+        act = REPLACED;
+    } else {
+        result(p, r, false, &e);
+        act = r->swallow && r->kind == PG_REPLY_SYNC ? DROP : PASS;
+    }
+    if (r->kind != PG_REPLY_QUERY) {
+        skip_to_sync(p);
+    } else if (r->class != NULL) { /* the rest of its statements did not run */
+        cs_sql_release(cs_gate_sql(p->s->gate), r->class);
+        r->class = NULL;
+    }
+    return act;
+}
+
+static enum act ready(struct pg *p, const struct pg_frame *f)
+{
+    struct pg_reply *r = pg_replies_head(&p->replies);
+    struct pg_upstream *u = pg_now(p);
+    if (f->body.n != 1 || (!is(r, PG_REPLY_QUERY) && !is(r, PG_REPLY_SYNC))) {
+        out_of_turn(p, f->type);
+        return DROP;
+    }
+    u->tx = f->body.p[0];
+    bool swallow = r->swallow;
+    if (is(r, PG_REPLY_QUERY) && (r->n > 0 || r->granted)) {
+        result(p, r, true, NULL);
+    }
+    pg_replies_pop(p);
+    p->copy_in = false;
+    p->elevated_over = p->elevated != NULL;
+    if (u->tx == 'I') {
+        p->ran.len = 0;
+        pg_portals_drop_all(p);
+    }
+    return swallow ? DROP : PASS;
+}
+
+static enum act simple_answer(struct pg *p, const struct pg_frame *f)
+{
+    struct pg_reply *r = pg_replies_head(&p->replies);
+    bool swallow = r != NULL && r->swallow;
+    if (f->type == '1' && is(r, PG_REPLY_PARSE)) {
+        struct pg_statement *st = r->statement;
+        r->statement = NULL;
+        if (st != NULL && !pg_names_set(p, st)) {
+            pg_statement_unref(p, st); /* unknown from now on, and unknown is refused */
+        }
+    } else if (f->type == '2' && is(r, PG_REPLY_BIND)) {
+        if (r->portal != NULL) {
+            pg_portals_set(p, r->portal);
+            r->portal = NULL;
+        }
+    } else if (f->type == '3' && is(r, PG_REPLY_CLOSE)) {
+        struct cs_slice name = cs_slice_str(r->name != NULL ? r->name : "");
+        if (r->what == 'S') {
+            pg_names_drop(p, name);
+        } else {
+            pg_portals_drop(p, name);
+        }
+    } else {
+        out_of_turn(p, f->type);
+        return DROP;
+    }
+    pg_replies_pop(p);
+    return swallow ? DROP : PASS;
+}
+
+static enum act row_shape(struct pg *p, const struct pg_frame *f)
+{
+    struct pg_reply *r = pg_replies_head(&p->replies);
+    if (is(r, PG_REPLY_DESCRIBE)) {
+        if (f->type != 't') { /* T or n ends it; t comes before */
+            pg_replies_pop(p);
+        }
+        return PASS;
+    }
+    if (f->type == 'T' && is(r, PG_REPLY_QUERY)) {
+        return PASS;
+    }
+    out_of_turn(p, f->type);
+    return DROP;
+}
+
+static enum act rows(struct pg *p, const struct pg_frame *f)
+{
+    struct pg_reply *r = pg_replies_head(&p->replies);
+    if (!is(r, PG_REPLY_QUERY) && !is(r, PG_REPLY_EXECUTE)) {
+        out_of_turn(p, f->type);
+        return DROP;
+    }
+    p->rows++;
+    p->bytes += f->total;
+    return PASS;
+}
+
+/* CopyInResponse: the client sends data now. Sync messages that are already behind an Execute are
+ * ignored by the target while it copies, so no answer is owed for them. */
+static enum act copy_in(struct pg *p, const struct pg_frame *f)
+{
+    struct pg_reply *r = pg_replies_head(&p->replies);
+    if (!is(r, PG_REPLY_QUERY) && !is(r, PG_REPLY_EXECUTE)) {
+        out_of_turn(p, f->type);
+        return DROP;
+    }
+    while (r->kind == PG_REPLY_EXECUTE && p->replies.count > 1) {
+        if (pg_replies_at(&p->replies, p->replies.count - 1)->kind != PG_REPLY_SYNC) {
+            pg_fatal(p, "08P01", "messages behind a COPY FROM STDIN");
+            pg_end(p, "protocol error: messages behind a COPY FROM STDIN");
+            return DROP;
+        }
+        p->replies.count--; /* a Sync entry owns nothing */
+        p->group_open = true;
+    }
+    p->copy_in = true;
+    return PASS;
+}
+
+static enum act parameter_status(struct pg *p, const struct pg_frame *f)
+{
+    struct cs_slice name, value;
+    bool elevated = p->elevated != NULL;
+    if (!pg_parse_parameter(f->body, &name, &value)) {
+        out_of_turn(p, f->type);
+        return DROP;
+    }
+    if (!pg_pin_check(p, name, value, elevated)) {
+        /* A tripwire: the classifier's assumptions no longer hold at the target. */
+        cs_log(CS_EV_PROTOCOL_ERROR, &p->s->id, "pinned setting %s became %s",
+               cs_log_quote(name).text, cs_log_quote(value).text);
+        cs_gate_note(p->s, "a pinned setting changed; the session was ended");
+        pg_fatal(p, "57P01", "a setting that Countersign pins was changed; the session ends");
+        pg_end(p, "a pinned setting changed");
+        return DROP;
+    }
+    return elevated ? DROP : PASS;
+}
+
+static enum act backend_message(struct pg *p, const struct pg_frame *f)
+{
+    switch (f->type) {
+    case 'D':
+    case 'd':
+        return rows(p, f);
+    case '1':
+    case '2':
+    case '3':
+        return simple_answer(p, f);
+    case 'C':
+    case 'I':
+    case 's':
+        return command_complete(p, f);
+    case 'Z':
+        return ready(p, f);
+    case 'T':
+    case 'n':
+    case 't':
+        return row_shape(p, f);
+    case 'E':
+        return error_response(p, f);
+    case 'S':
+        return parameter_status(p, f);
+    case 'N':
+    case 'A':
+        return PASS;
+    case 'G':
+        return copy_in(p, f);
+    case 'H':
+    case 'c':
+        if (is(pg_replies_head(&p->replies), PG_REPLY_QUERY) ||
+            is(pg_replies_head(&p->replies), PG_REPLY_EXECUTE)) {
+            return PASS;
+        }
+        break;
+    default: /* R K v after login, V, W: nothing that we asked for is answered by them */
+        break;
+    }
+    out_of_turn(p, f->type);
+    return DROP;
+}
+
+/* ---- the batch ---- */
+
+struct batch {
+    struct cs_slice in;
+    size_t at, pass_from;
+};
+
+static bool pass(struct pg *p, struct batch *b)
+{
+    struct cs_slice range = cs_slice_head(cs_slice_from(b->in, b->pass_from), b->at - b->pass_from);
+    b->pass_from = b->at;
+    return range.n == 0 || pg_to_client(p, range);
+}
+
+/* Handles what is in the buffer; false when the batch must end here. */
+static bool one(struct pg *p, struct pg_upstream *u, struct batch *b)
+{
+    struct pg_frame f;
+    if (u->skip > 0) {
+        uint32_t n = (uint32_t)CS_MIN((size_t)u->skip, b->in.n - b->at);
+        u->skip -= n;
+        b->at += n;
+        return u->skip == 0;
+    }
+    enum pg_frame_result got = pg_frame_next(cs_slice_from(b->in, b->at), false, &f);
+    if (got == PG_FRAME_NEED) {
+        return false;
+    }
+    if (got == PG_FRAME_BAD) {
+        out_of_turn(p, b->in.p[b->at]);
+        return false;
+    }
+    size_t here = CS_MIN((size_t)f.total, b->in.n - b->at);
+    /* Its own answers go out first, in order: what was passed before must leave before it. */
+    bool may_write = f.type == 'E' || f.type == 'S' || f.type == 'G';
+    if (may_write && !pass(p, b)) {
+        return false;
+    }
+    enum act act = backend_message(p, &f);
+    if (act == PASS) {
+        b->at += here;
+        u->skip = f.total - (uint32_t)here;
+        return true;
+    }
+    if (!p->ending && !pass(p, b)) {
+        return false;
+    }
+    b->at += here;
+    b->pass_from = b->at;
+    return !p->ending;
+}
+
+void pg_backend(struct pg *p)
+{
+    while (!p->ending && cs_stream_queued(&p->s->client) == 0) {
+        struct pg_upstream *u = pg_now(p);
+        struct batch b = {.in = cs_stream_peek(&u->stream)};
+        while (b.at < b.in.n && one(p, u, &b)) {
+            if (p->elevated_over) {
+                break; /* its work is over: the rest is not for the client */
+            }
+        }
+        if (b.at > b.pass_from) { /* also when ending: a FATAL of the target is for the client */
+            (void)pass(p, &b);
+        }
+        cs_stream_consume(&u->stream, b.at);
+        if (p->ending) {
+            return;
+        }
+        if (p->elevated_over) {
+            pg_elevated_end(p);
+            return;
+        }
+        enum cs_io io = cs_stream_fill(&u->stream);
+        if (io == CS_IO_OK) {
+            continue;
+        }
+        if (io != CS_IO_AGAIN) {
+            pg_fatal(p, "57P01", "the target closed the connection");
+            pg_end(p, "the target closed the connection");
+        }
+        return;
+    }
+}

@@ -1,0 +1,208 @@
+/* Holding, refusing and elevated execution, in PostgreSQL's own terms. */
+#include "base/alloc.h"
+#include "base/log.h"
+#include "proto/postgres/postgres_internal.h"
+
+#include <stdio.h>
+
+/* ---- refusals ---- */
+
+static const char *const refusal_sqlstate[] = {
+    [CS_REFUSAL_RULE] = "42501",        [CS_REFUSAL_PERSON] = "42501",
+    [CS_REFUSAL_EXPIRED] = "CS002",     [CS_REFUSAL_CANCELLED] = "57014",
+    [CS_REFUSAL_WAITING] = "CS001",     [CS_REFUSAL_VOID] = "CS003",
+    [CS_REFUSAL_RECORD] = "53100",      [CS_REFUSAL_LIMIT] = "54000",
+    [CS_REFUSAL_UNAVAILABLE] = "57P03", [CS_REFUSAL_CLOSED] = "57P01",
+};
+
+void pg_refusal(struct cs_buf *out, const struct cs_verdict *v)
+{
+    pg_put_error(out, 'E', "ERROR", refusal_sqlstate[v->refusal], cs_slice_str(v->message),
+                 cs_slice_str(v->detail), cs_slice_str(v->hint));
+}
+
+/* Text that cannot lex: the server itself rejects it, with exactly its own semantics for the state of
+ * the transaction and of the pipeline; its ErrorResponse is replaced by ours. The server's log then
+ * holds one line with the action's number. */
+static bool poison(struct pg *p, enum pg_reply_kind kind, const struct cs_verdict *v)
+{
+    struct pg_reply *r = pg_replies_push(&p->replies, kind);
+    struct cs_buf *denial = r != NULL ? cs_alloc(sizeof *denial) : NULL;
+    if (denial == NULL) {
+        pg_fatal(p, "53200", "out of memory");
+        pg_end(p, "out of memory");
+        return false;
+    }
+    *denial = cs_buf(8192);
+    pg_refusal(denial, v);
+    r->denial = denial;
+    struct cs_buf b = cs_buf(128);
+    size_t at = pg_begin(&b, kind == PG_REPLY_QUERY ? 'Q' : 'P');
+    if (kind != PG_REPLY_QUERY) {
+        cs_buf_str(&b, "_countersign"); /* named: a failing Parse of "" would destroy the old one */
+        cs_buf_u8(&b, 0);
+    }
+    cs_buf_printf(&b, "\x01 countersign denied action %llu", (unsigned long long)v->n);
+    cs_buf_u8(&b, 0);
+    if (kind != PG_REPLY_QUERY) {
+        pg_put_u16(&b, 0);
+    }
+    pg_finish(&b, at);
+    bool ok = !b.bad && pg_to_server(p, cs_buf_slice(&b));
+    cs_buf_done(&b);
+    return ok;
+}
+
+bool pg_deny_simple(struct pg *p, const struct cs_verdict *v)
+{
+    uint8_t tx = pg_now(p)->tx;
+    if (p->replies.count > 0 || p->group_open || tx == 'T') {
+        return poison(p, PG_REPLY_QUERY, v);
+    }
+    struct cs_buf b = cs_buf(8192);
+    pg_refusal(&b, v);
+    pg_put_ready(&b, tx);
+    bool ok = !b.bad && pg_to_client(p, cs_buf_slice(&b));
+    cs_buf_done(&b);
+    return ok;
+}
+
+bool pg_deny_extended(struct pg *p, const struct cs_verdict *v)
+{
+    p->group_open = true;
+    return poison(p, PG_REPLY_PARSE, v);
+}
+
+/* ---- waiting ---- */
+
+static void notice(struct cs_session *s, bool first, struct cs_slice line)
+{
+    struct pg *p = s->proto;
+    struct cs_buf b = cs_buf(2048);
+    /* WARNING first: the default client_min_messages shows it; then NOTICE. Class CS: our own. */
+    pg_put_error(&b, 'N', first ? "WARNING" : "NOTICE", "CS001", line, CS_SLICE_NULL,
+                 first ? CS_SLICE_LIT("The connection waits; cancel the query to withdraw it.")
+                       : CS_SLICE_NULL);
+    if (b.bad || cs_stream_put(&s->client, cs_buf_slice(&b)) != CS_OK) {
+        cs_gate_note(s, "a wait line could not be sent");
+    }
+    cs_buf_done(&b);
+    (void)p;
+}
+
+static size_t hold_items(struct cs_session *s, struct cs_wait items[static 2])
+{
+    struct pg *p = s->proto;
+    size_t n = 0;
+    if (cs_stream_queued(&s->client) == 0) {
+        items[n++] = cs_stream_wait_read(&p->up.stream);
+    } else {
+        items[n++] = cs_stream_wait_write(&s->client);
+    }
+    return n;
+}
+
+static bool hold_pump(struct cs_session *s)
+{
+    struct pg *p = s->proto;
+    if (cs_stream_queued(&s->client) > 0 && cs_stream_flush(&s->client) == CS_IO_ERR) {
+        pg_end(p, "the client closed the connection");
+        return false;
+    }
+    pg_backend(p);
+    return !p->ending;
+}
+
+static const struct cs_hold_ops hold_ops = {notice, hold_items, hold_pump};
+
+/* The action as it is held: a copy of everything, with the role, database and settings under which
+ * it would run. */
+static bool held_copy(struct pg *p, struct cs_arena *mem, const struct cs_action *a, bool elevated,
+                      struct cs_action *ret)
+{
+    struct cs_param *params = CS_NEW_ARRAY(mem, struct cs_param, a->n_params + 1);
+    *ret = *a;
+    ret->bytes = cs_arena_dup(mem, a->bytes);
+    ret->database = cs_arena_dup(mem, cs_gate_database(p->s, elevated));
+    ret->role = cs_arena_dup(mem, cs_gate_role(p->s, elevated));
+    ret->tx = cs_arena_dup(mem, a->tx);
+    ret->settings = cs_arena_printf(mem, "DateStyle=%s\nIntervalStyle=%s\nTimeZone=%s\nsearch_path=public\n%.*s",
+                                    p->pins.date_style, p->pins.interval_style, p->pins.time_zone,
+                                    CS_SLICE_FMT(a->settings));
+    if (params == NULL || ret->bytes.p == NULL || ret->database.p == NULL || ret->role.p == NULL ||
+        ret->tx.p == NULL || ret->settings.p == NULL) {
+        return false;
+    }
+    for (size_t i = 0; i < a->n_params; i++) {
+        params[i] = a->params[i];
+        params[i].bytes = cs_arena_dup(mem, a->params[i].bytes);
+        if (params[i].bytes.p == NULL) {
+            return false;
+        }
+    }
+    ret->params = params;
+    ret->facts.v[CS_FACT_SQL_ROLE].u.string = ret->role;
+    ret->facts.v[CS_FACT_SQL_DATABASE].u.string = ret->database;
+    ret->facts.v[CS_FACT_SQL_TEXT].u.string = ret->bytes;
+    return true;
+}
+
+void pg_hold(struct pg *p, struct cs_action *a, struct cs_verdict *v)
+{
+    struct cs_arena mem;
+    struct cs_action held;
+    cs_arena_init(&mem, 16 * 1024, 4 * CS_LIMIT_HELD_BYTES);
+    if (held_copy(p, &mem, a, v->elevated, &held)) {
+        cs_gate_hold(p->s, &held, &hold_ops, v);
+    } else {
+        v->outcome = CS_DENY;
+        v->refusal = CS_REFUSAL_LIMIT;
+        (void)snprintf(v->message, sizeof v->message, "Countersign denied this: no memory to hold it");
+    }
+    cs_arena_done(&mem);
+}
+
+/* ---- elevated ---- */
+
+bool pg_elevate(struct pg *p, struct cs_verdict *v)
+{
+    char why[240] = "";
+    struct pg_upstream *u = cs_alloc(sizeof *u);
+    enum cs_err e = CS_ERR_NO_MEMORY;
+    if (u != NULL) {
+        u->stream.fd.fd = -1;
+        e = pg_login(p, NULL, true, &v->grant, u, NULL, why, sizeof why);
+    }
+    if (e == CS_OK) {
+        p->elevated = u;
+        return true;
+    }
+    cs_free(u);
+    cs_log(CS_EV_UPSTREAM_FAILED, &p->s->id, "elevated request=%s why=%s", v->request,
+           cs_log_quote(cs_slice_str(why)).text);
+    /* The grant is consumed and nothing ran: it is never armed again; the client asks again. */
+    cs_gate_executed(p->s, &v->grant, true, false, cs_slice_str(why));
+    struct cs_result res = {.ok = false, .message = cs_slice_str(why)};
+    if (cs_gate_result(p->s, v->n, &res) != CS_OK) {
+        cs_log(CS_EV_RECORD_FAILED, &p->s->id, "frame=result");
+    }
+    v->outcome = CS_DENY;
+    v->refusal = CS_REFUSAL_UNAVAILABLE;
+    (void)snprintf(v->message, sizeof v->message,
+                   "Countersign: request %s was approved, but its elevated connection failed: nothing ran",
+                   v->request);
+    (void)snprintf(v->detail, sizeof v->detail, "%s", why);
+    (void)snprintf(v->hint, sizeof v->hint, "Repeat it to ask again.");
+    return false;
+}
+
+void pg_elevated_end(struct pg *p)
+{
+    if (p->elevated != NULL) {
+        pg_upstream_close(p->elevated, true);
+        cs_free(p->elevated);
+        p->elevated = NULL;
+        p->elevated_over = false;
+        p->elevated_simple = false;
+    }
+}

@@ -1,0 +1,382 @@
+/* Our own login at a target: connection from control, TLS, startup with the pinned settings, SCRAM
+ * whose proof somebody else computes. The target is as untrusted as a client: every length and every
+ * sequence is checked. */
+#include "base/id.h"
+#include "base/log.h"
+#include "crypto/scram.h"
+#include "crypto/tls.h"
+#include "proto/postgres/postgres_internal.h"
+
+#include <stdio.h>
+
+struct login {
+    struct pg *p;
+    struct pg_upstream *u;
+    uint64_t deadline;
+    uint64_t connection;
+    bool elevated;
+    char *why;
+    size_t why_size;
+    char nonce[32];
+    char client_first_bare[48];
+    uint8_t server_signature[CS_SHA256];
+    bool asked, proved, verified;
+};
+
+static enum cs_err fail(struct login *l, enum cs_err e, const char *text)
+{
+    (void)snprintf(l->why, l->why_size, "target \"%.60s\": %s",
+                   (const char *)(l->p->s->target_name.p != NULL ? l->p->s->target_name.p
+                                                                 : (const uint8_t *)""),
+                   text);
+    return e;
+}
+
+static enum cs_err send_all(struct login *l, struct cs_buf *b)
+{
+    enum cs_err e = b->bad ? CS_ERR_NO_MEMORY
+                           : cs_stream_write(&l->u->stream, cs_buf_slice(b), l->deadline);
+    cs_buf_done(b);
+    if (e == CS_OK) {
+        e = cs_stream_drain(&l->u->stream, l->deadline);
+    }
+    return e == CS_OK ? CS_OK : fail(l, e, "the connection broke during login");
+}
+
+static enum cs_err target_tls(struct login *l)
+{
+    struct cs_tls_ctx *ctx = cs_gate_target_tls(l->p->s);
+    struct cs_slice host = cs_gate_target_host(l->p->s);
+    char why[160] = "";
+    if (ctx == NULL) {
+        return CS_OK;
+    }
+    struct cs_buf b = cs_buf(16);
+    pg_put_u32(&b, 8);
+    pg_put_u32(&b, PG_SSL_REQUEST);
+    enum cs_err e = send_all(l, &b);
+    if (e == CS_OK && cs_stream_need(&l->u->stream, 1, l->deadline) != CS_OK) {
+        e = fail(l, CS_ERR_EOF, "it closed the connection when asked for TLS");
+    }
+    if (e != CS_OK) {
+        return e;
+    }
+    struct cs_slice got = cs_stream_peek(&l->u->stream);
+    bool yes = got.n == 1 && got.p[0] == 'S';
+    if (!yes) { /* 'N', an error message, or bytes injected behind the 'S' (CVE-2021-23222) */
+        return fail(l, CS_ERR_TLS, "it does not speak TLS, which the configuration demands");
+    }
+    cs_stream_consume(&l->u->stream, 1);
+    e = cs_tls_connect(&l->u->stream, ctx, host, l->deadline, why, sizeof why);
+    return e == CS_OK ? CS_OK : fail(l, e, why);
+}
+
+static void put_pair(struct cs_buf *b, const char *key, const char *value)
+{
+    if (value[0] != 0) {
+        pg_put_cstr(b, cs_slice_str(key));
+        pg_put_cstr(b, cs_slice_str(value));
+    }
+}
+
+/* What is pinned: the encoding and string syntax that the classifier assumes, and a search_path that
+ * is the same for both credentials, so that what was approved names the same tables when it runs.
+ * ALTER ROLE or DATABASE … SET at the target cannot override the startup packet. */
+static enum cs_err send_startup(struct login *l, const struct pg_startup *st, const char *user,
+                                struct cs_slice database)
+{
+    struct cs_buf b = cs_buf(4096);
+    const struct pg_pins *pins = l->elevated ? &l->p->pins : &st->pins;
+    pg_put_u32(&b, 0);
+    pg_put_u32(&b, PG_PROTOCOL_3_0);
+    put_pair(&b, "user", user);
+    pg_put_cstr(&b, CS_SLICE_LIT("database"));
+    pg_put_cstr(&b, database);
+    put_pair(&b, "client_encoding", "UTF8");
+    put_pair(&b, "standard_conforming_strings", "on");
+    put_pair(&b, "search_path", "public");
+    put_pair(&b, "DateStyle", pins->date_style);
+    put_pair(&b, "IntervalStyle", pins->interval_style);
+    put_pair(&b, "TimeZone", pins->time_zone);
+    if (l->elevated) {
+        put_pair(&b, "application_name", "countersign");
+        put_pair(&b, "lock_timeout", "5000");
+    } else {
+        put_pair(&b, "application_name", st->application);
+        put_pair(&b, "extra_float_digits", st->extra_float_digits);
+        put_pair(&b, "statement_timeout", st->statement_timeout);
+        put_pair(&b, "lock_timeout", st->lock_timeout);
+    }
+    cs_buf_u8(&b, 0);
+    if (!b.bad) {
+        b.p[2] = (uint8_t)(b.len >> 8);
+        b.p[3] = (uint8_t)b.len;
+    }
+    return send_all(l, &b);
+}
+
+/* ---- authentication ---- */
+
+static bool offers_scram(struct cs_reader *r)
+{
+    bool yes = false;
+    for (;;) {
+        struct cs_slice m = cs_reader_cstr(r);
+        if (r->bad || m.n == 0) {
+            return yes && !r->bad;
+        }
+        yes = yes || cs_slice_eq_str(m, "SCRAM-SHA-256");
+    }
+}
+
+static enum cs_err sasl_start(struct login *l, struct cs_reader *r)
+{
+    uint8_t raw[CS_SCRAM_NONCE_RAW];
+    if (l->asked || !offers_scram(r)) {
+        return fail(l, CS_ERR_UPSTREAM_AUTH, "it does not offer SCRAM-SHA-256");
+    }
+    l->asked = true;
+    cs_random(raw, sizeof raw);
+    size_t n = cs_base64_encode(cs_slice(raw, sizeof raw), false, l->nonce);
+    l->nonce[n] = 0;
+    (void)snprintf(l->client_first_bare, sizeof l->client_first_bare, "n=,r=%s", l->nonce);
+    struct cs_buf b = cs_buf(512);
+    size_t at = pg_begin(&b, 'p');
+    pg_put_cstr(&b, CS_SLICE_LIT("SCRAM-SHA-256"));
+    pg_put_u32(&b, (uint32_t)(strlen(l->client_first_bare) + 3));
+    cs_buf_str(&b, "n,,");
+    cs_buf_str(&b, l->client_first_bare);
+    pg_finish(&b, at);
+    return send_all(l, &b);
+}
+
+static enum cs_err sasl_continue(struct login *l, struct cs_slice server_first)
+{
+    struct cs_scram_server_first sf;
+    uint8_t proof[CS_SHA256];
+    char final[CS_SCRAM_NONCE_MAX + 16], proof64[64], why[160] = "";
+    if (!l->asked || l->proved ||
+        !cs_scram_parse_server_first(server_first, cs_slice_str(l->nonce), &sf) ||
+        sf.nonce.n > CS_SCRAM_NONCE_MAX) {
+        return fail(l, CS_ERR_UPSTREAM_AUTH, "its SCRAM message is malformed or out of bounds");
+    }
+    l->proved = true;
+    int n = snprintf(final, sizeof final, "c=biws,r=%.*s", CS_SLICE_FMT(sf.nonce));
+    if (n < 0 || (size_t)n >= sizeof final) {
+        return fail(l, CS_ERR_UPSTREAM_AUTH, "its nonce is too long");
+    }
+    enum cs_err e = cs_gate_prove(l->p->s, l->connection, cs_slice_str(l->client_first_bare),
+                                  server_first, cs_slice(final, (size_t)n), proof,
+                                  l->server_signature, why, sizeof why);
+    if (e != CS_OK) {
+        return fail(l, e, why);
+    }
+    size_t n64 = cs_base64_encode(cs_slice(proof, sizeof proof), false, proof64);
+    struct cs_buf b = cs_buf(1024);
+    size_t at = pg_begin(&b, 'p');
+    cs_buf_add(&b, cs_slice(final, (size_t)n));
+    cs_buf_str(&b, ",p=");
+    cs_buf_add(&b, cs_slice(proof64, n64));
+    pg_finish(&b, at);
+    return send_all(l, &b);
+}
+
+static enum cs_err sasl_final(struct login *l, struct cs_slice text)
+{
+    uint8_t got[CS_SHA256];
+    if (!l->proved || !cs_scram_parse_server_final(text, got) ||
+        !cs_slice_eq_secret(cs_slice(got, sizeof got),
+                            cs_slice(l->server_signature, sizeof l->server_signature))) {
+        return fail(l, CS_ERR_UPSTREAM_AUTH, "it could not prove that it knows the credential");
+    }
+    l->verified = true;
+    return CS_OK;
+}
+
+static enum cs_err auth_message(struct login *l, struct cs_slice body)
+{
+    struct cs_reader r = cs_reader(body);
+    uint32_t kind = cs_reader_u32(&r);
+    switch (kind) {
+    case 0:
+        /* A server that asks for nothing ("trust") or skips its proof is not the one we mean. */
+        return l->verified ? CS_OK
+                           : fail(l, CS_ERR_UPSTREAM_AUTH,
+                                  "it did not ask for SCRAM authentication (trust and the like are refused)");
+    case 10:
+        return sasl_start(l, &r);
+    case 11:
+        return sasl_continue(l, cs_reader_rest(&r));
+    case 12:
+        return sasl_final(l, cs_reader_rest(&r));
+    default:
+        return fail(l, CS_ERR_UPSTREAM_AUTH,
+                    "it asks for an authentication method other than SCRAM-SHA-256 (not in this version)");
+    }
+}
+
+/* ---- settings reported ---- */
+
+static void keep(char *out, size_t n, struct cs_slice value)
+{
+    (void)snprintf(out, n, "%.*s", CS_SLICE_FMT(value));
+}
+
+bool pg_pin_check(struct pg *p, struct cs_slice name, struct cs_slice value, bool elevated)
+{
+    struct pg_pins *pins = &p->pins;
+    if (cs_slice_eq_str(name, "client_encoding")) {
+        return cs_slice_eq_str(value, "UTF8");
+    }
+    if (cs_slice_eq_str(name, "standard_conforming_strings")) {
+        return cs_slice_eq_str(value, "on");
+    }
+    if (cs_slice_eq_str(name, "session_authorization")) {
+        return cs_slice_eq(value, cs_gate_role(p->s, elevated));
+    }
+    if (elevated) {
+        return true;
+    }
+    if (cs_slice_eq_str(name, "DateStyle")) {
+        keep(pins->date_style, sizeof pins->date_style, value);
+    } else if (cs_slice_eq_str(name, "IntervalStyle")) {
+        keep(pins->interval_style, sizeof pins->interval_style, value);
+    } else if (cs_slice_eq_str(name, "TimeZone")) {
+        keep(pins->time_zone, sizeof pins->time_zone, value);
+    }
+    return true;
+}
+
+/* ---- messages until ReadyForQuery ---- */
+
+static enum cs_err login_error(struct login *l, struct cs_slice body)
+{
+    struct pg_error e;
+    char text[160];
+    if (!pg_parse_error(body, &e)) {
+        return fail(l, CS_ERR_PROTOCOL, "it sent a malformed error");
+    }
+    cs_log(CS_EV_UPSTREAM_FAILED, &l->p->s->id, "sqlstate=%s message=%s",
+           cs_log_quote(e.sqlstate).text, cs_log_quote(e.message).text);
+    /* Class 28: its words would name the gateway's credential; they stay in the log. */
+    if (cs_slice_starts(e.sqlstate, CS_SLICE_LIT("28"))) {
+        return fail(l, CS_ERR_UPSTREAM_AUTH, "it refused the gateway's credential");
+    }
+    (void)snprintf(text, sizeof text, "it refused the login: %.100s (%.5s)",
+                   cs_log_quote(e.message).text,
+                   e.sqlstate.n == 5 ? (const char *)e.sqlstate.p : "?????");
+    return fail(l, CS_ERR_REFUSED, text);
+}
+
+static enum cs_err login_parameter(struct login *l, struct cs_slice body, struct cs_buf *greeting)
+{
+    struct cs_slice name, value;
+    if (!pg_parse_parameter(body, &name, &value)) {
+        return fail(l, CS_ERR_PROTOCOL, "it sent a malformed ParameterStatus");
+    }
+    if (!pg_pin_check(l->p, name, value, l->elevated)) {
+        return fail(l, CS_ERR_PROTOCOL, "a pinned setting did not take (encoding, strings or role)");
+    }
+    if (greeting != NULL) {
+        size_t at = pg_begin(greeting, 'S');
+        cs_buf_add(greeting, body);
+        pg_finish(greeting, at);
+    }
+    return CS_OK;
+}
+
+static enum cs_err login_message(struct login *l, const struct pg_frame *f, struct cs_buf *greeting,
+                                 bool *ret_ready)
+{
+    struct cs_reader r = cs_reader(f->body);
+    switch (f->type) {
+    case 'R':
+        return auth_message(l, f->body);
+    case 'S':
+        return login_parameter(l, f->body, greeting);
+    case 'E':
+        return login_error(l, f->body);
+    case 'K':
+        l->u->pid = cs_reader_u32(&r);
+        l->u->secret = cs_reader_u32(&r);
+        return CS_OK;
+    case 'N':
+        return CS_OK;
+    case 'Z':
+        *ret_ready = cs_reader_u8(&r) == 'I' && l->verified;
+        return *ret_ready ? CS_OK : fail(l, CS_ERR_PROTOCOL, "it is ready out of turn");
+    default:
+        return fail(l, CS_ERR_PROTOCOL, "it sent an unexpected message during login");
+    }
+}
+
+static enum cs_err until_ready(struct login *l, struct cs_buf *greeting)
+{
+    bool ready = false;
+    size_t need = 5;
+    while (!ready) {
+        enum cs_err e = cs_stream_need(&l->u->stream, need, l->deadline);
+        if (e != CS_OK) {
+            return fail(l, e == CS_ERR_TIMEOUT ? e : CS_ERR_EOF,
+                        e == CS_ERR_TIMEOUT ? "it does not answer" : "it closed the connection during login");
+        }
+        struct pg_frame f;
+        enum pg_frame_result got = pg_frame_next(cs_stream_peek(&l->u->stream), false, &f);
+        if (got == PG_FRAME_BAD || (got == PG_FRAME_OK && f.handling != PG_WHOLE)) {
+            return fail(l, CS_ERR_PROTOCOL, "it does not speak the PostgreSQL protocol");
+        }
+        if (got == PG_FRAME_NEED) {
+            need = f.total;
+            continue;
+        }
+        e = login_message(l, &f, greeting, &ready);
+        if (e != CS_OK) {
+            return e;
+        }
+        cs_stream_consume(&l->u->stream, f.total);
+        need = 5;
+    }
+    return CS_OK;
+}
+
+enum cs_err pg_login(struct pg *p, const struct pg_startup *st, bool elevated,
+                     const struct cs_id *grant, struct pg_upstream *ret, struct cs_buf *greeting,
+                     char *why, size_t why_size)
+{
+    struct login l = {.p = p, .u = ret, .elevated = elevated, .why = why, .why_size = why_size,
+                      .deadline = cs_mono_ns() + CS_LIMIT_UPSTREAM_LOGIN_S * CS_NS_PER_S};
+    struct cs_upstream up;
+    enum cs_err e = cs_gate_connect(p->s, elevated, grant, &up, why, why_size);
+    if (e != CS_OK) {
+        return e;
+    }
+    l.connection = up.connection;
+    e = cs_stream_open(cs_gate_loop(p->s->gate), &ret->stream, up.fd);
+    if (e != CS_OK) {
+        return fail(&l, e, "no resources for another connection");
+    }
+    ret->tx = 'I';
+    e = target_tls(&l);
+    if (e == CS_OK) {
+        e = send_startup(&l, st, up.user, cs_gate_database(p->s, elevated));
+    }
+    if (e == CS_OK) {
+        e = until_ready(&l, greeting);
+    }
+    if (e != CS_OK) {
+        cs_stream_close(&ret->stream);
+    }
+    return e;
+}
+
+void pg_upstream_close(struct pg_upstream *u, bool polite)
+{
+    if (u->stream.fd.fd < 0) {
+        return;
+    }
+    if (polite && u->stream.err == CS_OK && !u->stream.eof && cs_stream_queued(&u->stream) == 0 &&
+        cs_stream_put(&u->stream, cs_slice("X\0\0\0\4", 5)) == CS_OK) {
+        (void)cs_stream_flush(&u->stream);
+    }
+    cs_stream_close(&u->stream);
+}

@@ -1,0 +1,239 @@
+/* Prepared statements and portals of one session, as the target has them: changed on its word only
+ * (ParseComplete, BindComplete, CloseComplete, CommandComplete), never on the request. */
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "proto/postgres/postgres_internal.h"
+
+struct pg_statement *pg_statement_new(struct cs_slice name, struct cs_slice text)
+{
+    if (name.n > CS_LIMIT_PG_NAME_BYTES || text.n > CS_LIMIT_PG_QUERY_BYTES) {
+        return NULL;
+    }
+    struct pg_statement *st = cs_alloc(sizeof *st + text.n);
+    if (st == NULL) {
+        return NULL;
+    }
+    st->refs = 1;
+    uint8_t *mem = (uint8_t *)(st + 1);
+    if (text.n > 0) {
+        memcpy(mem, text.p, text.n);
+    }
+    st->text = cs_slice(mem, text.n);
+    if (name.n > 0) {
+        memcpy(st->name, name.p, name.n);
+    }
+    return st;
+}
+
+struct pg_statement *pg_statement_ref(struct pg_statement *st)
+{
+    st->refs++;
+    return st;
+}
+
+void pg_statement_unref(struct pg *p, struct pg_statement *st)
+{
+    if (st == NULL) {
+        return;
+    }
+    cs_assert(st->refs > 0);
+    if (--st->refs > 0) {
+        return;
+    }
+    if (st->class != NULL) {
+        cs_sql_release(cs_gate_sql(p->s->gate), st->class);
+    }
+    cs_free(st->types);
+    cs_free(st);
+}
+
+/* Index of the first statement whose name is not less. */
+static size_t place(const struct pg_names *m, struct cs_slice name)
+{
+    size_t lo = 0, hi = m->n_statements;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (cs_slice_cmp(cs_slice_str(m->statements[mid]->name), name) < 0) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    return lo;
+}
+
+static struct pg_statement *stored(struct pg_names *m, struct cs_slice name)
+{
+    size_t i = place(m, name);
+    return i < m->n_statements && cs_slice_eq_str(name, m->statements[i]->name) ? m->statements[i]
+                                                                               : NULL;
+}
+
+struct pg_statement *pg_statement_find(struct pg *p, struct cs_slice name)
+{
+    for (uint32_t i = p->replies.count; i > 0; i--) {
+        struct pg_reply *r = pg_replies_at(&p->replies, i - 1);
+        if (r->kind == PG_REPLY_PARSE && r->statement != NULL &&
+            cs_slice_eq_str(name, r->statement->name)) {
+            return r->statement;
+        }
+        if (r->kind == PG_REPLY_CLOSE && r->what == 'S' &&
+            cs_slice_eq(name, cs_slice_str(r->name != NULL ? r->name : ""))) {
+            return NULL;
+        }
+        if (r->kind == PG_REPLY_QUERY && r->class != NULL) {
+            return NULL; /* names change in it: what they will be is not known yet */
+        }
+    }
+    return stored(&p->names, name);
+}
+
+bool pg_names_set(struct pg *p, struct pg_statement *st)
+{
+    struct pg_names *m = &p->names;
+    struct cs_slice name = cs_slice_str(st->name);
+    size_t i = place(m, name);
+    if (i < m->n_statements && cs_slice_eq_str(name, m->statements[i]->name)) {
+        pg_statement_unref(p, m->statements[i]);
+        m->statements[i] = st;
+        return true;
+    }
+    if (m->n_statements == m->cap_statements) {
+        size_t cap = m->cap_statements > 0 ? m->cap_statements * 2 : 4;
+        struct pg_statement **v =
+            cap <= CS_LIMIT_PG_STATEMENTS ? cs_realloc(m->statements, cap * sizeof *v) : NULL;
+        if (v == NULL) {
+            return false;
+        }
+        m->statements = v;
+        m->cap_statements = cap;
+    }
+    memmove(m->statements + i + 1, m->statements + i, (m->n_statements - i) * sizeof *m->statements);
+    m->statements[i] = st;
+    m->n_statements++;
+    return true;
+}
+
+void pg_names_drop(struct pg *p, struct cs_slice name)
+{
+    struct pg_names *m = &p->names;
+    size_t i = place(m, name);
+    if (i < m->n_statements && cs_slice_eq_str(name, m->statements[i]->name)) {
+        pg_statement_unref(p, m->statements[i]);
+        m->n_statements--;
+        memmove(m->statements + i, m->statements + i + 1,
+                (m->n_statements - i) * sizeof *m->statements);
+    }
+}
+
+void pg_names_drop_all(struct pg *p)
+{
+    for (size_t i = 0; i < p->names.n_statements; i++) {
+        pg_statement_unref(p, p->names.statements[i]);
+    }
+    p->names.n_statements = 0;
+}
+
+/* ---- portals ---- */
+
+struct pg_portal *pg_portal_find(struct pg *p, struct cs_slice name)
+{
+    for (uint32_t i = p->replies.count; i > 0; i--) {
+        struct pg_reply *r = pg_replies_at(&p->replies, i - 1);
+        if (r->kind == PG_REPLY_BIND && r->portal != NULL && cs_slice_eq_str(name, r->portal->name)) {
+            return r->portal;
+        }
+    }
+    for (struct pg_portal *po = p->names.portals; po != NULL; po = po->next) {
+        if (cs_slice_eq_str(name, po->name)) {
+            return po;
+        }
+    }
+    return NULL;
+}
+
+static void portal_free(struct pg *p, struct pg_portal *po)
+{
+    if (po->granted) {
+        cs_gate_executed(p->s, &po->grant, true, false, CS_SLICE_LIT("bound, but never executed"));
+    }
+    cs_free(po);
+}
+
+void pg_portals_drop(struct pg *p, struct cs_slice name)
+{
+    for (struct pg_portal **at = &p->names.portals; *at != NULL; at = &(*at)->next) {
+        if (cs_slice_eq_str(name, (*at)->name)) {
+            struct pg_portal *gone = *at;
+            *at = gone->next;
+            portal_free(p, gone);
+            return;
+        }
+    }
+}
+
+void pg_portals_set(struct pg *p, struct pg_portal *po)
+{
+    pg_portals_drop(p, cs_slice_str(po->name));
+    po->next = p->names.portals;
+    p->names.portals = po;
+}
+
+void pg_portals_drop_all(struct pg *p)
+{
+    while (p->names.portals != NULL) {
+        struct pg_portal *gone = p->names.portals;
+        p->names.portals = gone->next;
+        portal_free(p, gone);
+    }
+}
+
+/* ---- SQL-level names ---- */
+
+static void prepare_done(struct pg *p, const struct cs_sql_statement *st, struct cs_slice text)
+{
+    struct cs_slice own = cs_slice_from(text, st->offset);
+    own = st->length > 0 ? cs_slice_head(own, st->length) : own;
+    struct pg_statement *s = pg_statement_new(cs_slice_head(st->name, CS_LIMIT_PG_NAME_BYTES), own);
+    if (s == NULL) {
+        return; /* then it stays unknown, and unknown is opaque */
+    }
+    s->effects = st->inner_effects;
+    if (!pg_names_set(p, s)) {
+        pg_statement_unref(p, s);
+    }
+}
+
+void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_slice text, unsigned n)
+{
+    if (n >= class->n_kept) {
+        return;
+    }
+    const struct cs_sql_statement *st = &class->statements[n];
+    switch ((int)st->kind) {
+    case CS_SQL_PREPARE:
+        prepare_done(p, st, text);
+        break;
+    case CS_SQL_DEALLOCATE:
+        if (st->name.n == 0) {
+            pg_names_drop_all(p);
+        } else {
+            pg_names_drop(p, cs_slice_head(st->name, CS_LIMIT_PG_NAME_BYTES));
+        }
+        break;
+    case CS_SQL_DISCARD_ALL:
+        pg_names_drop_all(p);
+        pg_portals_drop_all(p);
+        break;
+    default:
+        break;
+    }
+}
+
+void pg_names_done(struct pg *p)
+{
+    pg_names_drop_all(p);
+    pg_portals_drop_all(p);
+    cs_free(p->names.statements);
+    p->names = (struct pg_names){0};
+}

@@ -1,0 +1,192 @@
+/* Inside proto/postgres: one session's protocol state and the calls between the files.
+ *
+ *   startup.c   the client's first bytes: TLS, startup packet, authentication
+ *   login.c     our own login at the target
+ *   relay.c     the loop: both directions, one coroutine
+ *   frontend.c  the client's messages: actions, verdicts
+ *   backend.c   the target's messages: matched with what was asked
+ *   replies.c   the queue of answers that are expected
+ *   names.c     prepared statements and portals
+ *   hold.c      holding and elevated execution
+ *   message.c   writing and reading single messages (pure)
+ *   cancel.c    cancel requests */
+#ifndef CS_PROTO_POSTGRES_INTERNAL_H
+#define CS_PROTO_POSTGRES_INTERNAL_H
+
+#include "base/buf.h"
+#include "gate/protocol.h"
+#include "proto/postgres/message.h"
+#include "sql/sql.h"
+
+struct pg_statement { /* a prepared statement; reference-counted */
+    unsigned refs;
+    const struct cs_sql_class *class; /* reference; NULL: made by SQL PREPARE, see effects */
+    uint8_t effects;                  /* of one made by SQL PREPARE */
+    uint32_t *types;                  /* owned */
+    size_t n_types;
+    struct cs_slice text; /* behind the struct */
+    char name[CS_LIMIT_PG_NAME_BYTES + 1];
+};
+
+struct pg_portal {
+    struct pg_portal *next;
+    uint64_t n; /* action that bound it */
+    bool changing, executed, suspended;
+    bool granted;
+    struct cs_id grant;
+    char name[CS_LIMIT_PG_NAME_BYTES + 1];
+};
+
+enum pg_reply_kind { PG_REPLY_QUERY, PG_REPLY_PARSE, PG_REPLY_BIND, PG_REPLY_DESCRIBE,
+                     PG_REPLY_EXECUTE, PG_REPLY_CLOSE, PG_REPLY_SYNC };
+
+struct pg_reply { /* one message forwarded, whose answer has not come */
+    enum pg_reply_kind kind;
+    bool swallow;  /* ours: its answers are not for the client */
+    bool granted;  /* ends a grant */
+    uint8_t what;  /* CLOSE: 'S' or 'P'; QUERY: statements completed so far */
+    uint64_t n;    /* action whose result this is; 0 = none */
+    struct cs_buf *denial;          /* owned: the ErrorResponse that replaces the target's */
+    struct pg_statement *statement; /* reference: PARSE; QUERY: none */
+    struct pg_portal *portal;       /* owned until answered: BIND; EXECUTE: borrowed by name */
+    const struct cs_sql_class *class; /* reference: QUERY whose statements change names */
+    struct cs_id grant;
+    char *name; /* owned: CLOSE and EXECUTE: the name, NULL for ""; QUERY with a class: its text */
+};
+
+enum { PG_REPLIES_INLINE = 4 };
+
+struct pg_replies {
+    struct pg_reply *v; /* owned; NULL while empty */
+    uint32_t cap, head, count;
+};
+
+struct pg_names {
+    struct pg_statement **statements; /* owned references, sorted by name */
+    size_t n_statements, cap_statements;
+    struct pg_portal *portals; /* owned list */
+};
+
+struct pg_upstream {
+    struct cs_stream stream;
+    uint32_t pid, secret; /* the target's own cancel key: never shown to a client */
+    uint8_t tx;           /* 'I', 'T', 'E' as its last ReadyForQuery said */
+    uint32_t skip;        /* bytes of the message in transit that have not come yet */
+};
+
+struct pg_pins { /* settings of the session, as the target last reported them */
+    char date_style[32], interval_style[24], time_zone[48], application_name[64];
+};
+
+struct pg { /* the protocol's state of one session */
+    struct cs_session *s;
+    struct pg_upstream up;
+    struct pg_upstream *elevated; /* owned; non-NULL while an approved action runs on it */
+    struct pg_replies replies;
+    struct pg_names names;
+    struct pg_pins pins;
+    uint32_t client_skip;  /* bytes of a CopyData in transit */
+    bool skip_passes;      /* … and whether they are forwarded */
+    bool blocked;          /* the next message of the client waits for an answer of the target */
+    bool skipping;         /* the target ignores everything up to the next Sync */
+    bool copy_in;
+    bool group_open;       /* extended messages were sent since the last Sync */
+    bool group_ran;        /* one of them was an Execute: an implicit transaction may be open */
+    bool ending;           /* leave the loop */
+    bool elevated_over;    /* its ReadyForQuery has come */
+    bool elevated_simple;  /* it runs a simple Query: the client is not read meanwhile */
+    struct cs_buf big;     /* a client message larger than a stream buffer, being assembled */
+    size_t big_need;
+    struct cs_buf ran;     /* what already ran in the open transaction, for the digest */
+    uint64_t rows, bytes;  /* of the answer that is passing through */
+    uint16_t tag_n;
+    char tag[40];
+};
+
+static inline struct pg_upstream *pg_now(struct pg *p)
+{
+    return p->elevated != NULL ? p->elevated : &p->up;
+}
+
+/* ---- startup.c: false when the connection is to be closed ---- */
+struct pg_startup {
+    char user[128], database[128], application[64];
+    struct pg_pins pins;
+    char extra_float_digits[8], statement_timeout[16], lock_timeout[16];
+    bool async;
+};
+bool pg_greet(struct pg *p, struct pg_startup *ret);
+bool pg_authenticate(struct pg *p, const struct pg_startup *st, uint64_t deadline_ns);
+
+/* ---- login.c ---- */
+/* Connects and logs in at the target; ParameterStatus messages for the client are added to
+ * `greeting` unless NULL. On failure `why` says it for the client. */
+enum cs_err pg_login(struct pg *p, const struct pg_startup *st, bool elevated,
+                     const struct cs_id *grant, struct pg_upstream *ret, struct cs_buf *greeting,
+                     char *why, size_t why_size) CS_MUST_CHECK;
+void pg_upstream_close(struct pg_upstream *u, bool polite);
+/* Keeps what a ParameterStatus reports. False: it breaks a pin (encoding, standard strings, role)
+ * and the session must end. */
+bool pg_pin_check(struct pg *p, struct cs_slice name, struct cs_slice value, bool elevated);
+
+/* ---- relay.c ---- */
+void pg_relay(struct pg *p);
+/* Relays until the target owes no answer. False: the session is over. */
+bool pg_settle(struct pg *p);
+/* Sends to the target / the client, waiting for room as needed. False: the connection is broken. */
+bool pg_to_server(struct pg *p, struct cs_slice bytes);
+bool pg_to_client(struct pg *p, struct cs_slice bytes);
+void pg_end(struct pg *p, const char *why);
+/* FATAL to the client, and the end. */
+void pg_fatal(struct pg *p, const char *sqlstate, const char *message);
+
+/* ---- frontend.c / backend.c: consume what is there. ---- */
+void pg_frontend(struct pg *p);
+void pg_backend(struct pg *p);
+
+/* ---- replies.c ---- */
+/* NULL when PG_PIPELINE answers are outstanding or memory is out. Zeroed. */
+struct pg_reply *pg_replies_push(struct pg_replies *q, enum pg_reply_kind kind);
+struct pg_reply *pg_replies_head(struct pg_replies *q);
+/* The i-th from the oldest. */
+struct pg_reply *pg_replies_at(struct pg_replies *q, uint32_t i);
+/* Drops the oldest with everything it owns. */
+void pg_replies_pop(struct pg *p);
+void pg_replies_done(struct pg *p);
+
+/* ---- names.c ---- */
+struct pg_statement *pg_statement_new(struct cs_slice name, struct cs_slice text);
+struct pg_statement *pg_statement_ref(struct pg_statement *st);
+void pg_statement_unref(struct pg *p, struct pg_statement *st);
+/* As they will be once everything already forwarded has succeeded. NULL: not known. */
+struct pg_statement *pg_statement_find(struct pg *p, struct cs_slice name);
+struct pg_portal *pg_portal_find(struct pg *p, struct cs_slice name);
+/* On the target's word only: takes over the reference / the object. False: no memory or too many. */
+bool pg_names_set(struct pg *p, struct pg_statement *st);
+void pg_names_drop(struct pg *p, struct cs_slice name);
+void pg_names_drop_all(struct pg *p);
+void pg_portals_set(struct pg *p, struct pg_portal *po);
+void pg_portals_drop(struct pg *p, struct cs_slice name);
+void pg_portals_drop_all(struct pg *p);
+/* SQL-level PREPARE, DEALLOCATE, DISCARD ALL of a statement that has succeeded. */
+void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_slice text, unsigned n);
+void pg_names_done(struct pg *p);
+
+/* ---- hold.c ---- */
+/* Parks the action; on ALLOW the caller forwards it (or it is on its way on an elevated
+ * connection). */
+void pg_hold(struct pg *p, struct cs_action *a, struct cs_verdict *v);
+/* Opens the elevated connection for a consumed grant. False: v is a refusal now. */
+bool pg_elevate(struct pg *p, struct cs_verdict *v);
+/* The elevated connection's work is over. */
+void pg_elevated_end(struct pg *p);
+/* The ErrorResponse for a refusal. */
+void pg_refusal(struct cs_buf *out, const struct cs_verdict *v);
+/* Refuses a simple / an extended message so that client and target stay in step. */
+bool pg_deny_simple(struct pg *p, const struct cs_verdict *v);
+bool pg_deny_extended(struct pg *p, const struct cs_verdict *v);
+
+/* ---- cancel.c ---- */
+void pg_cancel(struct cs_gate *g, struct cs_slice key);
+
+#endif

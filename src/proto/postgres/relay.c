@@ -1,0 +1,195 @@
+/* The loop of an open session: one coroutine, both directions. Each side is read only while the
+ * other side's queue is empty, so that a slow peer stops its counterpart and nothing piles up.
+ * Nothing here looks into messages: frontend.c and backend.c do. */
+#include "base/log.h"
+#include "proto/postgres/postgres_internal.h"
+
+#define PEER_STUCK_NS (60 * CS_NS_PER_S)
+
+void pg_end(struct pg *p, const char *why)
+{
+    if (!p->ending) {
+        p->ending = true;
+        p->s->end_why = why;
+    }
+}
+
+void pg_fatal(struct pg *p, const char *sqlstate, const char *message)
+{
+    struct cs_buf b = cs_buf(2048);
+    pg_put_error(&b, 'E', "FATAL", sqlstate, cs_slice_str(message), CS_SLICE_NULL, CS_SLICE_NULL);
+    if (b.bad || cs_stream_queue(&p->s->client, cs_buf_slice(&b)) != CS_OK ||
+        cs_stream_drain(&p->s->client, cs_mono_ns() + CS_NS_PER_S) != CS_OK) {
+        cs_log(CS_EV_DEBUG, &p->s->id, "a FATAL did not reach the client");
+    }
+    cs_buf_done(&b);
+}
+
+bool pg_to_client(struct pg *p, struct cs_slice bytes)
+{
+    struct cs_stream *c = &p->s->client;
+    if (bytes.n <= cs_stream_room(c)) {
+        if (cs_stream_put(c, bytes) == CS_OK) {
+            return true;
+        }
+    } else if (cs_stream_write(c, bytes, cs_mono_ns() + PEER_STUCK_NS) == CS_OK) {
+        return true;
+    }
+    pg_end(p, "the client closed the connection");
+    return false;
+}
+
+bool pg_to_server(struct pg *p, struct cs_slice bytes)
+{
+    struct cs_stream *u = &pg_now(p)->stream;
+    if (bytes.n <= cs_stream_room(u)) {
+        if (cs_stream_put(u, bytes) == CS_OK) {
+            return true;
+        }
+    } else if (cs_stream_write(u, bytes, cs_mono_ns() + PEER_STUCK_NS) == CS_OK) {
+        return true;
+    }
+    pg_end(p, "the target closed the connection");
+    return false;
+}
+
+/* The client cancelled what is running: told to the target with its own key, on a connection of its
+ * own. Held actions never come here (gate/hold.c). */
+static void cancel_running(struct pg *p)
+{
+    struct pg_upstream *u = pg_now(p);
+    struct cs_upstream up;
+    struct cs_stream st = {.fd.fd = -1};
+    char why[160];
+    cs_event_clear(&p->s->cancel);
+    if (p->replies.count == 0 || cs_gate_connect(p->s, false, NULL, &up, why, sizeof why) != CS_OK) {
+        return;
+    }
+    if (cs_stream_open(cs_gate_loop(p->s->gate), &st, up.fd) != CS_OK) {
+        return;
+    }
+    struct cs_buf b = cs_buf(32);
+    uint64_t deadline = cs_mono_ns() + 5 * CS_NS_PER_S;
+    pg_put_u32(&b, 16);
+    pg_put_u32(&b, PG_CANCEL_REQUEST);
+    pg_put_u32(&b, u->pid);
+    pg_put_u32(&b, u->secret);
+    if (cs_stream_write(&st, cs_buf_slice(&b), deadline) == CS_OK &&
+        cs_stream_drain(&st, deadline) == CS_OK) {
+        /* The server closes when it has acted. */
+        bool acted = cs_stream_need(&st, 1, deadline) == CS_ERR_EOF;
+        cs_gate_note(p->s, "the client cancelled the running action%s", acted ? "" : " (no answer)");
+    }
+    cs_buf_done(&b);
+    cs_stream_close(&st);
+}
+
+static bool flush_both(struct pg *p)
+{
+    if (cs_stream_queued(&p->s->client) > 0 && cs_stream_flush(&p->s->client) == CS_IO_ERR) {
+        pg_end(p, "the client closed the connection");
+    }
+    struct cs_stream *u = &pg_now(p)->stream;
+    if (cs_stream_queued(u) > 0 && cs_stream_flush(u) == CS_IO_ERR) {
+        pg_end(p, "the target closed the connection");
+    }
+    return !p->ending;
+}
+
+/* May more of the client be read now? Not while the target takes no more, nor while too many answers
+ * are outstanding. */
+static bool client_wanted(struct pg *p)
+{
+    return cs_stream_queued(&pg_now(p)->stream) == 0 && p->replies.count < CS_LIMIT_PG_PIPELINE;
+}
+
+static bool wait_for_something(struct pg *p, bool read_client)
+{
+    struct cs_wait items[CS_WAIT_MAX];
+    struct cs_stream *c = &p->s->client, *u = &pg_now(p)->stream;
+    size_t n = 0;
+    if (read_client && client_wanted(p)) {
+        items[n++] = cs_stream_wait_read(c);
+    } else {
+        items[n++] = CS_WAIT_ON(CS_WAIT_HUP, &c->fd);
+    }
+    if (cs_stream_queued(c) == 0) {
+        items[n++] = cs_stream_wait_read(u);
+    } else {
+        items[n++] = cs_stream_wait_write(c);
+    }
+    if (cs_stream_queued(u) > 0) {
+        items[n++] = cs_stream_wait_write(u);
+    }
+    items[n++] = CS_WAIT_ON(CS_WAIT_EVENT, &p->s->kill);
+    items[n++] = CS_WAIT_ON(CS_WAIT_EVENT, &p->s->cancel);
+    enum cs_woke w = cs_wait(items, n, CS_FOREVER);
+    if (w == CS_WOKE_CANCELLED) {
+        pg_fatal(p, "57P01", "the gateway is stopping");
+        pg_end(p, "the gateway stopped");
+    } else if (p->s->kill.set) {
+        pg_fatal(p, "57P01", p->s->kill_why);
+        pg_end(p, "killed");
+    } else if (!read_client && c->fd.hup) {
+        pg_end(p, "the client closed the connection");
+    } else if (p->s->cancel.set) {
+        cancel_running(p);
+    }
+    return !p->ending;
+}
+
+bool pg_settle(struct pg *p)
+{
+    if (p->group_open && p->replies.count > 0 && !pg_to_server(p, cs_slice("H\0\0\0\4", 5))) {
+        return false;
+    }
+    while (p->replies.count > 0 && !p->ending) {
+        pg_backend(p);
+        if (p->replies.count == 0 || !flush_both(p)) {
+            break;
+        }
+        if (p->copy_in) {
+            pg_end(p, "protocol error: a request in the middle of COPY");
+            break;
+        }
+        if (!wait_for_something(p, false)) {
+            break;
+        }
+    }
+    return !p->ending;
+}
+
+/* What was asked and never answered when the session ends. */
+static void account_for_the_rest(struct pg *p)
+{
+    for (uint32_t i = 0; i < p->replies.count; i++) {
+        struct pg_reply *r = pg_replies_at(&p->replies, i);
+        if (r->granted) {
+            cs_gate_executed(p->s, &r->grant, false, false,
+                             CS_SLICE_LIT("the connection ended before the result"));
+        }
+        if (r->n > 0) {
+            struct cs_result res = {.ok = false, .message = CS_SLICE_LIT("the connection ended before the result")};
+            if (cs_gate_result(p->s, r->n, &res) != CS_OK) {
+                cs_log(CS_EV_RECORD_FAILED, &p->s->id, "frame=result");
+            }
+        }
+    }
+}
+
+void pg_relay(struct pg *p)
+{
+    while (!p->ending) {
+        pg_backend(p);
+        if (p->ending) {
+            break;
+        }
+        if (client_wanted(p)) {
+            pg_frontend(p);
+        }
+        if (p->ending || !flush_both(p) || !wait_for_something(p, !p->blocked)) {
+            break;
+        }
+    }
+    account_for_the_rest(p);
+}
