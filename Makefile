@@ -1,0 +1,36 @@
+# Countersign: short names for what meson and the tools do. Two commands matter: demo and check.
+BUILD  ?= build
+MESON   = meson setup $(1) --reconfigure $(2) >/dev/null 2>&1 || meson setup $(1) $(2) >/dev/null
+PYTHON ?= /usr/bin/python3
+
+all: build            ## install what it needs (as root or with sudo), build everything
+deps:                 ## the Debian packages that building and testing need; nothing when they are there
+	@tools/deps
+build: deps
+	@$(call MESON,$(BUILD),-Dfatal_warnings=true --buildtype=debugoptimized)
+	@ninja -C $(BUILD) --quiet
+demo: build           ## a scratch PostgreSQL, the gateway, an agent, and one DROP TABLE that waits for a person
+	@$(PYTHON) examples/demo/demo.py --build $(BUILD)
+check: build          ## every test; the closing line counts them
+	@$(PYTHON) tests/run.py --build $(BUILD)
+asan: deps            ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(call MESON,$(BUILD)-asan,-Dfatal_warnings=true --buildtype=debugoptimized -Db_sanitize=address$(comma)undefined)
+	@ninja -C $(BUILD)-asan --quiet
+	@$(PYTHON) tests/run.py --build $(BUILD)-asan
+fuzz: deps            ## every fuzz harness for SECONDS (60) each, with clang
+	@CC=clang meson setup $(BUILD)-fuzz -Dfuzzers=true --buildtype=debugoptimized >/dev/null 2>&1 || true
+	@ninja -C $(BUILD)-fuzz --quiet fuzzers
+	@tools/fuzz $(BUILD)-fuzz $(or $(SECONDS),60) $(ONLY)
+bench: build          ## the figures of docs/performance.md; ONLY=NAME for one
+	@$(PYTHON) bench/run.py --build $(BUILD) $(if $(ONLY),--only $(ONLY))
+lint: deps            ## format, banned words, layers, tables against documents, static analysis
+	@tools/lint
+format: deps          ## clang-format in place
+	@git ls-files 'src/*.[ch]' 'tests/*.[ch]' 'fuzz/*.c' 'bench/*.c' | xargs clang-format -i
+clean:
+	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
+help:
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+
+comma := ,
+.PHONY: all deps build demo check asan fuzz bench lint format clean help
