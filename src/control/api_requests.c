@@ -1,0 +1,421 @@
+/* API calls about requests: seeing them, waiting for them, voting. Who may vote is decided inside
+ * the transaction that stores the vote (approval/); the router has already refused everybody who is
+ * not a person with a token of its own. */
+#include "control/api.h"
+
+#include "base/log.h"
+#include "base/time.h"
+
+#include <stdio.h>
+
+/* ---- the card as JSON ---- */
+
+static json_t *chain_json(const struct cs_chain *chain, struct cs_arena *a)
+{
+    json_t *all = json_array();
+    for (size_t i = 0; i < chain->n; i++) {
+        const struct cs_principal *p = &chain->p[i];
+        json_t *o = json_object();
+        bool ok = cs_json_put(o, "kind", json_string(cs_principal_kind_name(p->kind))) &&
+                  cs_json_put(o, "id", cs_json_text(p->id, a)) &&
+                  cs_json_put(o, "name", cs_json_text(p->name, a)) &&
+                  cs_json_put(o, "groups", cs_json_list(p->groups, p->n_groups, a));
+        if (json_array_append_new(all, o) != 0 || !ok) {
+            json_decref(all);
+            return NULL;
+        }
+    }
+    return all;
+}
+
+static json_t *params_json(const struct cs_action *act, struct cs_arena *a)
+{
+    json_t *all = json_array();
+    for (size_t i = 0; i < act->n_params; i++) {
+        const struct cs_param *p = &act->params[i];
+        struct cs_slice shown = p->bytes;
+        if (p->format != 0) { /* binary: hex is exact, text would only look so */
+            char *hex = cs_arena_alloc(a, p->bytes.n * 2 + 1);
+            if (hex == NULL) {
+                json_decref(all);
+                return NULL;
+            }
+            cs_hex(p->bytes, hex);
+            shown = cs_slice_str(hex);
+        } else {
+            shown = cs_sanitise(p->bytes, true, a);
+        }
+        json_t *o = json_object();
+        bool ok = cs_json_put(o, "null", json_boolean(p->null)) &&
+                  cs_json_put(o, "format", json_string(p->format == 0 ? "text" : "binary")) &&
+                  cs_json_put(o, "type", json_integer((json_int_t)p->type)) &&
+                  cs_json_put(o, "text", p->null ? json_null() : cs_json_text(shown, a));
+        if (json_array_append_new(all, o) != 0 || !ok) {
+            json_decref(all);
+            return NULL;
+        }
+    }
+    return all;
+}
+
+static json_t *fact_json(const struct cs_fact *f, const struct cs_fact_info *info,
+                         struct cs_arena *a)
+{
+    if (f->state != CS_FACT_KNOWN) {
+        return json_string("unknown");
+    }
+    switch (info->type) {
+    case CS_FACT_STRING:
+        return cs_json_text(f->u.string, a);
+    case CS_FACT_STRINGS:
+        return cs_json_list(f->u.strings.v, f->u.strings.n, a);
+    case CS_FACT_INT:
+        return json_integer(f->u.integer);
+    case CS_FACT_BOOL:
+    default:
+        return json_boolean(f->u.boolean);
+    }
+}
+
+static json_t *facts_json(const struct cs_facts *facts, struct cs_arena *a)
+{
+    json_t *o = json_object();
+    for (unsigned i = 0; i < CS_FACT_MAX; i++) {
+        const struct cs_fact *f = &facts->v[i];
+        const struct cs_fact_info *info = cs_fact_info((enum cs_fact_id)i);
+        if (f->state == CS_FACT_ABSENT || i == CS_FACT_SQL_TEXT) { /* the card has it as "text" */
+            continue;
+        }
+        if (!cs_json_put(o, info->name, fact_json(f, info, a))) {
+            json_decref(o);
+            return NULL;
+        }
+    }
+    return o;
+}
+
+static json_t *votes_json(const struct cs_card *card, struct cs_arena *a)
+{
+    json_t *all = json_array();
+    for (size_t i = 0; i < card->n_votes; i++) {
+        const struct cs_card_vote *v = &card->votes[i];
+        json_t *o = json_object();
+        bool ok = cs_json_put(o, "by", cs_json_text(v->by, a)) &&
+                  cs_json_put(o, "decision", json_string(v->approve ? "approve" : "deny")) &&
+                  cs_json_put(o, "reason", cs_json_text(v->reason, a)) &&
+                  cs_json_put(o, "at", cs_json_time(v->at_ms));
+        if (json_array_append_new(all, o) != 0 || !ok) {
+            json_decref(all);
+            return NULL;
+        }
+    }
+    return all;
+}
+
+static json_t *rules_json(const struct cs_card *card, struct cs_arena *a)
+{
+    json_t *all = json_array();
+    for (size_t i = 0; i < card->n_rules; i++) {
+        if (json_array_append_new(all, cs_json_text(card->rules[i].name, a)) != 0) {
+            json_decref(all);
+            return NULL;
+        }
+    }
+    return all;
+}
+
+/* The bytes themselves. JSON cannot carry what is not UTF-8: then "text" shows escapes, and
+ * "text_hex" is exact. */
+static bool put_text(json_t *o, const struct cs_card *card, struct cs_arena *a)
+{
+    struct cs_slice text = card->action.bytes;
+    if (card->action_left_out) {
+        return cs_json_put(o, "text", json_null()) && cs_json_put(o, "text_shown", json_null()) &&
+               cs_json_put(o, "text_left_out", json_true());
+    }
+    if (!cs_utf8_valid(text)) {
+        char *hex = cs_arena_alloc(a, text.n * 2 + 1);
+        if (hex == NULL) {
+            return false;
+        }
+        cs_hex(text, hex);
+        if (!cs_json_put(o, "text_hex", json_string(hex))) {
+            return false;
+        }
+    }
+    return cs_json_put(o, "text", cs_json_text(text, a)) &&
+           cs_json_put(o, "text_shown", cs_json_text(card->text_shown, a));
+}
+
+static bool put_action(json_t *o, const struct cs_card *card, struct cs_arena *a)
+{
+    const struct cs_action *act = &card->action;
+    return put_text(o, card, a) && cs_json_put(o, "database", cs_json_text(act->database, a)) &&
+           cs_json_put(o, "role", cs_json_text(act->role, a)) &&
+           cs_json_put(o, "params", params_json(act, a)) &&
+           cs_json_put(o, "settings", cs_json_text(act->settings, a)) &&
+           cs_json_put(o, "facts", facts_json(&act->facts, a)) &&
+           cs_json_put(o, "tx", cs_json_text(act->tx, a)) &&
+           cs_json_put(o, "in_transaction", json_boolean(card->in_transaction));
+}
+
+static bool put_decision(json_t *o, const struct cs_card *card, struct cs_arena *a)
+{
+    char digest[CS_DIGEST * 2 + 1];
+    cs_hex(cs_slice(card->digest, CS_DIGEST), digest);
+    return cs_json_put(o, "digest", json_string(digest)) &&
+           cs_json_put(o, "short", json_string(card->digest_short)) &&
+           cs_json_put(o, "created", cs_json_time(card->created_ms)) &&
+           cs_json_put(o, "expires", cs_json_time(card->expires_ms)) &&
+           cs_json_put(o, "quorum", json_integer((json_int_t)card->quorum)) &&
+           cs_json_put(o, "votes", votes_json(card, a)) &&
+           cs_json_put(o, "decided", cs_json_time(card->decided_ms)) &&
+           cs_json_put(o, "by", cs_json_text(card->by, a)) &&
+           cs_json_put(o, "words", cs_json_text(card->words, a)) &&
+           cs_json_put(o, "may_vote", json_boolean(card->may_vote)) &&
+           cs_json_put(o, "may_not_vote_because",
+                       card->may_not_vote_because != NULL ? json_string(card->may_not_vote_because)
+                                                          : json_null());
+}
+
+static json_t *card_json(struct cs_api_call *call, const struct cs_card *card)
+{
+    struct cs_arena *a = &call->arena;
+    char session[CS_ID_TEXT];
+    struct cs_slice rule = card->n_rules > 0 ? card->rules[0].name : CS_SLICE_NULL;
+    struct cs_slice title = card->n_rules > 0 ? card->rules[0].title : CS_SLICE_NULL;
+    json_t *o = json_object();
+    bool ok = cs_json_put(o, "id", json_string(card->id)) &&
+              cs_json_put(o, "state", json_string(cs_request_state_name(card->state))) &&
+              cs_json_put(o, "seq", json_integer((json_int_t)card->seq)) &&
+              cs_json_put(o, "rule", cs_json_text(rule, a)) &&
+              cs_json_put(o, "rules", rules_json(card, a)) &&
+              cs_json_put(o, "title", cs_json_text(title, a)) &&
+              cs_json_put(o, "chain", chain_json(&card->chain, a)) &&
+              cs_json_put(o, "target", cs_json_text(card->target, a)) &&
+              cs_json_put(o, "elevated", json_boolean(card->elevated)) && put_action(o, card, a) &&
+              cs_json_put(o, "address", cs_json_text(card->address, a)) &&
+              cs_json_put(o, "claimed", cs_json_text(card->claimed, a)) &&
+              put_decision(o, card, a) &&
+              cs_json_put(o, "session", json_string(cs_id_text(&card->session, session))) &&
+              cs_json_put(o, "attached", json_integer((json_int_t)card->attached));
+    if (!ok) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+/* ---- seeing and waiting ---- */
+
+static struct cs_slice viewer_of(const struct cs_api_call *call)
+{
+    return call->caller.who != NULL ? call->caller.who->id : CS_SLICE_NULL;
+}
+
+static enum cs_err request_id(struct cs_api_call *call, struct cs_slice *ret)
+{
+    char id[CS_REQUEST_ID_TEXT];
+    if (!cs_request_id_parse(call->name, id)) {
+        return cs_api_fail(call, CS_ERR_NOT_FOUND, "there is no such request");
+    }
+    *ret = cs_arena_dup(&call->arena, cs_slice_str(id));
+    return ret->p != NULL ? CS_OK : CS_ERR_NO_MEMORY;
+}
+
+static bool state_of(struct cs_api_call *call, size_t i, enum cs_request_state *ret)
+{
+    *ret = CS_REQUEST_NONE;
+    if (call->query[i].p == NULL) {
+        return true;
+    }
+    *ret = cs_request_state_parse(call->query[i]);
+    if (*ret == CS_REQUEST_NONE) {
+        (void)cs_api_fail(call, CS_ERR_INVALID, "\"state\" is not the name of a state");
+        return false;
+    }
+    return true;
+}
+
+static enum cs_err reply_list(struct cs_api_call *call, const struct cs_card *cards, size_t n,
+                              uint64_t seq)
+{
+    json_t *root = json_object(), *all = json_array();
+    bool ok = true;
+    for (size_t i = 0; i < n && ok; i++) {
+        ok = json_array_append_new(all, card_json(call, &cards[i])) == 0;
+    }
+    ok = cs_json_put(root, "requests", all) && ok;
+    ok = ok && cs_json_put(root, "seq", json_integer((json_int_t)seq));
+    return cs_api_reply(call, 200, root, ok);
+}
+
+/* One look: the lists of a long poll come one after the other into an arena that is emptied. */
+static enum cs_err list_wait(struct cs_api_call *call, const struct cs_approval_query *q,
+                             uint64_t deadline)
+{
+    struct cs_control *c = call->c;
+    struct cs_poll poll;
+    struct cs_arena look;
+    enum cs_err e;
+    cs_arena_init(&look, 16 * 1024, CS_API_ARENA_MAX);
+    cs_poll_begin(c, &poll);
+    for (;;) {
+        struct cs_card *cards = NULL;
+        size_t n = 0;
+        uint64_t seq = 0;
+        e = cs_approval_list(c->approval, q, &look, &cards, &n, &seq);
+        if (e != CS_OK) {
+            break;
+        }
+        if (n == 0 && cs_mono_ns() < deadline) {
+            e = cs_api_wait(call, &poll, deadline);
+            if (e == CS_OK || e == CS_ERR_TIMEOUT) {
+                cs_arena_reset(&look);
+                continue;
+            }
+            break;
+        }
+        e = reply_list(call, cards, n, seq);
+        break;
+    }
+    cs_poll_end(&poll);
+    cs_arena_done(&look);
+    return e;
+}
+
+enum cs_err cs_api_request_list(struct cs_api_call *call)
+{
+    struct cs_approval_query q = {
+        .viewer_id = viewer_of(call), .all = call->caller.may_set_up, .limit = 200};
+    uint64_t wait = 0;
+    if (!state_of(call, 0, &q.state) || !cs_api_number(call, 1, 0, UINT64_MAX, &q.since) ||
+        !cs_api_number(call, 2, 0, CS_API_WAIT_MAX_S, &wait)) {
+        return CS_ERR_INVALID;
+    }
+    return list_wait(call, &q, cs_mono_ns() + wait * CS_NS_PER_S);
+}
+
+/* The card, when the caller may see it. What they may not see does not exist for them. */
+static enum cs_err look(struct cs_api_call *call, struct cs_slice id, struct cs_arena *a,
+                        struct cs_card *ret)
+{
+    struct cs_slice viewer = viewer_of(call);
+    enum cs_err e = cs_approval_card(call->c->approval, id, viewer, a, ret);
+    if (e == CS_ERR_NOT_FOUND ||
+        (e == CS_OK && !call->caller.may_set_up && !cs_approval_may_see(ret, viewer))) {
+        return cs_api_fail(call, CS_ERR_NOT_FOUND, "there is no such request");
+    }
+    return e;
+}
+
+static enum cs_err show_wait(struct cs_api_call *call, struct cs_slice id,
+                             enum cs_request_state until_not, uint64_t deadline)
+{
+    struct cs_poll poll;
+    struct cs_arena a;
+    enum cs_err e;
+    cs_arena_init(&a, 16 * 1024, CS_API_ARENA_MAX);
+    cs_poll_begin(call->c, &poll);
+    for (;;) {
+        struct cs_card *card = CS_NEW(&a, struct cs_card);
+        e = card != NULL ? look(call, id, &a, card) : CS_ERR_NO_MEMORY;
+        if (e != CS_OK) {
+            break;
+        }
+        if (card->state == until_not && cs_mono_ns() < deadline) {
+            e = cs_api_wait(call, &poll, deadline);
+            if (e == CS_OK || e == CS_ERR_TIMEOUT) {
+                cs_arena_reset(&a);
+                continue;
+            }
+            break;
+        }
+        e = cs_api_reply(call, 200, card_json(call, card), true);
+        break;
+    }
+    cs_poll_end(&poll);
+    cs_arena_done(&a);
+    return e;
+}
+
+enum cs_err cs_api_request_show(struct cs_api_call *call)
+{
+    uint64_t wait = 0;
+    enum cs_request_state state;
+    struct cs_slice id;
+    enum cs_err e = request_id(call, &id);
+    if (e != CS_OK) {
+        return e;
+    }
+    if (!cs_api_number(call, 0, 0, CS_API_WAIT_MAX_S, &wait) || !state_of(call, 1, &state)) {
+        return CS_ERR_INVALID;
+    }
+    return show_wait(call, id, state, cs_mono_ns() + wait * CS_NS_PER_S);
+}
+
+/* ---- deciding ---- */
+
+static enum cs_err reply_state(struct cs_api_call *call, struct cs_slice id,
+                               enum cs_request_state state)
+{
+    json_t *root = json_object();
+    bool ok = cs_json_put(root, "id", cs_json_text(id, &call->arena)) &&
+              cs_json_put(root, "state", json_string(cs_request_state_name(state)));
+    return cs_api_reply(call, 200, root, ok);
+}
+
+static enum cs_err vote(struct cs_api_call *call, bool approve)
+{
+    uint8_t digest[CS_DIGEST];
+    struct cs_slice id;
+    enum cs_request_state state = CS_REQUEST_NONE;
+    const char *why = NULL;
+    enum cs_err e = request_id(call, &id);
+    if (e != CS_OK) {
+        return e;
+    }
+    if (!cs_unhex(call->body[0].string, digest, sizeof digest)) {
+        return cs_api_fail(call, CS_ERR_INVALID, "\"digest\" must be 64 hex digits");
+    }
+    /* SECURITY: said again where it counts. The row of the table names persons only. */
+    const struct cs_principal *who = call->caller.who;
+    if (who == NULL || who->kind != CS_PRINCIPAL_PERSON) {
+        return CS_ERR_DENIED;
+    }
+    e = cs_approval_vote(call->c->approval, id, who->id, approve, digest, call->body[1].string,
+                         &state, &why);
+    if (e != CS_OK) {
+        return why != NULL ? cs_api_fail(call, e, "%s", why) : e;
+    }
+    return reply_state(call, id, state);
+}
+
+enum cs_err cs_api_request_approve(struct cs_api_call *call)
+{
+    return vote(call, true);
+}
+
+enum cs_err cs_api_request_deny(struct cs_api_call *call)
+{
+    return vote(call, false);
+}
+
+enum cs_err cs_api_request_cancel(struct cs_api_call *call)
+{
+    struct cs_slice id;
+    enum cs_err e = request_id(call, &id);
+    if (e != CS_OK) {
+        return e;
+    }
+    if (call->caller.who == NULL) {
+        return cs_api_fail(call, CS_ERR_DENIED,
+                           "only its requester cancels a request, with a token");
+    }
+    e = cs_approval_cancel(call->c->approval, id, call->caller.who->id,
+                           CS_SLICE_LIT("withdrawn by the requester"));
+    if (e == CS_ERR_DENIED) {
+        return cs_api_fail(call, e, "only its requester cancels a request");
+    }
+    return e == CS_OK ? reply_state(call, id, CS_REQUEST_CANCELLED) : e;
+}

@@ -1,0 +1,225 @@
+/* Logging in at a gate: SCRAM's two steps, then a session. Every way of being wrong gives the same
+ * answer; what exists (names, targets) is told only to somebody who has proved who they are.
+ * Verifiers never leave this process, passwords never reach it. */
+#include "control/control.h"
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "base/time.h"
+
+#include <stdio.h>
+
+enum { AUTH_NAME_MAX = 256, AUTH_ADDRESS_MAX = 128 };
+
+struct cs_attempt { /* what the first message said, until the proof comes */
+    struct cs_attempt *next;
+    uint64_t number, gate_key, expires_ns;
+    struct cs_arena arena;
+    struct cs_slice user, target, address;
+};
+
+static void attempt_free(struct cs_control *c, struct cs_attempt **at)
+{
+    struct cs_attempt *x = *at;
+    *at = x->next;
+    c->n_attempts--;
+    cs_arena_done(&x->arena);
+    cs_free(x);
+}
+
+void cs_auth_tick(struct cs_control *c)
+{
+    uint64_t now = cs_mono_ns();
+    struct cs_attempt **at = &c->attempts;
+    while (*at != NULL) {
+        if ((*at)->expires_ns <= now) {
+            attempt_free(c, at);
+        } else {
+            at = &(*at)->next;
+        }
+    }
+}
+
+void cs_auth_free(struct cs_control *c)
+{
+    while (c->attempts != NULL) {
+        attempt_free(c, &c->attempts);
+    }
+}
+
+static enum cs_err attempt_add(struct cs_peer *p, uint64_t number,
+                               const struct cs_msg_auth_start *m)
+{
+    struct cs_control *c = p->c;
+    if (c->n_attempts >= CS_ATTEMPTS_MAX) {
+        return CS_ERR_LIMIT;
+    }
+    struct cs_attempt *x = cs_alloc(sizeof *x);
+    if (x == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
+    cs_arena_init(&x->arena, 512, 4096);
+    x->number = number;
+    x->gate_key = p->key;
+    x->expires_ns = cs_mono_ns() + CS_ATTEMPT_S * CS_NS_PER_S;
+    x->user = cs_arena_dup(&x->arena, cs_slice_head(m->user, AUTH_NAME_MAX));
+    x->target = cs_arena_dup(&x->arena, m->target);
+    x->address = cs_arena_dup(&x->arena, cs_slice_head(m->address, AUTH_ADDRESS_MAX));
+    if (x->user.p == NULL || x->target.p == NULL || x->address.p == NULL) {
+        cs_arena_done(&x->arena);
+        cs_free(x);
+        return CS_ERR_NO_MEMORY;
+    }
+    x->next = c->attempts;
+    c->attempts = x;
+    c->n_attempts++;
+    return CS_OK;
+}
+
+/* Takes it out: an attempt is good for one proof, from the gate that began it. */
+static bool attempt_take(struct cs_control *c, uint64_t number, uint64_t gate_key, struct cs_job *j,
+                         struct cs_attempt *ret)
+{
+    struct cs_attempt **at = &c->attempts;
+    while (*at != NULL && ((*at)->number != number || (*at)->gate_key != gate_key)) {
+        at = &(*at)->next;
+    }
+    if (*at == NULL) {
+        return false;
+    }
+    ret->user = cs_arena_dup(&j->arena, (*at)->user);
+    ret->target = cs_arena_dup(&j->arena, (*at)->target);
+    ret->address = cs_arena_dup(&j->arena, (*at)->address);
+    attempt_free(c, at);
+    return ret->user.p != NULL && ret->target.p != NULL && ret->address.p != NULL;
+}
+
+static void answer(struct cs_job *j, uint64_t attempt, enum cs_err e, const char *text)
+{
+    struct cs_msg_auth_result r = {
+        .attempt = attempt, .err = (uint64_t)e, .text = cs_slice_str(text)};
+    (void)cs_peer_send(j->peer, CS_MSG_AUTH_RESULT, j->corr, &r, NULL, 0);
+}
+
+/* SECURITY: one sentence for an unknown name, a disabled one, a wrong token and a stale attempt. */
+static void refuse(struct cs_job *j, uint64_t attempt, const struct cs_attempt *x, enum cs_err e)
+{
+    bool ours = e == CS_ERR_NO_SPACE || e == CS_ERR_IO || e == CS_ERR_NO_MEMORY ||
+                e == CS_ERR_UNAVAILABLE || e == CS_ERR_LIMIT || e == CS_ERR_CANCELLED;
+    cs_log(ours ? CS_EV_STORE_FAILED : CS_EV_AUTH_FAILED, NULL, "user=%s address=%s error=%s",
+           cs_log_quote(x->user).text, cs_log_quote(x->address).text, cs_err_name(e));
+    if (ours) {
+        answer(j, attempt, CS_ERR_UNAVAILABLE, "logging in is not possible now; try again");
+    } else if (e == CS_ERR_PROTOCOL || e == CS_ERR_UNSUPPORTED) {
+        answer(j, attempt, e, cs_err_text(e));
+    } else {
+        answer(j, attempt, CS_ERR_UNAUTHENTICATED, "the name or the token is wrong");
+    }
+}
+
+void cs_auth_start(struct cs_job *j)
+{
+    const struct cs_msg_auth_start *m = (const void *)j->msg.raw;
+    struct cs_identity_challenge ch;
+    struct cs_attempt said = {.user = m->user, .address = m->address};
+    if (m->target.n > AUTH_NAME_MAX) {
+        refuse(j, 0, &said, CS_ERR_UNAUTHENTICATED);
+        return;
+    }
+    enum cs_err e =
+        cs_identity_scram_start(j->peer->c->identity, j->peer->key, m->user, m->client_nonce, &ch);
+    if (e == CS_OK) {
+        e = attempt_add(j->peer, ch.attempt, m);
+    }
+    if (e != CS_OK) {
+        refuse(j, 0, &said, e == CS_ERR_INVALID ? CS_ERR_PROTOCOL : e);
+        return;
+    }
+    struct cs_msg_auth_challenge out = {.attempt = ch.attempt,
+                                        .salt = cs_slice(ch.salt, sizeof ch.salt),
+                                        .iterations = ch.iterations,
+                                        .nonce = cs_slice_str(ch.nonce)};
+    (void)cs_peer_send(j->peer, CS_MSG_AUTH_CHALLENGE, j->corr, &out, NULL, 0);
+}
+
+/* Stores the session and puts it into the table. */
+static enum cs_err session_open(struct cs_job *j, const struct cs_attempt *x,
+                                const struct cs_chain *chain, struct cs_id *ret_id,
+                                struct cs_slice *ret_chain)
+{
+    struct cs_control *c = j->peer->c;
+    uint8_t *mem = cs_arena_alloc(&j->arena, CS_LIMIT_IPC_BYTES);
+    struct cs_writer w = cs_writer(mem, mem != NULL ? CS_LIMIT_IPC_BYTES - 512 : 0);
+    cs_chain_encode(&w, chain);
+    if (w.overflow || chain->n == 0) {
+        return CS_ERR_NO_MEMORY;
+    }
+    struct cs_slice actor = chain->p[chain->n - 1].id;
+    struct cs_store_session row = {.id = cs_id_new(),
+                                   .chain = cs_writer_done(&w),
+                                   .root = chain->p[0].id,
+                                   .actor = actor,
+                                   .target = x->target,
+                                   .address = x->address,
+                                   .gate = j->peer->key};
+    enum cs_err e = cs_store_session_open(c->store, &row);
+    if (e != CS_OK) {
+        return e;
+    }
+    /* SECURITY: somebody may have been disabled between the proof and the commit above; disabling
+     * ends the sessions that it sees, so look once more now that ours can be seen. */
+    struct cs_chain again;
+    e = cs_identity_chain(c->identity, actor, &j->arena, &again);
+    if (e == CS_OK && cs_sessions_add(&c->sessions, &row.id, row.gate, row.chain, row.target,
+                                      row.address) == NULL) {
+        e = CS_ERR_NO_MEMORY;
+    }
+    if (e != CS_OK) {
+        enum cs_err closed =
+            cs_approval_session_closed(c->approval, &row.id, CS_SLICE_LIT("refused"));
+        return closed == CS_OK ? e : closed;
+    }
+    *ret_id = row.id;
+    *ret_chain = row.chain;
+    return CS_OK;
+}
+
+void cs_auth_proof(struct cs_job *j)
+{
+    const struct cs_msg_auth_proof *m = (const void *)j->msg.raw;
+    struct cs_control *c = j->peer->c;
+    struct cs_attempt x = {.user = CS_SLICE_NULL};
+    struct cs_chain chain;
+    uint8_t signature[CS_SHA256];
+    if (!attempt_take(c, m->attempt, j->peer->key, j, &x)) {
+        refuse(j, m->attempt, &x, CS_ERR_UNAUTHENTICATED);
+        return;
+    }
+    struct cs_identity_proof proof = {.attempt = m->attempt,
+                                      .client_first_bare = m->client_first_bare,
+                                      .gs2_header = m->gs2_header,
+                                      .channel_binding = m->channel_binding,
+                                      .proof = m->proof};
+    enum cs_err e =
+        cs_identity_scram_finish(c->identity, j->peer->key, &proof, &j->arena, signature, &chain);
+    if (e != CS_OK) {
+        refuse(j, m->attempt, &x, e);
+        return;
+    }
+    if (cs_policy_target(c->view->policy, x.target) == NULL) {
+        char text[400];
+        (void)snprintf(text, sizeof text, "there is no target \"%.*s\"", CS_SLICE_FMT(x.target));
+        cs_log(CS_EV_SESSION_REFUSED, NULL, "user=%s target=%s why=\"no such target\"",
+               cs_log_quote(x.user).text, cs_log_quote(x.target).text);
+        answer(j, m->attempt, CS_ERR_NOT_FOUND, text);
+        return;
+    }
+    struct cs_msg_auth_result r = {.attempt = m->attempt,
+                                   .server_signature = cs_slice(signature, sizeof signature)};
+    e = session_open(j, &x, &chain, &r.session, &r.chain);
+    if (e != CS_OK) {
+        refuse(j, m->attempt, &x, e);
+        return;
+    }
+    (void)cs_peer_send(j->peer, CS_MSG_AUTH_RESULT, j->corr, &r, NULL, 0);
+}

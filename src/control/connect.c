@@ -1,0 +1,155 @@
+/* Connections to targets: dialled here, handed to the gate as a descriptor, and their credential
+ * proved here, once. The gate never sees a secret, and gets the elevated credential's connection
+ * only for a grant that this process has seen consumed in that very session. */
+#include "control/control.h"
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "base/secret.h"
+#include "base/time.h"
+#include "control/resolver.h"
+#include "runtime/sock.h"
+#include "vault/vault.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+/* ---- CONNECT ---- */
+
+static void not_connected(struct cs_job *j, enum cs_err e, const char *text)
+{
+    const struct cs_msg_connect *m = (const void *)j->msg.raw;
+    struct cs_msg_not_connected out = {.err = (uint64_t)e, .text = cs_slice_str(text)};
+    cs_log(CS_EV_UPSTREAM_FAILED, &m->session, "target=%s error=%s why=%s",
+           cs_log_quote(m->target).text, cs_err_name(e), cs_log_quote(cs_slice_str(text)).text);
+    (void)cs_peer_send(j->peer, CS_MSG_NOT_CONNECTED, j->corr, &out, NULL, 0);
+}
+
+static void unreachable(struct cs_job *j, const struct cs_target *t, enum cs_err e)
+{
+    char text[400], how[64];
+    switch ((int)e) {
+    case CS_ERR_REFUSED:
+        (void)snprintf(how, sizeof how, "refuses connections");
+        break;
+    case CS_ERR_TIMEOUT:
+        (void)snprintf(how, sizeof how, "did not answer within %d seconds", CS_LIMIT_CONNECT_S);
+        break;
+    case CS_ERR_NOT_FOUND:
+        (void)snprintf(how, sizeof how, "has a name that does not resolve");
+        break;
+    case CS_ERR_LIMIT:
+        (void)snprintf(how, sizeof how, "waits for too many name look-ups");
+        break;
+    default:
+        (void)snprintf(how, sizeof how, "cannot be reached");
+        break;
+    }
+    (void)snprintf(text, sizeof text, "target \"%.*s\" at %.*s %s",
+                   (int)CS_MIN(t->name.n, (size_t)64), t->name.p,
+                   (int)CS_MIN(t->address.n, (size_t)200), t->address.p, how);
+    not_connected(j, e, text);
+}
+
+static enum cs_err dial(struct cs_control *c, struct cs_slice address, int *ret_fd)
+{
+    uint64_t deadline = cs_mono_ns() + CS_LIMIT_CONNECT_S * CS_NS_PER_S;
+    struct cs_resolved found;
+    memset(&found, 0, sizeof found);
+    enum cs_err e = cs_resolve(c->names, address, deadline, &found);
+    if (e != CS_OK) {
+        return e;
+    }
+    e = CS_ERR_UNREACHABLE;
+    for (size_t i = 0; i < found.n; i++) {
+        e = cs_connect((const struct sockaddr *)&found.sa[i], found.len[i], deadline, ret_fd);
+        if (e == CS_OK || e == CS_ERR_CANCELLED || e == CS_ERR_TIMEOUT) {
+            break;
+        }
+    }
+    return e;
+}
+
+/* SECURITY: who may have which connection. The sentence why not, or NULL. An elevated one takes the
+ * grant's only chance, also when the target cannot be reached afterwards. */
+static const char *permit(struct cs_job *j, struct cs_ctl_session *s,
+                          const struct cs_policy *policy, const struct cs_target *t)
+{
+    const struct cs_msg_connect *m = (const void *)j->msg.raw;
+    struct cs_ctl_who who;
+    if (!cs_ctl_session_who(s, &j->arena, &who)) {
+        return "no memory is left";
+    }
+    struct cs_policy_session *p = cs_policy_session_new(policy, &who.chain, t, &j->arena);
+    if (p == NULL || !cs_policy_may_open(p, NULL)) {
+        return "no rule lets this session use its target";
+    }
+    if (m->which == CS_CREDENTIAL_EVERYDAY) {
+        return NULL;
+    }
+    if (m->which != CS_CREDENTIAL_ELEVATED || !t->has_elevated) {
+        return "the target has no such credential";
+    }
+    if (!cs_ctl_grant_use(s, &m->grant)) {
+        return "the elevated credential is given only once for each approval, to its session";
+    }
+    return NULL;
+}
+
+static void hand_over(struct cs_job *j, const struct cs_target *t, int fd)
+{
+    const struct cs_msg_connect *m = (const void *)j->msg.raw;
+    struct cs_control *c = j->peer->c;
+    bool elevated = m->which == CS_CREDENTIAL_ELEVATED;
+    struct cs_ctl_session *s = cs_gate_session(j->peer, &m->session);
+    if (s == NULL) {
+        not_connected(j, CS_ERR_CANCELLED, "the session has ended");
+        return;
+    }
+    struct cs_msg_connected out = {.connection = ++c->connections,
+                                   .user = elevated ? t->elevated_user : t->user};
+    if (!cs_ctl_connection_add(s, out.connection, elevated,
+                               elevated ? t->elevated_password : t->password)) {
+        not_connected(j, CS_ERR_NO_MEMORY, "no memory is left");
+        return;
+    }
+    (void)cs_peer_send(j->peer, CS_MSG_CONNECTED, j->corr, &out, &fd, 1);
+}
+
+static void dial_with(struct cs_job *j, struct cs_ctl_session *s, const struct cs_view *view)
+{
+    const struct cs_msg_connect *m = (const void *)j->msg.raw;
+    const struct cs_target *t = cs_policy_target(view->policy, m->target);
+    if (t == NULL || !cs_slice_eq(m->target, s->target)) {
+        not_connected(j, CS_ERR_NOT_FOUND,
+                      t == NULL ? "the target is no longer in the configuration"
+                                : "this is not the session's target");
+        return;
+    }
+    const char *why = permit(j, s, view->policy, t);
+    if (why != NULL) {
+        not_connected(j, CS_ERR_DENIED, why);
+        return;
+    }
+    int fd = -1;
+    enum cs_err e = dial(j->peer->c, t->address, &fd); /* `s` may be gone after this */
+    if (e != CS_OK) {
+        unreachable(j, t, e);
+        return;
+    }
+    hand_over(j, t, fd);
+    (void)close(fd);
+}
+
+void cs_connect_dial(struct cs_job *j)
+{
+    const struct cs_msg_connect *m = (const void *)j->msg.raw;
+    struct cs_ctl_session *s = cs_gate_session(j->peer, &m->session);
+    if (s == NULL) {
+        not_connected(j, CS_ERR_DENIED, "the session is not known");
+        return;
+    }
+    struct cs_view *view = cs_view_keep(j->peer->c->view);
+    dial_with(j, s, view);
+    cs_view_drop(view);
+}

@@ -1,0 +1,168 @@
+/* The control role: knows people, sessions and requests; answers gates and front. One loop, one
+ * thread, plus the store's writer thread and two helper threads (slow.h).
+ *
+ * Who may do what is decided here, on what this process knows itself: a gate's word names a session
+ * and an action, never a person, an approver or a right. */
+#ifndef CS_CONTROL_CONTROL_H
+#define CS_CONTROL_CONTROL_H
+
+#include "action/chain.h"
+#include "approval/approval.h"
+#include "control/session.h"
+#include "control/slow.h"
+#include "identity/identity.h"
+#include "ipc/ipc.h"
+#include "policy/policy.h"
+#include "runtime/loop.h"
+#include "store/store.h"
+#include "wire/snapshot.h"
+
+struct cs_vault;
+struct cs_api_call;
+
+enum {
+    CS_CONTROL_JOBS = 1024, /* messages of one gate being worked on; then its channel is not read */
+    CS_CONTROL_CALLS = 512, /* API calls at once */
+    CS_CONTROL_WAITING = 256 /* of them, long polls that wait */
+};
+
+/* The whole life of the role; fd is the channel to the supervisor. Returns an exit status. */
+int cs_control_run(int supervisor_fd);
+
+/* ---- for tests: the role inside somebody else's loop ---- */
+struct cs_control;
+enum cs_err cs_control_new(struct cs_loop *loop, int supervisor_fd,
+                           struct cs_control **ret) CS_MUST_CHECK;
+/* After the loop has ended. */
+void cs_control_free(struct cs_control *c);
+
+/* ---- inside the folder ---- */
+
+/* One configuration snapshot. What waits while it uses one keeps a reference: a reload swaps
+ * control->view under its feet. */
+struct cs_view {
+    uint32_t refs;
+    struct cs_slice map; /* owned, sealed memory */
+    struct cs_arena arena;
+    struct cs_snapshot snapshot; /* borrowed from map */
+    struct cs_policy *policy;    /* arena */
+};
+/* `sha256` empty = not checked. Does not take over the descriptor. */
+enum cs_err cs_view_new(int memfd, struct cs_slice sha256, struct cs_view **ret) CS_MUST_CHECK;
+struct cs_view *cs_view_keep(struct cs_view *v);
+void cs_view_drop(struct cs_view *v); /* NULL is fine */
+
+/* A channel to a gate or to front. Lives until the channel is gone and nothing works for it. */
+struct cs_peer {
+    struct cs_control *c;
+    struct cs_channel *channel; /* NULL once it is gone */
+    enum cs_role role;
+    uint64_t index, epoch;
+    uint64_t key; /* names this run of a gate in the store: epoch << 16 | index */
+    int fd;       /* before the role is started: not opened yet; else -1 */
+    size_t jobs;
+    struct cs_event room;  /* set when jobs fell below the limit */
+    struct cs_lane *lanes; /* gate.c */
+    struct cs_peer *next;
+};
+
+/* A long poll that waits for any change. */
+struct cs_poll {
+    struct cs_event changed;
+    struct cs_poll *next, **prev;
+};
+
+enum cs_control_phase { CS_CONTROL_BOOT, CS_CONTROL_STARTING, CS_CONTROL_RUN, CS_CONTROL_STOP };
+
+struct cs_control {
+    struct cs_loop *loop;
+    struct cs_channel *supervisor; /* NULL once it is gone */
+    enum cs_control_phase phase;
+    bool failed; /* exit status 1 */
+    uint64_t epoch;
+    bool keep; /* gates kept their sessions over a restart of control */
+    uint64_t started_ms;
+    struct cs_view *view;
+    struct cs_store *store; /* owned, as all below */
+    struct cs_vault *vault;
+    struct cs_identity *identity;
+    struct cs_approval *approval;
+    struct cs_slow *names, *keys; /* look-ups; key derivation */
+    struct cs_peer *peers;
+    struct cs_sessions sessions;
+    struct cs_attempt *attempts; /* auth.c */
+    size_t n_attempts;
+    uint64_t connections; /* the last number given to one */
+    struct cs_poll *polls;
+    struct cs_api_call *calls;
+    size_t n_calls, n_waiting;
+};
+
+/* The message type must fit the channel. False when the peer is gone; one that does not read is cut
+ * off. */
+bool cs_peer_send(struct cs_peer *p, enum cs_msg_type t, uint32_t corr, const void *msg,
+                  const int *fds, size_t n_fds);
+/* Ends a channel that cannot be served any more. */
+void cs_peer_cut(struct cs_peer *p, const char *why);
+/* This role cannot go on: it ends with status 1, and the supervisor starts another one. */
+void cs_control_fail(struct cs_control *c, const char *why);
+/* The gate with this key, NULL when it is gone. */
+struct cs_peer *cs_peer_by_key(struct cs_control *c, uint64_t key);
+/* Frees it when it is gone and nothing works for it. */
+void cs_peer_release(struct cs_peer *p);
+
+/* Waits until something changed, the deadline, or cancellation (CS_ERR_TIMEOUT, CANCELLED). The
+ * poll is registered before the caller looks at the state, so that no change falls between. */
+void cs_poll_begin(struct cs_control *c, struct cs_poll *p);
+void cs_poll_end(struct cs_poll *p);
+enum cs_err cs_poll_wait(struct cs_poll *p, uint64_t deadline_ns) CS_MUST_CHECK;
+/* Every long poll looks again. */
+void cs_control_wake(struct cs_control *c);
+
+/* ---- gate.c ---- */
+void cs_gate_on_message(struct cs_channel *ch, const struct cs_channel_in *in, void *peer);
+/* Its sessions are closed and their requests left, once its last job has ended. */
+void cs_gate_on_gone(struct cs_peer *p);
+void cs_gate_on_change(const struct cs_approval_change *ch, void *control);
+/* Waits. A session by the gate that names it: in memory, or (control was restarted) in the store.
+ * NULL when there is no live one of this gate, or it was killed. */
+struct cs_ctl_session *cs_gate_session(struct cs_peer *p, const struct cs_id *id);
+/* Waits. Ends the session wherever it is: store, requests, memory, gate. */
+enum cs_err cs_gate_kill(struct cs_control *c, const struct cs_id *id, uint64_t gate_key,
+                         struct cs_slice why) CS_MUST_CHECK;
+/* Waits. Ends every live session that has this principal as root or actor. */
+enum cs_err cs_gate_kill_of(struct cs_control *c, struct cs_slice principal_id,
+                            struct cs_slice why) CS_MUST_CHECK;
+/* Waits. Closes sessions of the last run that no gate of this one carries. */
+void cs_gate_sweep(struct cs_control *c);
+
+/* ---- a message of a gate, copied, and worked on in a coroutine ---- */
+struct cs_job {
+    struct cs_peer *peer;
+    enum cs_msg_type type;
+    uint32_t corr;
+    int fd; /* owned; -1 = none */
+    uint8_t *bytes;
+    size_t n_bytes;
+    union {
+        uint8_t raw[CS_MSG_STRUCT_MAX];
+        uint64_t align;
+    } msg;
+    struct cs_arena arena;
+    struct cs_job *next;
+};
+
+void cs_auth_start(struct cs_job *j);
+void cs_auth_proof(struct cs_job *j);
+void cs_auth_tick(struct cs_control *c);
+void cs_auth_free(struct cs_control *c);
+void cs_connect_dial(struct cs_job *j);
+void cs_connect_prove(struct cs_job *j);
+void cs_hold_ask(struct cs_job *j);
+void cs_hold_leave(struct cs_job *j);
+void cs_hold_consume(struct cs_job *j);
+void cs_hold_executed(struct cs_job *j);
+/* Waits. After a reload: what the new rules decide differently is void. */
+void cs_hold_redecide(struct cs_control *c);
+
+#endif
