@@ -1,8 +1,9 @@
-/* `countersign serve`: the supervisor. It opens the listeners, starts every role as a process of its
- * own, hands over descriptors, restarts what dies and stops everything in order.
+/* `countersign serve`: the supervisor. It opens the listeners, starts every role as a process of
+ * its own, hands over descriptors, restarts what dies and stops everything in order.
  *
  * Contract with the role programs (roles.def): descriptor 3 is the channel to the supervisor
- * (ipc/messages.def); argv[0] is the program's name and argv[1] the role as logs show it ("gate/0"). */
+ * (ipc/messages.def); argv[0] is the program's name and argv[1] the role as logs show it
+ * ("gate/0"). */
 #ifndef CS_ROLES_SERVE_H
 #define CS_ROLES_SERVE_H
 

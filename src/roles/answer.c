@@ -1,0 +1,170 @@
+/* What control asks the supervisor: how the roles are, and one session's recording, which a
+ * replayer job reads so that control never parses what clients sent. */
+#include "base/alloc.h"
+#include "base/log.h"
+#include "base/reader.h"
+#include "ipc/ring.h"
+#include "roles/job.h"
+#include "roles/supervisor.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+enum { STATUS_MAX = 48 * 1024, REPLAY_ANSWER_MAX = 4096, REPLAY_TEXT_MAX = 1024 };
+#define REPLAY_NS (30 * CS_NS_PER_S)
+
+void cs_answer(struct cs_child *asker, uint64_t epoch, enum cs_msg_type t, uint32_t corr,
+               const void *msg, const int *fds, size_t n_fds)
+{
+    if (asker->channel == NULL || asker->epoch != epoch) {
+        return; /* who asked is dead */
+    }
+    enum cs_err err = cs_channel_send(asker->channel, t, corr, msg, fds, n_fds);
+    if (err != CS_OK) {
+        cs_log(CS_EV_IPC_BROKEN, NULL, "role=%s message=%s error=%s", asker->name, cs_msg_name(t),
+               cs_err_name(err));
+    }
+}
+
+/* ---- status ---- */
+
+/* What the recorder last said to this gate, read from the ring they share. */
+static const char *health_of(struct cs_supervisor *sv, const struct cs_child *gate)
+{
+    int fd[3] = {-1, -1, -1};
+    struct cs_ring r;
+    for (size_t i = 0; gate->ring.epoch != 0 && i < CS_ARRAY_LEN(fd); i++) {
+        fd[i] = fcntl(gate->ring.fd[i], F_DUPFD_CLOEXEC, 3);
+    }
+    if (fd[0] < 0 || fd[1] < 0 || fd[2] < 0) {
+        for (size_t i = 0; i < CS_ARRAY_LEN(fd); i++) {
+            if (fd[i] >= 0) {
+                (void)close(fd[i]);
+            }
+        }
+        return "unknown";
+    }
+    if (cs_ring_open(sv->loop, fd, true, &r) != CS_OK) {
+        return "unknown";
+    }
+    enum cs_record_health h = cs_ring_health(&r);
+    cs_ring_close(&r);
+    return h == CS_RECORD_HEALTHY ? "healthy" : "stopped";
+}
+
+static void role_json(struct cs_buf *out, struct cs_child *c, bool first)
+{
+    uint64_t up = c->pid > 0 ? (cs_mono_ns() - c->started_ns) / CS_NS_PER_S : 0;
+    cs_buf_printf(out,
+                  "%s{\"role\": \"%s\", \"index\": %u, \"pid\": %d, \"ready\": %s, "
+                  "\"restarts\": %llu, \"uptime_s\": %llu",
+                  first ? "" : ", ", cs_role_name(c->row->role), c->index, (int)c->pid,
+                  c->ready ? "true" : "false", (unsigned long long)c->restarts,
+                  (unsigned long long)up);
+    if ((c->row->gets & CS_GETS_RING) != 0) {
+        cs_buf_printf(out, ", \"record\": \"%s\"", health_of(c->sv, c));
+    }
+    cs_buf_str(out, "}");
+}
+
+void cs_answer_status(struct cs_child *asker, uint32_t corr)
+{
+    struct cs_supervisor *sv = asker->sv;
+    struct cs_buf out = cs_buf(STATUS_MAX);
+    struct cs_child *recorder = cs_child_of(sv, CS_ROLE_RECORDER, 0);
+    char when[CS_TIME_TEXT];
+    cs_buf_printf(&out,
+                  "{\"version\": \"%s\", \"pid\": %d, \"started\": \"%s\", \"configuration\": "
+                  "\"%016llx\", \"recorder\": %s, \"roles\": [",
+                  CS_VERSION, (int)getpid(), cs_time_text(sv->started_ms, when),
+                  (unsigned long long)sv->config.snapshot.version,
+                  recorder != NULL && recorder->ready ? "true" : "false");
+    for (size_t i = 0; i < sv->n_children; i++) {
+        role_json(&out, &sv->children[i], i == 0);
+    }
+    cs_buf_str(&out, "]}");
+    struct cs_msg_status_is m = {.json = out.bad ? CS_SLICE_LIT("{}") : cs_buf_slice(&out)};
+    cs_answer(asker, asker->epoch, CS_MSG_STATUS_IS, corr, &m, NULL, 0);
+    cs_buf_done(&out);
+}
+
+/* ---- replay ---- */
+
+struct replay {
+    struct cs_child *asker;
+    uint64_t asker_epoch;
+    uint32_t corr;
+    struct cs_id session;
+};
+
+/* The message has exactly one descriptor: an empty one stands where there is nothing. Takes over
+ * fd. */
+static void replay_answer(const struct replay *r, enum cs_err err, struct cs_slice text, int fd)
+{
+    if (fd < 0 && cs_sealed_make("empty", CS_SLICE_NULL, &fd) != CS_OK) {
+        return; /* no memory: the asker's deadline tells it */
+    }
+    struct cs_msg_replayed m = {.err = (uint64_t)err, .text = cs_slice_head(text, REPLAY_TEXT_MAX)};
+    cs_answer(r->asker, r->asker_epoch, CS_MSG_REPLAYED, r->corr, &m, &fd, 1);
+    (void)close(fd);
+}
+
+static void replay_run(struct replay *r)
+{
+    struct cs_supervisor *sv = r->asker->sv;
+    char path[CS_PATH], id[CS_ID_TEXT];
+    const char *const argv[] = {"job-replayer", sv->recordings, cs_id_text(&r->session, id), NULL};
+    struct cs_buf answer = cs_buf(REPLAY_ANSWER_MAX);
+    int fd = -1;
+    enum cs_err err = cs_job_run(sv->loop, cs_program_path(sv, "job-replayer", path), argv,
+                                 cs_mono_ns() + REPLAY_NS, &answer, &fd);
+    struct cs_slice text = cs_slice_str(cs_err_text(err));
+    if (err == CS_OK) {
+        struct cs_reader rd = cs_reader(cs_buf_slice(&answer));
+        uint64_t said = cs_reader_u64le(&rd);
+        struct cs_slice sentence = cs_reader_slice(&rd);
+        bool fits = cs_reader_done(&rd) && said < CS_ERR_MAX && (said == CS_OK) == (fd >= 0);
+        err = fits ? (enum cs_err)said : CS_ERR_PROTOCOL;
+        text = fits ? sentence : cs_slice_str(cs_err_text(err));
+    }
+    if (err != CS_OK && fd >= 0) {
+        (void)close(fd);
+        fd = -1;
+    }
+    replay_answer(r, err, text, fd);
+    cs_buf_done(&answer);
+}
+
+static void replay_co(void *arg)
+{
+    struct replay *r = arg;
+    struct cs_supervisor *sv = r->asker->sv;
+    replay_run(r);
+    sv->replays--;
+    cs_event_set(&sv->changed);
+    cs_free(r);
+}
+
+void cs_answer_replay(struct cs_child *asker, uint32_t corr, const struct cs_id *session)
+{
+    struct cs_supervisor *sv = asker->sv;
+    struct replay here = {asker, asker->epoch, corr, *session};
+    cs_handle co;
+    if (sv->replays >= CS_REPLAYS_MAX || sv->stopping) {
+        replay_answer(&here, CS_ERR_LIMIT,
+                      CS_SLICE_LIT("other recordings are being read; try again in a moment"), -1);
+        return;
+    }
+    struct replay *r = cs_alloc(sizeof *r);
+    enum cs_err err = CS_ERR_NO_MEMORY;
+    if (r != NULL) {
+        *r = here;
+        sv->replays++;
+        err = cs_co_spawn(sv->loop, "replay", replay_co, r, &co);
+    }
+    if (err != CS_OK) {
+        sv->replays -= r != NULL;
+        cs_free(r);
+        replay_answer(&here, err, cs_slice_str(cs_err_text(err)), -1);
+    }
+}

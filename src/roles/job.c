@@ -1,0 +1,136 @@
+/* Runs one job (job.h): the configuration compiler and the replayer. Called by the supervisor in
+ * coroutines of their own. A job never outlives its call, whatever it does. */
+#include "roles/job.h"
+
+#include "base/log.h"
+#include "runtime/process.h"
+#include "runtime/sock.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum { FDS_MAX = 4, REAP_POLL_MS = 100 };
+
+/* The descriptors of a message; all but a single one are closed and refused. */
+static bool only_fd(struct msghdr *m, int *ret_fd)
+{
+    int fd[FDS_MAX];
+    size_t n = 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+            n = CS_MIN((c->cmsg_len - CMSG_LEN(0)) / sizeof(int), (size_t)FDS_MAX);
+            memcpy(fd, CMSG_DATA(c), n * sizeof(int));
+        }
+    }
+    for (size_t i = 0; n > 1 && i < n; i++) {
+        (void)close(fd[i]);
+    }
+    *ret_fd = n == 1 ? fd[0] : -1;
+    return n <= 1 && (m->msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0;
+}
+
+static enum cs_err receive(int socket, struct cs_buf *ret_message, int *ret_fd)
+{
+    union {
+        char room[CMSG_SPACE(sizeof(int) * FDS_MAX)];
+        struct cmsghdr align;
+    } control;
+    uint8_t *room = cs_buf_room(ret_message, ret_message->max - ret_message->len);
+    if (room == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
+    struct iovec piece = {room, ret_message->max - ret_message->len};
+    struct msghdr m = {.msg_iov = &piece,
+                       .msg_iovlen = 1,
+                       .msg_control = control.room,
+                       .msg_controllen = sizeof control.room};
+    ssize_t n = 0;
+    do {
+        n = recvmsg(socket, &m, MSG_CMSG_CLOEXEC);
+    } while (n < 0 && errno == EINTR);
+    if (n <= 0) {
+        return CS_ERR_UNAVAILABLE;
+    }
+    if (!only_fd(&m, ret_fd)) {
+        if (*ret_fd >= 0) {
+            (void)close(*ret_fd);
+            *ret_fd = -1;
+        }
+        return CS_ERR_PROTOCOL;
+    }
+    ret_message->len += (size_t)n;
+    return CS_OK;
+}
+
+static enum cs_err wait_until(struct cs_fd *f, uint64_t deadline_ns)
+{
+    struct cs_wait w = CS_WAIT_ON(CS_WAIT_READ, f);
+    enum cs_woke woke = cs_wait(&w, 1, deadline_ns);
+    if (woke == CS_WOKE_READY) {
+        return CS_OK;
+    }
+    return woke == CS_WOKE_DEADLINE ? CS_ERR_TIMEOUT : CS_ERR_CANCELLED;
+}
+
+/* Waits for its end, and brings it about when the time is up. */
+static void finish(pid_t pid, struct cs_fd *pidfd, uint64_t deadline_ns, const char *name)
+{
+    char why[80];
+    bool clean = false;
+    if (wait_until(pidfd, deadline_ns) != CS_OK) {
+        (void)kill(pid, SIGKILL);
+    }
+    while (!cs_process_reap(pid, why, sizeof why, &clean)) {
+        struct pollfd p = {pidfd->fd, POLLIN, 0};
+        (void)poll(&p, 1, REAP_POLL_MS); /* it is dying: moments */
+    }
+    if (!clean) {
+        cs_log(CS_EV_ROLE_DIED, NULL, "job=%s why=\"%s\"", name, why);
+    }
+}
+
+enum cs_err cs_job_run(struct cs_loop *loop, const char *path, const char *const argv[],
+                       uint64_t deadline_ns, struct cs_buf *ret_message, int *ret_fd)
+{
+    int pair[2];
+    pid_t pid = 0;
+    struct cs_fd answer, pidfd;
+    int fd = -1;
+    enum cs_err err = cs_socketpair(pair);
+    if (err != CS_OK) {
+        return err;
+    }
+    err = cs_process_start(path, argv, &pair[1], 1, &pid);
+    (void)close(pair[1]);
+    if (err != CS_OK) {
+        (void)close(pair[0]);
+        return err;
+    }
+    err = cs_process_watch(loop, pid, &pidfd);
+    if (err != CS_OK) {
+        (void)kill(pid, SIGKILL);
+        (void)close(pair[0]);
+        return err;
+    }
+    err = cs_fd_open(loop, &answer, pair[0]);
+    if (err == CS_OK) {
+        err = wait_until(&answer, deadline_ns);
+        if (err == CS_OK) {
+            err = receive(answer.fd, ret_message, &fd);
+        }
+        cs_fd_close(&answer);
+    }
+    if (err != CS_OK) {
+        (void)kill(pid, SIGTERM); /* nothing it could say now would be heard */
+    }
+    finish(pid, &pidfd, err == CS_OK ? deadline_ns : cs_mono_ns() + CS_NS_PER_S, argv[0]);
+    cs_fd_close(&pidfd);
+    if (err == CS_OK) {
+        *ret_fd = fd;
+    }
+    return err;
+}

@@ -1,0 +1,17 @@
+/* A job: a short-lived program that does one task and answers once on descriptor 3 (a
+ * SOCK_SEQPACKET socket). */
+#ifndef CS_ROLES_JOB_H
+#define CS_ROLES_JOB_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "runtime/loop.h"
+
+/* Starts it, waits in a coroutine for its message and for its end. On CS_OK `ret_message` (given an
+ * empty cs_buf with a ceiling) holds the message and ret_fd the descriptor that came with it, or
+ * -1. TIMEOUT: it was killed. UNAVAILABLE: it ended without an answer. PROTOCOL: the answer is
+ * larger than the ceiling or carries several descriptors. */
+enum cs_err cs_job_run(struct cs_loop *loop, const char *path, const char *const argv[],
+                       uint64_t deadline_ns, struct cs_buf *ret_message, int *ret_fd) CS_MUST_CHECK;
+
+#endif

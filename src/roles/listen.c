@@ -1,0 +1,178 @@
+/* Directories and listening sockets, made once from the first configuration; they outlive every
+ * role. Called by serve.c. Mistakes here are the administrator's to mend, so each is said in one
+ * sentence with what to do. */
+#include "roles/supervisor.h"
+#include "runtime/sock.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Any local user may connect: who it is tells the kernel (peer uid), and what it may do is
+ * control's decision. A stricter file mode would only hide the socket from people who may use it.
+ */
+enum { LOCAL_SOCKET_MODE = 0666, OURS_ALONE = 0700, SHARED = 0755 };
+
+static bool complain(const char *what, const char *name)
+{
+    (void)fprintf(stderr, "countersign: cannot create the directory %s for %s: %s\n", name, what,
+                  strerror(errno));
+    return false;
+}
+
+/* Makes `path` with `mode` and what leads to it; what exists stays as it is. */
+static bool make_directory(const char *what, char *path, mode_t mode)
+{
+    for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        bool ok = mkdir(path, SHARED) == 0 || errno == EEXIST;
+        if (!ok) {
+            (void)complain(what, path);
+        }
+        *slash = '/';
+        if (!ok) {
+            return false;
+        }
+    }
+    return mkdir(path, mode) == 0 || errno == EEXIST || complain(what, path);
+}
+
+/* A path out of the snapshot as a C string. Newlines are refused: parameters of a role are lines.
+ */
+static bool path_of(const char *what, struct cs_slice s, char out[static CS_PATH])
+{
+    if (s.n == 0 || s.n >= CS_PATH || cs_slice_find(s, 0) != s.n || cs_slice_find(s, '\n') != s.n) {
+        (void)fprintf(stderr, "countersign: the path of %s is empty, too long or has odd bytes\n",
+                      what);
+        return false;
+    }
+    memcpy(out, s.p, s.n);
+    out[s.n] = 0;
+    return true;
+}
+
+static bool make_parent(const char *what, const char *file, mode_t mode)
+{
+    char parent[CS_PATH];
+    (void)snprintf(parent, sizeof parent, "%s", file);
+    char *slash = strrchr(parent, '/');
+    if (slash == NULL || slash == parent) {
+        return true;
+    }
+    *slash = 0;
+    return make_directory(what, parent, mode);
+}
+
+static bool directories_make(struct cs_supervisor *sv)
+{
+    char store[CS_PATH], recordings[CS_PATH];
+    const struct cs_snapshot *s = &sv->config.snapshot;
+    if (!path_of("store.sqlite", s->store, store) ||
+        !path_of("recordings.directory", s->recordings, sv->recordings)) {
+        return false;
+    }
+    (void)snprintf(recordings, sizeof recordings, "%s", sv->recordings);
+    return make_parent("store.sqlite", store, OURS_ALONE) &&
+           make_directory("recordings.directory", recordings, OURS_ALONE);
+}
+
+static bool cannot_listen(const struct cs_open_listener *l, enum cs_err err, int error_number)
+{
+    const char *advice = "";
+    if (error_number == EADDRINUSE) {
+        advice =
+            "\n  Another program, perhaps another countersign, listens there: stop it, or change "
+            "the address in the configuration.";
+    } else if (error_number == EACCES) {
+        advice =
+            "\n  Ports below 1024 and some directories need more rights: choose another address, "
+            "or give the program CAP_NET_BIND_SERVICE.";
+    } else if (error_number == EADDRNOTAVAIL) {
+        advice = "\n  This machine has no such address: see `ip address`.";
+    }
+    (void)fprintf(stderr, "countersign: cannot listen on %s (listener %s): %s%s\n", l->address,
+                  l->name, error_number != 0 ? strerror(error_number) : cs_err_text(err), advice);
+    return false;
+}
+
+static bool listener_open(struct cs_open_listener *l)
+{
+    enum cs_err err;
+    errno = 0;
+    if (strcmp(l->kind, "local") == 0) {
+        if (!make_parent("listeners.local", l->address, SHARED)) {
+            return false;
+        }
+        errno = 0;
+        err = cs_listen_unix(l->address, LOCAL_SOCKET_MODE, &l->fd);
+    } else {
+        err = cs_listen_tcp(cs_slice_str(l->address), &l->fd);
+    }
+    return err == CS_OK || cannot_listen(l, err, errno);
+}
+
+bool cs_listeners_open(struct cs_supervisor *sv)
+{
+    if (!directories_make(sv)) {
+        return false;
+    }
+    for (size_t i = 0; i < sv->config.snapshot.n_listeners; i++) {
+        const struct cs_snapshot_listener *from = &sv->config.snapshot.listeners[i];
+        struct cs_open_listener *l = &sv->listeners[i];
+        l->fd = -1;
+        (void)snprintf(l->name, sizeof l->name, "%.*s", CS_SLICE_FMT(from->name));
+        (void)snprintf(l->kind, sizeof l->kind, "%.*s", CS_SLICE_FMT(from->kind));
+        if (!path_of(l->name, from->address, l->address) || !listener_open(l)) {
+            return false;
+        }
+        sv->n_listeners++;
+    }
+    return true;
+}
+
+void cs_listeners_close(struct cs_supervisor *sv)
+{
+    for (size_t i = 0; i < sv->n_listeners; i++) {
+        (void)close(sv->listeners[i].fd);
+        if (strcmp(sv->listeners[i].kind, "local") == 0) {
+            (void)unlink(sv->listeners[i].address);
+        }
+    }
+    sv->n_listeners = 0;
+}
+
+/* The address with the port that the kernel chose where the configuration says 0. */
+static void tell_address(struct cs_buf *out, const struct cs_open_listener *l)
+{
+    struct cs_slice host, address = cs_slice_str(l->address);
+    uint16_t port = 0;
+    if (cs_addr_split(address, true, &host, &port) && port == 0) {
+        cs_buf_add(out, cs_slice_head(address, address.n - 1));
+        cs_buf_printf(out, "%u", (unsigned)cs_sock_port(l->fd));
+    } else {
+        cs_buf_add(out, address);
+    }
+}
+
+void cs_listeners_tell(const struct cs_supervisor *sv, struct cs_buf *out)
+{
+    cs_buf_str(out, "countersign is serving:");
+    for (size_t i = 0; i < sv->n_listeners; i++) {
+        const struct cs_open_listener *l = &sv->listeners[i];
+        cs_buf_str(out, i > 0 ? ", " : " ");
+        if (strcmp(l->kind, "local") == 0) {
+            cs_buf_printf(out, "local socket %s", l->address);
+        } else if (strcmp(l->kind, "control") == 0 && sv->config.snapshot.url.n > 0) {
+            cs_buf_printf(out, "%s on ", l->name);
+            cs_buf_add(out, sv->config.snapshot.url);
+            cs_buf_str(out, " (");
+            tell_address(out, l);
+            cs_buf_str(out, ")");
+        } else {
+            cs_buf_printf(out, "%s on ", l->name);
+            tell_address(out, l);
+        }
+    }
+    cs_buf_str(out, "\n");
+}

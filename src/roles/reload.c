@@ -1,0 +1,240 @@
+/* The configuration: compiled by a job, checked here only for its seal and its form, and on reload
+ * handed to every role that works by it. A configuration with a mistake changes nothing. What was
+ * opened at the start (listeners, store, recordings) stays; a change there is reported as needing a
+ * restart. */
+#include "base/alloc.h"
+#include "base/log.h"
+#include "base/reader.h"
+#include "crypto/crypto.h"
+#include "roles/job.h"
+#include "roles/supervisor.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+enum { ANSWER_MAX = 70 * 1024, TEXT_MAX = 60 * 1024 };
+#define COMPILE_NS (30 * CS_NS_PER_S)
+
+void cs_configuration_done(struct cs_configuration *c)
+{
+    cs_sealed_unmap(c->map);
+    if (c->fd >= 0) {
+        (void)close(c->fd);
+    }
+    *c = (struct cs_configuration){.fd = -1};
+}
+
+/* Takes over fd. */
+static enum cs_err configuration_open(int fd, uint64_t version, struct cs_configuration *ret)
+{
+    struct cs_configuration c = {.fd = fd};
+    enum cs_err err = cs_sealed_map(fd, CS_SNAPSHOT_MAX, &c.map);
+    if (err == CS_OK && (!cs_snapshot_read(c.map, &c.snapshot) || c.snapshot.version != version ||
+                         c.snapshot.n_listeners > CS_SNAPSHOT_LISTENERS)) {
+        err = CS_ERR_CORRUPT;
+    }
+    if (err != CS_OK) {
+        cs_configuration_done(&c);
+        return err;
+    }
+    cs_sha256(c.map, c.sha256);
+    *ret = c;
+    return CS_OK;
+}
+
+enum cs_err cs_configuration_load(struct cs_supervisor *sv, struct cs_configuration *ret,
+                                  struct cs_buf *text)
+{
+    char path[CS_PATH];
+    const char *const argv[] = {"job-compile", sv->config_path, NULL};
+    struct cs_buf answer = cs_buf(ANSWER_MAX);
+    int fd = -1;
+    enum cs_err err = cs_job_run(sv->loop, cs_program_path(sv, "job-compile", path), argv,
+                                 cs_mono_ns() + COMPILE_NS, &answer, &fd);
+    if (err != CS_OK) {
+        cs_buf_printf(text, "%s: error: the configuration compiler failed: %s\n", sv->config_path,
+                      cs_err_text(err));
+        cs_buf_done(&answer);
+        return err;
+    }
+    struct cs_reader r = cs_reader(cs_buf_slice(&answer));
+    uint64_t said = cs_reader_u64le(&r), version = cs_reader_u64le(&r);
+    struct cs_slice lines = cs_reader_slice(&r);
+    if (!cs_reader_done(&r) || said >= CS_ERR_MAX || (said == CS_OK) != (fd >= 0)) {
+        err = CS_ERR_PROTOCOL;
+    } else {
+        cs_buf_add(text, cs_slice_head(lines, TEXT_MAX));
+        err = (enum cs_err)said;
+    }
+    if (err == CS_OK) {
+        err = configuration_open(fd, version, ret);
+        fd = -1;
+    }
+    if (err != CS_OK && text->len == 0) {
+        cs_buf_printf(text, "%s: error: %s\n", sv->config_path, cs_err_text(err));
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    cs_buf_done(&answer);
+    return err;
+}
+
+/* ---- what cannot change while we run ---- */
+
+static void needs_restart(struct cs_buf *text, const char *what, struct cs_slice now,
+                          struct cs_slice wanted)
+{
+    cs_buf_printf(
+        text, "warning: %s changes from \"%.*s\" to \"%.*s\" only with a restart of the gateway\n",
+        what, CS_SLICE_FMT(now), CS_SLICE_FMT(wanted));
+}
+
+static void compare_listeners(const struct cs_supervisor *sv, const struct cs_snapshot *next,
+                              struct cs_buf *text)
+{
+    const struct cs_snapshot *now = &sv->config.snapshot;
+    for (size_t i = 0; i < sv->n_listeners; i++) {
+        const struct cs_open_listener *l = &sv->listeners[i];
+        struct cs_slice wanted = CS_SLICE_NULL;
+        for (size_t k = 0; k < next->n_listeners; k++) {
+            if (cs_slice_eq_str(next->listeners[k].name, l->name)) {
+                wanted = next->listeners[k].address;
+            }
+        }
+        if (!cs_slice_eq_str(wanted, l->address)) {
+            needs_restart(text, l->name, cs_slice_str(l->address), wanted);
+        }
+    }
+    if (next->n_listeners > now->n_listeners) {
+        cs_buf_str(text, "warning: a new listener opens only with a restart of the gateway\n");
+    }
+}
+
+static void compare(const struct cs_supervisor *sv, const struct cs_snapshot *next,
+                    struct cs_buf *text)
+{
+    const struct cs_snapshot *now = &sv->config.snapshot;
+    const struct {
+        const char *what;
+        struct cs_slice now, wanted;
+    } fixed[] = {
+        {"store.sqlite", now->store, next->store},
+        {"recordings.directory", now->recordings, next->recordings},
+        {"the master key's path", now->master_key, next->master_key},
+    };
+    compare_listeners(sv, next, text);
+    for (size_t i = 0; i < CS_ARRAY_LEN(fixed); i++) {
+        if (!cs_slice_eq(fixed[i].now, fixed[i].wanted)) {
+            needs_restart(text, fixed[i].what, fixed[i].now, fixed[i].wanted);
+        }
+    }
+}
+
+/* ---- reload ---- */
+
+static void log_lines(enum cs_event_id ev, struct cs_slice text)
+{
+    while (text.n > 0) {
+        size_t n = cs_slice_find(text, '\n');
+        cs_log(ev, NULL, "line=%s", cs_log_quote(cs_slice_head(text, n)).text);
+        text = cs_slice_from(text, n + 1);
+    }
+}
+
+static void hand_out(struct cs_supervisor *sv)
+{
+    for (size_t i = 0; i < sv->n_children; i++) {
+        struct cs_child *c = &sv->children[i];
+        /* One that starts just now got the old one and gets this one behind it, in order. */
+        if ((c->row->gets & CS_GETS_SNAPSHOT) != 0 && c->channel != NULL &&
+            cs_wire_snapshot(c) != CS_OK) {
+            /* SECURITY: a role that goes on with old rules would allow what is now denied. */
+            cs_child_kill(c, "does not take the new configuration");
+        }
+    }
+}
+
+struct reload {
+    struct cs_supervisor *sv;
+    struct cs_child *asker;
+    uint64_t asker_epoch;
+    uint32_t corr;
+};
+
+static void reload_once(struct reload *r)
+{
+    struct cs_supervisor *sv = r->sv;
+    struct cs_configuration next = {.fd = -1};
+    struct cs_buf text = cs_buf(TEXT_MAX + 8 * 1024);
+    enum cs_err err = cs_configuration_load(sv, &next, &text);
+    if (err == CS_OK && sv->stopping) {
+        err = CS_ERR_CANCELLED;
+        cs_configuration_done(&next);
+    }
+    if (err == CS_OK) {
+        compare(sv, &next.snapshot, &text);
+        cs_configuration_done(&sv->config);
+        sv->config = next;
+        hand_out(sv);
+        cs_log(CS_EV_RELOADED, NULL, "version=%016llx",
+               (unsigned long long)sv->config.snapshot.version);
+        log_lines(CS_EV_CONFIG_WARNING, cs_buf_slice(&text));
+    } else {
+        log_lines(CS_EV_RELOAD_FAILED, cs_buf_slice(&text));
+    }
+    struct cs_msg_reloaded m = {.err = (uint64_t)err,
+                                .version = sv->config.snapshot.version,
+                                .text = cs_slice_head(cs_buf_slice(&text), TEXT_MAX)};
+    if (r->asker != NULL) {
+        cs_answer(r->asker, r->asker_epoch, CS_MSG_RELOADED, r->corr, &m, NULL, 0);
+    }
+    cs_buf_done(&text);
+}
+
+static void reload_co(void *arg)
+{
+    struct reload *r = arg;
+    struct cs_supervisor *sv = r->sv;
+    struct reload again = {.sv = sv};
+    reload_once(r);
+    while (sv->reload_again && !sv->stopping) { /* a signal came meanwhile: the file is newer */
+        sv->reload_again = false;
+        reload_once(&again);
+    }
+    sv->reloading = false;
+    cs_event_set(&sv->changed);
+    cs_free(r);
+}
+
+void cs_reload(struct cs_supervisor *sv, struct cs_child *asker, uint32_t corr)
+{
+    cs_handle co;
+    struct reload *r = NULL;
+    enum cs_err err = sv->reloading || sv->starting || sv->stopping ? CS_ERR_CONFLICT : CS_OK;
+    if (err == CS_OK) {
+        r = cs_alloc(sizeof *r);
+        err = r != NULL ? CS_OK : CS_ERR_NO_MEMORY;
+    }
+    if (err == CS_OK) {
+        *r = (struct reload){sv, asker, asker != NULL ? asker->epoch : 0, corr};
+        sv->reloading = true;
+        err = cs_co_spawn(sv->loop, "reload", reload_co, r, &co);
+    }
+    if (err == CS_OK) {
+        return;
+    }
+    if (err == CS_ERR_CONFLICT) {
+        sv->reload_again = asker == NULL && sv->reloading;
+    } else {
+        sv->reloading = false;
+        cs_free(r);
+    }
+    if (asker != NULL) {
+        struct cs_msg_reloaded m = {.err = (uint64_t)err,
+                                    .version = sv->config.snapshot.version,
+                                    .text = CS_SLICE_LIT("a reload, a start or a stop is under "
+                                                         "way; try again in a moment\n")};
+        cs_answer(asker, asker->epoch, CS_MSG_RELOADED, corr, &m, NULL, 0);
+    }
+}

@@ -1,0 +1,134 @@
+/* The supervisor's own structures: for the files of this folder (serve.c, child.c, wire.c,
+ * reload.c, answer.c), nobody else. */
+#ifndef CS_ROLES_SUPERVISOR_H
+#define CS_ROLES_SUPERVISOR_H
+
+#include "base/buf.h"
+#include "ipc/ipc.h"
+#include "runtime/loop.h"
+#include "wire/snapshot.h"
+
+#include <sys/types.h>
+
+enum {
+    CS_GETS_SNAPSHOT = 1,
+    CS_GETS_WEB = 2,
+    CS_GETS_PROTOCOLS = 4,
+    CS_GETS_RING = 8,
+    CS_GETS_RINGS = 16,
+    CS_GETS_CONTROL = 32,
+    CS_PER_GATE = 64,
+};
+enum { CS_GATES_MAX = 64, CS_STAGES = 3, CS_PATH = 512, CS_REPLAYS_MAX = 4 };
+
+struct cs_role_row {
+    enum cs_role role;
+    const char *program;
+    unsigned stage;
+    unsigned gets;
+};
+extern const struct cs_role_row cs_role_rows[];
+extern const size_t cs_role_row_count;
+
+struct cs_ring_fds {
+    uint64_t epoch; /* of the gate it was made for */
+    int fd[3];      /* owned; -1 = none */
+};
+
+struct cs_supervisor;
+
+struct cs_child {
+    struct cs_supervisor *sv;
+    const struct cs_role_row *row;
+    unsigned index;
+    char name[24];              /* "gate/0" */
+    pid_t pid;                  /* 0 = not running */
+    struct cs_channel *channel; /* owned; NULL = not running */
+    uint64_t epoch;             /* a new one for each start */
+    bool ready;
+    bool gone;   /* the channel ended before the process did */
+    bool failed; /* ended during the first start */
+    bool alive;  /* its coroutine runs */
+    uint64_t started_ns, ready_ns;
+    uint64_t restarts;
+    struct cs_event poke; /* look at the flags */
+    /* Gates: the ring in use, and the one of the gate before it: what the recorder has not read of
+     * a dead gate's ring is not lost when the recorder dies too. */
+    struct cs_ring_fds ring, old_ring;
+};
+
+struct cs_open_listener {
+    char name[32], kind[32];
+    char address[CS_PATH];
+    int fd; /* owned */
+};
+
+/* A compiled configuration. */
+struct cs_configuration {
+    int fd; /* owned: the sealed memfd; -1 = none */
+    struct cs_slice map;
+    struct cs_snapshot snapshot; /* borrows from map */
+    uint8_t sha256[32];
+};
+
+struct cs_supervisor {
+    struct cs_loop *loop;
+    const char *config_path;
+    char libexec[CS_PATH];
+    char recordings[CS_PATH]; /* fixed at the start */
+    unsigned n_gates;
+    struct cs_configuration config;
+    struct cs_open_listener listeners[CS_SNAPSHOT_LISTENERS];
+    size_t n_listeners;
+    struct cs_child *children; /* owned */
+    size_t n_children;
+    struct cs_fd signals;
+    struct cs_event changed; /* some child became ready or ended */
+    struct cs_event stop;    /* the order to stop */
+    bool starting, stopping, hurry;
+    bool reloading, reload_again;
+    unsigned replays;
+    uint64_t started_ms;
+    int status; /* exit status */
+};
+
+/* ---- child.c ---- */
+/* Starts the coroutine that keeps this role alive. */
+enum cs_err cs_child_begin(struct cs_child *c) CS_MUST_CHECK;
+void cs_child_kill(struct cs_child *c, const char *why);
+struct cs_child *cs_child_of(struct cs_supervisor *sv, enum cs_role role, uint64_t index);
+/* A path in the libexec directory. */
+const char *cs_program_path(const struct cs_supervisor *sv, const char *program,
+                            char out[static CS_PATH]);
+
+/* ---- wire.c: who gets what ---- */
+/* Everything a role that was just started needs, and its ends to those that run already. */
+enum cs_err cs_wire(struct cs_child *c) CS_MUST_CHECK;
+/* The present configuration to one role. */
+enum cs_err cs_wire_snapshot(struct cs_child *c) CS_MUST_CHECK;
+void cs_wire_done(struct cs_child *c);
+
+/* ---- listen.c ---- */
+/* Directories and listening sockets of the first configuration; says on standard error what is
+ * wrong. */
+bool cs_listeners_open(struct cs_supervisor *sv);
+void cs_listeners_close(struct cs_supervisor *sv);
+/* One line that tells people where it serves. */
+void cs_listeners_tell(const struct cs_supervisor *sv, struct cs_buf *out);
+
+/* ---- reload.c ---- */
+/* Runs the compile job; in a coroutine. `text` gets mistakes or warnings, a line each. */
+enum cs_err cs_configuration_load(struct cs_supervisor *sv, struct cs_configuration *ret,
+                                  struct cs_buf *text) CS_MUST_CHECK;
+void cs_configuration_done(struct cs_configuration *c);
+/* Reloads in a coroutine of its own; answers control's call `corr` when `asker` is not NULL. */
+void cs_reload(struct cs_supervisor *sv, struct cs_child *asker, uint32_t corr);
+
+/* ---- answer.c: control's questions ---- */
+void cs_answer_status(struct cs_child *asker, uint32_t corr);
+void cs_answer_replay(struct cs_child *asker, uint32_t corr, const struct cs_id *session);
+/* Sends unless the asker has been restarted meanwhile. */
+void cs_answer(struct cs_child *asker, uint64_t epoch, enum cs_msg_type t, uint32_t corr,
+               const void *msg, const int *fds, size_t n_fds);
+
+#endif
