@@ -149,6 +149,19 @@ static bool binding_name_valid(struct cs_slice s)
     return s.n > 0;
 }
 
+bool cs_scram_parse_client_first_bare(struct cs_slice in, struct cs_slice *ret_name,
+                                      struct cs_slice *ret_nonce)
+{
+    struct cs_slice rest = in, name, nonce;
+    if (in.n > CS_LIMIT_SCRAM_MESSAGE_BYTES || !attribute(&rest, 'n', &name) || !name_valid(name) ||
+        !attribute(&rest, 'r', &nonce) || !nonce_valid(nonce) || rest.n != 0) {
+        return false; /* also "m=" in front and extensions behind */
+    }
+    *ret_name = name;
+    *ret_nonce = nonce;
+    return true;
+}
+
 bool cs_scram_parse_client_first(struct cs_slice in, struct cs_scram_client_first *ret)
 {
     struct cs_scram_client_first m = {0};
@@ -174,10 +187,8 @@ bool cs_scram_parse_client_first(struct cs_slice in, struct cs_scram_client_firs
     }
     m.bare = cs_slice_from(rest, 1);
     m.gs2_header = cs_slice_head(in, in.n - m.bare.n);
-    rest = m.bare;
-    if (!attribute(&rest, 'n', &m.name) || !name_valid(m.name) ||
-        !attribute(&rest, 'r', &m.nonce) || !nonce_valid(m.nonce) || rest.n != 0) {
-        return false; /* also "m=" in front and extensions behind */
+    if (!cs_scram_parse_client_first_bare(m.bare, &m.name, &m.nonce)) {
+        return false;
     }
     *ret = m;
     return true;
@@ -190,15 +201,35 @@ static bool decode_32(struct cs_slice s, uint8_t out[static CS_SHA256])
     return cs_base64_decode(s, false, out, CS_SHA256, &n) && n == CS_SHA256;
 }
 
+/* "c=…,r=…" off the front of *in. */
+static bool final_bare(struct cs_slice *in, struct cs_slice *binding, struct cs_slice *nonce)
+{
+    return attribute(in, 'c', binding) && binding->n > 0 && attribute(in, 'r', nonce) &&
+           nonce_valid(*nonce);
+}
+
+bool cs_scram_parse_client_final_bare(struct cs_slice in, struct cs_slice *ret_channel_binding,
+                                      struct cs_slice *ret_nonce)
+{
+    struct cs_slice rest = in, binding, nonce;
+    if (in.n > CS_LIMIT_SCRAM_MESSAGE_BYTES || !final_bare(&rest, &binding, &nonce) ||
+        rest.n != 0) {
+        return false;
+    }
+    *ret_channel_binding = binding;
+    *ret_nonce = nonce;
+    return true;
+}
+
 bool cs_scram_parse_client_final(struct cs_slice in, struct cs_scram_client_final *ret)
 {
     struct cs_scram_client_final m = {0};
     struct cs_slice rest = in, proof;
-    if (in.n > CS_LIMIT_SCRAM_MESSAGE_BYTES || !attribute(&rest, 'c', &m.channel_binding) ||
-        m.channel_binding.n == 0 || !attribute(&rest, 'r', &m.nonce) || !nonce_valid(m.nonce)) {
+    if (in.n > CS_LIMIT_SCRAM_MESSAGE_BYTES || !final_bare(&rest, &m.channel_binding, &m.nonce) ||
+        rest.n == 0) {
         return false;
     }
-    m.without_proof = cs_slice_head(in, in.n - rest.n > 0 ? in.n - rest.n - 1 : 0);
+    m.without_proof = cs_slice_head(in, in.n - rest.n - 1);
     if (!attribute(&rest, 'p', &proof) || rest.n != 0 || !decode_32(proof, m.proof)) {
         return false;
     }

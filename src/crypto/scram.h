@@ -20,7 +20,8 @@ struct cs_scram_verifier { /* what a server stores: not enough to log in with */
 enum cs_err cs_scram_verifier_make(struct cs_slice password, const uint8_t salt[static CS_SCRAM_SALT],
                                    uint32_t iterations, struct cs_scram_verifier *ret) CS_MUST_CHECK;
 /* A verifier for a name that does not exist: the same name always gets the same salt, so that
- * nobody can tell known from unknown names; no proof ever matches it. */
+ * nobody can tell known from unknown names; no proof ever matches it. It says SCRAM_ITERATIONS_MIN
+ * rounds (limits.def): real verifiers must be made with as many, or they could be told apart. */
 void cs_scram_verifier_mock(struct cs_slice secret_key, struct cs_slice name,
                             struct cs_scram_verifier *ret);
 
@@ -41,6 +42,11 @@ struct cs_scram_client_final {
 /* False on anything that is not exactly such a message (extensions "m=" and authzid included). */
 bool cs_scram_parse_client_first(struct cs_slice in, struct cs_scram_client_first *ret);
 bool cs_scram_parse_client_final(struct cs_slice in, struct cs_scram_client_final *ret);
+/* The parts that are signed, alone: "n=…,r=…" and "c=…,r=…" (for whoever proves for another). */
+bool cs_scram_parse_client_first_bare(struct cs_slice in, struct cs_slice *ret_name,
+                                      struct cs_slice *ret_nonce);
+bool cs_scram_parse_client_final_bare(struct cs_slice in, struct cs_slice *ret_channel_binding,
+                                      struct cs_slice *ret_nonce);
 
 /* ---- messages: our side as a client of a target ---- */
 struct cs_scram_server_first {
