@@ -250,6 +250,17 @@ enum cs_record_health cs_ring_health(const struct cs_ring *r)
     return CS_RECORD_HEALTHY;
 }
 
+enum cs_record_health cs_ring_peek_health(int memfd)
+{
+    struct cs_ring r = {.kick = {.fd = -1}, .durable = {.fd = -1}};
+    if (map_ring(memfd, &r) != CS_OK) {
+        return CS_RECORD_STOPPED;
+    }
+    enum cs_record_health h = cs_ring_health(&r);
+    cs_ring_close(&r);
+    return h;
+}
+
 enum cs_err cs_ring_append(struct cs_ring *r, const struct cs_slice *pieces, size_t n,
                            uint64_t *ret_seq)
 {
@@ -309,8 +320,11 @@ static enum cs_err ring_wait(struct cs_ring *r, struct waiting_for f, uint64_t d
         }
         /* Asked before looking again: what is published in between is either seen here or kicked.
          */
-        atomic_store(&r->shm->want, 1);
-        wake_reader(r);
+        if (atomic_exchange(&r->shm->want, 1) == 0) {
+            kick(&r->kick); /* also a reader that only naps, without saying that it sleeps */
+        } else {
+            wake_reader(r);
+        }
         if (have(r, f)) {
             return CS_OK;
         }

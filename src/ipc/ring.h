@@ -34,6 +34,8 @@ enum cs_err cs_ring_make(size_t bytes, int ret_fds[static 3]) CS_MUST_CHECK;
 enum cs_err cs_ring_open(struct cs_loop *loop, const int fds[static 3], bool writer,
                          struct cs_ring *ret) CS_MUST_CHECK;
 void cs_ring_close(struct cs_ring *r);
+/* What the recorder last said in the ring of this memfd, for who holds it without using it. */
+enum cs_record_health cs_ring_peek_health(int memfd);
 
 /* ---- writer ---- */
 /* Appends one record of up to three pieces; ret_seq is its number. CS_ERR_LIMIT when the ring is
