@@ -7,7 +7,6 @@
 #include "roles/job.h"
 #include "roles/supervisor.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 enum { STATUS_MAX = 48 * 1024, REPLAY_ANSWER_MAX = 4096, REPLAY_TEXT_MAX = 1024 };
@@ -28,30 +27,6 @@ void cs_answer(struct cs_child *asker, uint64_t epoch, enum cs_msg_type t, uint3
 
 /* ---- status ---- */
 
-/* What the recorder last said to this gate, read from the ring they share. */
-static const char *health_of(struct cs_supervisor *sv, const struct cs_child *gate)
-{
-    int fd[3] = {-1, -1, -1};
-    struct cs_ring r;
-    for (size_t i = 0; gate->ring.epoch != 0 && i < CS_ARRAY_LEN(fd); i++) {
-        fd[i] = fcntl(gate->ring.fd[i], F_DUPFD_CLOEXEC, 3);
-    }
-    if (fd[0] < 0 || fd[1] < 0 || fd[2] < 0) {
-        for (size_t i = 0; i < CS_ARRAY_LEN(fd); i++) {
-            if (fd[i] >= 0) {
-                (void)close(fd[i]);
-            }
-        }
-        return "unknown";
-    }
-    if (cs_ring_open(sv->loop, fd, true, &r) != CS_OK) {
-        return "unknown";
-    }
-    enum cs_record_health h = cs_ring_health(&r);
-    cs_ring_close(&r);
-    return h == CS_RECORD_HEALTHY ? "healthy" : "stopped";
-}
-
 static void role_json(struct cs_buf *out, struct cs_child *c, bool first)
 {
     uint64_t up = c->pid > 0 ? (cs_mono_ns() - c->started_ns) / CS_NS_PER_S : 0;
@@ -61,8 +36,9 @@ static void role_json(struct cs_buf *out, struct cs_child *c, bool first)
                   first ? "" : ", ", cs_role_name(c->row->role), c->index, (int)c->pid,
                   c->ready ? "true" : "false", (unsigned long long)c->restarts,
                   (unsigned long long)up);
-    if ((c->row->gets & CS_GETS_RING) != 0) {
-        cs_buf_printf(out, ", \"record\": \"%s\"", health_of(c->sv, c));
+    if (c->ring.epoch != 0) { /* a gate's: what the recorder last said to it */
+        bool well = cs_ring_peek_health(c->ring.fd[0]) == CS_RECORD_HEALTHY;
+        cs_buf_printf(out, ", \"record\": \"%s\"", well ? "healthy" : "stopped");
     }
     cs_buf_str(out, "}");
 }
