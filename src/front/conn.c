@@ -136,31 +136,25 @@ static bool refuse_early(struct cs_front_conn *c, unsigned status, const char *w
 }
 
 /* ---- a call to control ---- */
-/* Waits for the answer, for the end of time, or (long polls) for the caller to leave. */
-static enum cs_err await(struct cs_front_conn *c, uint64_t wait_s)
+/* Waits for the answer or, in a long poll, for the caller to leave. */
+static enum cs_err await(struct cs_front_conn *c, bool poll)
 {
     struct cs_front *f = c->front;
-    struct cs_wait set[3] = {CS_WAIT_ON(CS_WAIT_EVENT, &c->call.done),
+    struct cs_wait set[3] = {CS_WAIT_ON(CS_WAIT_EVENT, &c->call->done),
                              CS_WAIT_ON(CS_WAIT_EVENT, &f->draining),
                              CS_WAIT_ON(CS_WAIT_HUP, &c->stream.fd)};
-    size_t n = wait_s > 0 ? 3 : 1;
-    switch (cs_wait(set, n, after_ms(c, f->times.call_ms + wait_s * 1000))) {
-    case CS_WOKE_DEADLINE:
-        return CS_ERR_TIMEOUT;
-    case CS_WOKE_CANCELLED:
+    if (cs_wait(set, poll ? 3 : 1, CS_FOREVER) != CS_WOKE_READY) { /* the call has the deadline */
         return CS_ERR_CANCELLED;
-    case CS_WOKE_READY:
-        break;
     }
-    if (c->call.done.set) {
-        return c->call.err;
+    if (c->call->done.set) {
+        return c->call->err;
     }
     return f->draining.set ? CS_ERR_UNAVAILABLE : CS_ERR_EOF;
 }
 
 static bool reply_from_call(struct cs_front_conn *c)
 {
-    struct cs_front_call *call = &c->call;
+    const struct cs_front_call *call = c->call;
     if (call->fd < 0) {
         return reply(c, call->status, call->type, call->body);
     }
@@ -186,10 +180,11 @@ static bool call_control(struct cs_front_conn *c, const struct cs_msg_api *msg, 
     if (cs_url_query_u64(msg->query, "wait", CS_LIMIT_HTTP_WAIT_S, &wait_s) != CS_URL_OK) {
         wait_s = 0; /* what is malformed, control refuses */
     }
-    enum cs_err err = cs_front_call_start(c->front, &c->call, msg);
+    uint64_t deadline = after_ms(c, c->front->times.call_ms + wait_s * 1000);
+    enum cs_err err = cs_front_call_start(c->front, msg, deadline, &c->call);
     cs_stream_consume(&c->stream, used);
     if (err == CS_OK) {
-        err = await(c, wait_s);
+        err = await(c, wait_s > 0);
     }
     bool ok = false;
     if (err == CS_OK) {
@@ -199,7 +194,8 @@ static bool call_control(struct cs_front_conn *c, const struct cs_msg_api *msg, 
     } else if (err != CS_ERR_CANCELLED && err != CS_ERR_EOF) {
         ok = refuse(c, 503, "the gateway is starting or stopping; try again");
     }
-    cs_front_call_end(c->front, &c->call);
+    cs_front_call_end(c->call);
+    c->call = NULL;
     return ok;
 }
 
@@ -397,7 +393,7 @@ void cs_front_conn_main(void *arg)
         while (serve_one(c)) {
         }
     }
-    cs_front_call_end(f, &c->call);
+    cs_front_call_end(c->call);
     cs_stream_close(&c->stream);
     cs_front_config_unref(c->config);
     *c->prev = c->next;

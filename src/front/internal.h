@@ -27,16 +27,22 @@ struct cs_front_config {
     char url[CS_FRONT_URL_MAX];
 };
 
-/* One call to control that waits for its answer. */
+/* One call to control, and its answer. */
 struct cs_front_call {
-    uint32_t corr; /* 0 = none */
+    struct cs_front *front;
+    cs_handle co;
     struct cs_event done;
+    bool abandoned; /* nobody waits: its coroutine frees it */
+    uint64_t deadline;
+    struct cs_msg_api msg; /* slices point into bytes */
+    uint8_t *bytes;        /* owned */
+    size_t n_bytes;
+    struct cs_call call; /* owned; the answer points into it */
+    /* when done: */
     enum cs_err err;
     unsigned status;
-    uint8_t *bytes; /* owned: type, then body */
     struct cs_slice type, body;
-    int fd; /* owned; -1, or the body in sealed memory */
-    struct cs_front_call *next;
+    int fd; /* borrowed from call; -1, or the body in sealed memory */
 };
 
 struct cs_front_conn {
@@ -50,7 +56,7 @@ struct cs_front_conn {
     char address[CS_ADDR_TEXT];
     size_t host_n; /* the address without its port */
     uint64_t served;
-    struct cs_front_call call;
+    struct cs_front_call *call; /* owned */
     struct cs_front_conn *next, **prev;
 };
 
@@ -69,8 +75,6 @@ struct cs_front {
     size_t n_listeners;
     struct cs_pool pool;
     struct cs_front_conn *conns;
-    struct cs_front_call *calls;
-    uint32_t next_corr;
     struct cs_event draining, empty;
     /* Scratch for the request being looked at: filled and used up between two waits. */
     struct cs_http_request request;
@@ -83,10 +87,11 @@ void cs_front_conn_main(void *conn);
 void cs_front_config_unref(struct cs_front_config *c);
 
 /* call.c */
-enum cs_err cs_front_call_start(struct cs_front *f, struct cs_front_call *call,
-                                const struct cs_msg_api *msg) CS_MUST_CHECK;
-/* Out of the list, everything freed; tells control when the answer is no longer wanted. */
-void cs_front_call_end(struct cs_front *f, struct cs_front_call *call);
+/* Copies the message; `done` is set when there is an answer or none will come. */
+enum cs_err cs_front_call_start(struct cs_front *f, const struct cs_msg_api *msg,
+                                uint64_t deadline_ns, struct cs_front_call **ret) CS_MUST_CHECK;
+/* Frees, or gives up what is still under way and tells control. NULL is fine. */
+void cs_front_call_end(struct cs_front_call *call);
 
 /* page.c: the Content-Security-Policy of every page, and the page behind /r/ID. */
 const char *cs_front_csp(void);

@@ -180,7 +180,6 @@ static void serve(struct cs_front *f, int fd, bool local, const struct sockaddr_
         return;
     }
     *c = (struct cs_front_conn){.front = f, .self = self, .local = local, .uid = UINT64_MAX};
-    c->call.fd = -1;
     struct ucred who;
     socklen_t n = sizeof who;
     /* SECURITY: only the kernel's word names a local peer; without it, it is nobody. */

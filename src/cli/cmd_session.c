@@ -1,0 +1,230 @@
+/* Sessions: the list, ending one, and printing a recording. Everything in a recording was written
+ * by somebody else, often by the very client that is being looked at: nothing of it is printed raw.
+ */
+#include "cli/client.h"
+#include "cli/out.h"
+
+#include <stdlib.h>
+
+int cs_cmd_sessions(struct cs_cli *c)
+{
+    static const char *const titles[] = {"ID",    "WHO",    "TARGET", "DATABASE",
+                                         "STATE", "OPENED", "FROM"};
+    struct cs_cli_table t = {.columns = CS_ARRAY_LEN(titles), .titles = titles};
+    struct cs_cli_answer a;
+    const char *limit = cs_cli_option(c, "limit");
+    bool all = cs_cli_option(c, "all") != NULL;
+    char path[64];
+    size_t i;
+    json_t *s;
+    uint64_t n = 50;
+    if (limit != NULL && (!cs_slice_to_u64(cs_slice_str(limit), &n) || n == 0 || n > 10000)) {
+        return cs_cli_usage(c, "--limit %s: a number from 1 to 10000 is possible", limit);
+    }
+    if (all) {
+        (void)snprintf(path, sizeof path, "/v1/sessions?all=1&limit=%llu", (unsigned long long)n);
+    }
+    if (!cs_cli_get(c, all ? path : "/v1/sessions", &a)) {
+        return CS_CLI_FAILED;
+    }
+    if (c->json) {
+        (void)cs_cli_print_json(a.json);
+    } else {
+        json_array_foreach(json_object_get(a.json, "sessions"), i, s)
+        {
+            const char *row[] = {cs_cli_text(c, s, "id"),
+                                 cs_cli_chain(c, json_object_get(s, "chain")),
+                                 cs_cli_text(c, s, "target"),
+                                 cs_cli_text(c, s, "database"),
+                                 cs_cli_true(s, "live") ? "live" : cs_cli_text(c, s, "why"),
+                                 cs_cli_when(c, s, "opened"),
+                                 cs_cli_text(c, s, "address")};
+            cs_cli_table_row(&t, row);
+        }
+        cs_cli_table_print(
+            c, &t, all ? "There is no session." : "No live session (--all shows ended ones).");
+    }
+    cs_cli_answer_done(&a);
+    return CS_CLI_OK;
+}
+
+/* The one live session whose id begins so; NULL with a message when there is none or several. */
+static const char *whole_id(struct cs_cli *c, const char *given)
+{
+    struct cs_cli_answer a;
+    struct cs_slice start = cs_slice_str(given);
+    const char *found = NULL;
+    size_t i, hits = 0;
+    json_t *s;
+    if (start.n >= 32) {
+        return given;
+    }
+    if (!cs_cli_get(c, "/v1/sessions", &a)) {
+        return NULL;
+    }
+    json_array_foreach(json_object_get(a.json, "sessions"), i, s)
+    {
+        if (cs_slice_starts(cs_cli_raw(s, "id"), start)) {
+            found = cs_cli_text(c, s, "id");
+            hits++;
+        }
+    }
+    cs_cli_answer_done(&a);
+    if (hits != 1) {
+        (void)cs_cli_fail(c,
+                          "%zu live sessions have an id that begins with \"%s\"; see: countersign "
+                          "sessions",
+                          hits, given);
+        return NULL;
+    }
+    return found;
+}
+
+int cs_cmd_sessions_kill(struct cs_cli *c)
+{
+    struct cs_cli_answer a;
+    const char *id = whole_id(c, c->position[0]);
+    const char *reason = cs_cli_option(c, "reason");
+    if (id == NULL) {
+        return CS_CLI_FAILED;
+    }
+    const char *path = cs_cli_path(c, "/v1/sessions/", id, "/kill");
+    json_t *body =
+        json_pack("{s:s}", "reason", reason != NULL ? reason : "ended by an administrator");
+    bool ok = path != NULL && body != NULL && cs_cli_send(c, "POST", path, body, &a);
+    json_decref(body);
+    if (!ok) {
+        return CS_CLI_FAILED;
+    }
+    if (c->json) {
+        (void)cs_cli_print_json(a.json);
+    } else {
+        printf("Ended: %s\n", cs_cli_safe(c, cs_slice_str(id)));
+    }
+    cs_cli_answer_done(&a);
+    return CS_CLI_OK;
+}
+
+/* ---- replay ---- */
+static void head(struct cs_cli *c, uint64_t since_ms, const char *kind, const char *text)
+{
+    printf("%s%+9.3f s%s  %-8s %s\n", cs_cli_paint(c, CS_CLI_DIM), (double)since_ms / 1000,
+           cs_cli_paint(c, CS_CLI_PLAIN), kind, text);
+}
+
+/* "key value, key value" of those that are there. */
+static const char *pairs(struct cs_cli *c, const json_t *f, const char *const *keys)
+{
+    struct cs_slice out = CS_SLICE_LIT("");
+    for (; *keys != NULL; keys++) {
+        const char *v = cs_cli_text(c, f, *keys);
+        if (v[0] != 0) {
+            out = cs_arena_printf(&c->arena, "%.*s%s%s %s", CS_SLICE_FMT(out),
+                                  out.n > 0 ? ", " : "", *keys, v);
+        }
+    }
+    return out.n > 0 ? (const char *)out.p : "";
+}
+
+static const char margin[] = "                       | ";
+
+static void print_action(struct cs_cli *c, const json_t *f, uint64_t at)
+{
+    static const char *const keys[] = {"verb", "effects", "rules", NULL};
+    const char *outcome = cs_cli_text(c, f, "outcome");
+    enum cs_cli_colour colour = strcmp(outcome, "allow") == 0  ? CS_CLI_GREEN
+                                : strcmp(outcome, "hold") == 0 ? CS_CLI_YELLOW
+                                                               : CS_CLI_RED;
+    struct cs_slice text =
+        cs_arena_printf(&c->arena, "%s%s%s  %s", cs_cli_paint(c, colour), outcome,
+                        cs_cli_paint(c, CS_CLI_PLAIN), pairs(c, f, keys));
+    struct cs_slice kind = cs_arena_printf(&c->arena, "#%s", cs_cli_text(c, f, "n"));
+    head(c, at, (const char *)kind.p, (const char *)text.p);
+    if (cs_cli_raw(f, "text").n > 0) {
+        cs_cli_print_lines(c, margin, cs_cli_raw(f, "text"), false);
+    } else {
+        printf("%s%s\n", margin, cs_cli_text(c, f, "text")); /* bytes that are no text */
+    }
+    if (strcmp(outcome, "allow") != 0) {
+        printf("                         %s\n", cs_cli_text(c, f, "why"));
+    }
+}
+
+static const struct {
+    const char *kind;
+    const char *keys[8];
+} frame_keys[] = {
+    {"session_open", {"protocol", "target", "database", "role", "address", "application", "tls"}},
+    {"held", {"request", "attached", "digest"}},
+    {"decided", {"request", "state", "by", "words"}},
+    {"execute", {"request", "role", "elevated", "digest"}},
+    {"result", {"tag", "rows", "bytes", "sqlstate", "message"}},
+    {"session_close", {"why", "actions", "bytes_in", "bytes_out"}},
+    {"note", {"text"}},
+};
+
+static void print_frame(struct cs_cli *c, const json_t *f, uint64_t at)
+{
+    const char *kind = cs_cli_text(c, f, "kind");
+    if (strcmp(kind, "action") == 0) {
+        print_action(c, f, at);
+        return;
+    }
+    for (size_t i = 0; i < CS_ARRAY_LEN(frame_keys); i++) {
+        if (strcmp(kind, frame_keys[i].kind) != 0) {
+            continue;
+        }
+        const char *text = pairs(c, f, frame_keys[i].keys);
+        if (strcmp(kind, "session_open") == 0) {
+            kind = "open";
+            head(c, at, kind, cs_cli_chain(c, json_object_get(f, "chain")));
+            printf("                       %s\n", text);
+            return;
+        }
+        if (strcmp(kind, "result") == 0 && !cs_cli_true(f, "ok")) {
+            kind = "failed";
+        }
+        head(c, at, strcmp(kind, "session_close") == 0 ? "close" : kind, text);
+        return;
+    }
+    head(c, at, kind, cs_cli_value_text(c, f)); /* a kind of a later version */
+}
+
+int cs_cmd_replay(struct cs_cli *c)
+{
+    struct cs_cli_answer a;
+    const char *path = cs_cli_path(c, "/v1/sessions/", c->position[0], "/recording");
+    uint64_t first = 0, at = 0;
+    size_t i;
+    json_t *f;
+    if (path == NULL || !cs_cli_get(c, path, &a)) {
+        return CS_CLI_FAILED;
+    }
+    if (c->json) {
+        (void)cs_cli_print_json(a.json);
+        cs_cli_answer_done(&a);
+        return CS_CLI_OK;
+    }
+    const json_t *frames = json_object_get(a.json, "frames");
+    printf("%sSession %s%s, %zu frames, began %s\n\n", cs_cli_paint(c, CS_CLI_BOLD),
+           cs_cli_text(c, a.json, "session"), cs_cli_paint(c, CS_CLI_PLAIN),
+           json_array_size(frames), cs_cli_text(c, json_array_get(frames, 0), "t"));
+    json_array_foreach(frames, i, f)
+    {
+        if (cs_cli_time(cs_cli_raw(f, "t"), &at) && i == 0) {
+            first = at;
+        }
+        print_frame(c, f, at >= first ? at - first : 0);
+        cs_arena_reset(&c->arena);
+    }
+    if (cs_cli_true(a.json, "truncated")) {
+        printf("\nThe recording is longer; only its beginning was sent.\n");
+    }
+    const char *damaged = cs_cli_text(c, a.json, "damaged");
+    int status = damaged[0] != 0 ? CS_CLI_FAILED : CS_CLI_OK;
+    if (status != CS_CLI_OK) {
+        (void)cs_cli_fail(c, "%s places of the journal could not be read", damaged);
+    }
+    cs_cli_answer_done(&a);
+    return status;
+}

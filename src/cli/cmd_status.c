@@ -1,0 +1,287 @@
+/* Who am I, and is everything as it should be. `doctor` prints one line a check and fails when one
+ * does: what an operator runs first at three in the morning. */
+#include "cli/client.h"
+#include "cli/out.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int cs_cmd_whoami(struct cs_cli *c)
+{
+    struct cs_cli_answer a;
+    if (!cs_cli_get(c, "/v1/whoami", &a)) {
+        return CS_CLI_FAILED;
+    }
+    if (c->json) {
+        (void)cs_cli_print_json(a.json);
+    } else {
+        const char *name = cs_cli_text(c, a.json, "name");
+        const char *groups = cs_cli_text(c, a.json, "groups");
+        const char *uid = cs_cli_text(c, a.json, "local_uid");
+        if (name[0] != 0) {
+            printf("%s %s (%s)%s%s\n", cs_cli_text(c, a.json, "kind"), name,
+                   cs_cli_text(c, a.json, "id"), groups[0] != 0 ? ", groups " : "", groups);
+        } else {
+            printf("nobody by token\n");
+        }
+        if (uid[0] != 0) {
+            printf("user id %s of this machine\n", uid);
+        }
+        if (cs_cli_true(a.json, "may_set_up")) {
+            printf("may set up\n");
+        }
+    }
+    cs_cli_answer_done(&a);
+    return CS_CLI_OK;
+}
+
+/* ---- doctor ---- */
+enum finding { FINE, ODD, BAD };
+
+struct checkup {
+    struct cs_cli *c;
+    json_t *list; /* owned */
+    unsigned bad;
+};
+
+/* `text` and `hint` must be safe to show. */
+static void found(struct checkup *k, enum finding f, const char *what, const char *text,
+                  const char *hint)
+{
+    static const struct {
+        const char *word;
+        enum cs_cli_colour colour;
+    } marks[] = {
+        [FINE] = {"ok", CS_CLI_GREEN}, [ODD] = {"?", CS_CLI_YELLOW}, [BAD] = {"BAD", CS_CLI_RED}};
+    k->bad += f == BAD;
+    if (k->c->json) {
+        (void)json_array_append_new(k->list, json_pack("{s:s, s:s, s:s}", "check", what, "result",
+                                                       marks[f].word, "detail", text));
+        return;
+    }
+    printf("%s%-4s%s %-16s %s\n", cs_cli_paint(k->c, marks[f].colour), marks[f].word,
+           cs_cli_paint(k->c, CS_CLI_PLAIN), what, text);
+    if (f != FINE && hint[0] != 0) {
+        printf("     %-16s -> %s\n", "", hint);
+    }
+}
+
+static const char *say(struct checkup *k, const char *fmt, ...) CS_PRINTF(2, 3);
+static const char *say(struct checkup *k, const char *fmt, ...)
+{
+    char text[700];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    struct cs_slice s = cs_arena_dup(&k->c->arena, cs_slice_str(text));
+    return s.p != NULL ? (const char *)s.p : "";
+}
+
+/* Files of an installation on this machine: keys that others can read are no secret. */
+static void check_files(struct checkup *k, const char *dir)
+{
+    static const struct {
+        const char *name;
+        bool secret;
+    } files[] = {{"countersign.yaml", false},
+                 {"master.key", true},
+                 {"tls.key", true},
+                 {"recordings", true},
+                 {"state", true}};
+    for (size_t i = 0; i < CS_ARRAY_LEN(files); i++) {
+        char path[2000];
+        struct stat st;
+        (void)snprintf(path, sizeof path, "%s/%s", dir, files[i].name);
+        const char *safe = cs_cli_safe(k->c, cs_slice_str(path));
+        if (lstat(path, &st) != 0) {
+            bool hidden = errno == EACCES;
+            found(k, hidden ? ODD : BAD, files[i].name, say(k, "%s: %s", safe, strerror(errno)),
+                  hidden ? "run doctor as the gateway's user to check it"
+                         : "countersign init makes a whole installation");
+        } else if (files[i].secret && (st.st_mode & 077) != 0) {
+            found(k, BAD, files[i].name, say(k, "%s can be read by others", safe),
+                  say(k, "chmod go= %s", safe));
+        } else {
+            found(k, FINE, files[i].name, safe, "");
+        }
+    }
+}
+
+static bool check_reach(struct checkup *k)
+{
+    struct cs_cli_place place;
+    struct cs_cli_answer a;
+    char why[600];
+    if (!cs_cli_place(k->c, &place)) {
+        return false;
+    }
+    const char *where = cs_cli_place_text(k->c, &place);
+    if (!cs_cli_try(k->c, "GET", "/v1/health", NULL, &a, why, sizeof why)) {
+        found(k, BAD, "gateway", cs_cli_safe(k->c, cs_slice_str(why)), "");
+        return false;
+    }
+    bool ok = a.status == 200;
+    if (ok) {
+        found(k, FINE, "gateway", say(k, "answers on %s", where), "");
+    } else {
+        found(k, BAD, "gateway", say(k, "%s: %s", where, cs_cli_text(k->c, a.json, "message")),
+              "look into the log of `countersign serve`");
+    }
+    cs_cli_answer_done(&a);
+    return ok;
+}
+
+static void check_identity(struct checkup *k)
+{
+    struct cs_cli_answer a;
+    char why[600];
+    if (!cs_cli_try(k->c, "GET", "/v1/whoami", NULL, &a, why, sizeof why)) {
+        found(k, BAD, "token", cs_cli_safe(k->c, cs_slice_str(why)), "");
+        return;
+    }
+    if (a.status == 200) {
+        const char *name = cs_cli_text(k->c, a.json, "name");
+        found(k, FINE, "token",
+              name[0] != 0 ? say(k, "is %s's", name)
+                           : say(k, "none; user id %s of this machine",
+                                 cs_cli_text(k->c, a.json, "local_uid")),
+              "");
+    } else {
+        found(k, a.status == 401 ? ODD : BAD, "token", cs_cli_text(k->c, a.json, "message"),
+              "set COUNTERSIGN_TOKEN, or give --token-file");
+    }
+    cs_cli_answer_done(&a);
+}
+
+static void check_credential(struct checkup *k, const json_t *target, const char *which)
+{
+    const json_t *cred = json_object_get(target, which);
+    if (json_is_object(cred) && json_is_false(json_object_get(cred, "set"))) {
+        const char *secret = cs_cli_text(k->c, cred, "secret");
+        found(k, BAD, "secret",
+              say(k, "%s of target %s is not stored", secret, cs_cli_text(k->c, target, "name")),
+              say(k, "countersign secret set %s", secret));
+    }
+}
+
+static void check_targets(struct checkup *k, const json_t *status)
+{
+    size_t i;
+    json_t *t;
+    const json_t *targets = json_object_get(status, "targets");
+    if (json_array_size(targets) == 0) {
+        found(k, ODD, "targets", "none is configured", "add one to countersign.yaml and reload");
+    }
+    json_array_foreach(targets, i, t)
+    {
+        bool plain = strcmp(cs_cli_text(k->c, t, "tls"), "verify-full") != 0;
+        found(k, plain ? ODD : FINE, "target",
+              say(k, "%s: %s %s, database %s, tls %s", cs_cli_text(k->c, t, "name"),
+                  cs_cli_text(k->c, t, "kind"), cs_cli_text(k->c, t, "address"),
+                  cs_cli_text(k->c, t, "database"), cs_cli_text(k->c, t, "tls")),
+              "without verify-full somebody on the way can pose as the database");
+        check_credential(k, t, "credential");
+        check_credential(k, t, "elevated");
+    }
+}
+
+/* Whatever else the gateway reports: roles and the record come from the supervisor. An object that
+ * says "ok": false, or names an error, is bad. */
+static void check_part(struct checkup *k, const char *name, const json_t *part)
+{
+    bool bad =
+        json_is_false(json_object_get(part, "ok")) || cs_cli_text(k->c, part, "error")[0] != 0;
+    found(k, bad ? BAD : FINE, name, cs_cli_value_text(k->c, part), "look into the gateway's log");
+}
+
+static const char *role_text(struct checkup *k, const json_t *role)
+{
+    const char *restarts = cs_cli_text(k->c, role, "restarts");
+    bool again = restarts[0] != 0 && strcmp(restarts, "0") != 0;
+    return say(k, "%s pid %s%s%s%s", cs_cli_text(k->c, role, "name"),
+               cs_cli_text(k->c, role, "pid"), again ? ", restarted " : "", again ? restarts : "",
+               again ? " times" : "");
+}
+
+static void check_roles(struct checkup *k, const json_t *status)
+{
+    size_t i;
+    json_t *r;
+    json_array_foreach(json_object_get(status, "roles"), i, r)
+    {
+        const json_t *ready = json_object_get(r, "ready");
+        const json_t *up = json_object_get(r, "up");
+        bool down = json_is_false(ready) || json_is_false(up);
+        found(k, down ? BAD : FINE, "role", role_text(k, r), "look into the gateway's log");
+    }
+    if (json_object_get(status, "supervisor") != NULL && json_object_get(status, "roles") == NULL) {
+        found(k, BAD, "supervisor", cs_cli_text(k->c, status, "supervisor"),
+              "look into the gateway's log");
+    }
+}
+
+static void check_status(struct checkup *k)
+{
+    static const char *const parts[] = {"store", "record", "recorder"};
+    struct cs_cli_answer a;
+    char why[600];
+    if (!cs_cli_try(k->c, "GET", "/v1/status", NULL, &a, why, sizeof why)) {
+        found(k, BAD, "status", cs_cli_safe(k->c, cs_slice_str(why)), "");
+        return;
+    }
+    if (a.status != 200) {
+        found(k, ODD, "status", cs_cli_text(k->c, a.json, "message"),
+              "only those who may set up see more: root on the gateway's machine, or a token of "
+              "countersign-admins");
+        cs_cli_answer_done(&a);
+        return;
+    }
+    found(k, FINE, "configuration",
+          say(k, "version %s, %s", cs_cli_text(k->c, a.json, "policy"),
+              cs_cli_text(k->c, a.json, "url")),
+          "");
+    check_roles(k, a.json);
+    for (size_t i = 0; i < CS_ARRAY_LEN(parts); i++) {
+        const json_t *part = json_object_get(a.json, parts[i]);
+        if (part != NULL) {
+            check_part(k, parts[i], part);
+        }
+    }
+    check_targets(k, a.json);
+    found(k, FINE, "at work",
+          say(k, "%s sessions, %s requests held", cs_cli_text(k->c, a.json, "sessions"),
+              cs_cli_text(k->c, a.json, "held")),
+          "");
+    cs_cli_answer_done(&a);
+}
+
+int cs_cmd_doctor(struct cs_cli *c)
+{
+    struct checkup k = {.c = c, .list = json_array()};
+    const char *dir = getenv("COUNTERSIGN_DIR");
+    const char *token = getenv("COUNTERSIGN_TOKEN");
+    if (dir != NULL && dir[0] != 0) {
+        check_files(&k, dir);
+    }
+    if (token != NULL && strncmp(token, "cs_a_", 5) == 0) {
+        found(&k, ODD, "token", "COUNTERSIGN_TOKEN is an agent's",
+              "agents see their own requests only");
+    }
+    if (check_reach(&k)) {
+        check_identity(&k);
+        check_status(&k);
+    }
+    if (c->json) {
+        json_t *root = json_pack("{s:b, s:o}", "ok", k.bad == 0, "checks", k.list);
+        (void)cs_cli_print_json(root);
+        json_decref(root);
+    } else {
+        json_decref(k.list);
+        printf("\n%s\n",
+               k.bad == 0 ? "Everything checked is in order." : "Something needs attention.");
+    }
+    return k.bad == 0 ? CS_CLI_OK : CS_CLI_FAILED;
+}
