@@ -26,7 +26,7 @@ enum cs_sql_kind {
     CS_SQL_EMPTY,      /* no statement at all */
     CS_SQL_BEGIN,
     CS_SQL_COMMIT,
-    CS_SQL_ROLLBACK,   /* whole transaction, or PREPARE TRANSACTION's end */
+    CS_SQL_ROLLBACK,   /* of the whole transaction; PREPARE TRANSACTION is PLAIN and admin */
     CS_SQL_PREPARE,    /* SQL PREPARE name */
     CS_SQL_EXECUTE,    /* SQL EXECUTE name: the protocol looks the name up */
     CS_SQL_DEALLOCATE, /* name empty = ALL */
@@ -42,7 +42,9 @@ struct cs_sql_statement {
     enum cs_sql_kind kind;
     uint8_t effects;        /* of this statement alone */
     struct cs_slice name;   /* of PREPARE, EXECUTE, DECLARE, FETCH, CLOSE; identifier after folding */
-    uint8_t inner_effects;  /* PREPARE: of the prepared statement (PREPARE itself is session) */
+    /* PREPARE: of the prepared statement (PREPARE itself is session). EXECUTE: of its parameters, to
+     * be added to those of the statement it names (0: nothing). */
+    uint8_t inner_effects;
     struct cs_slice verb;   /* "DROP TABLE" */
     uint32_t offset, length; /* in the text; length 0 = to the end */
 };
@@ -53,9 +55,13 @@ struct cs_sql_class {
     bool parsed;       /* false: everything below is unknown */
     const char *why;   /* literal: why it is opaque, "" otherwise */
     uint32_t n_statements;
-    const struct cs_sql_statement *statements; /* the first CS_SQL_STATEMENTS_KEPT */
+    /* The first CS_SQL_STATEMENTS_KEPT. An empty text has none, and yet statements[0] may be looked
+     * at: its kind is EMPTY. */
+    const struct cs_sql_statement *statements;
     uint32_t n_kept;
     struct cs_slice verb; /* of the first statement; "EMPTY" */
+    /* False: something is written that `writes` does not name (GRANT, DROP SCHEMA, nextval …). */
+    bool writes_known;
     const struct cs_slice *reads;
     size_t n_reads;
     const struct cs_slice *writes;

@@ -1,0 +1,289 @@
+/* The lexer in front of the grammar: size, NUL, UTF-8, depth of comments, operator runs, tokens.
+ * Called by classify.c for every text that is not in the cache.
+ * It must never decide that a text is harmless, and in doubt refuses: what it does not follow
+ * exactly (a string that does not end, say) the grammar would refuse as well.
+ *
+ * SECURITY: the grammar's scanner is quadratic in (a) openers of comments inside one run of
+ * operator characters, such as a slash-star repeated, and (b) operators like +-+-+- of which it
+ * gives back all but one byte. 80 KB of either stop a process for seconds. Both are bounded here.
+ */
+#include "sql/lexer.h"
+
+#include "base/limits.h"
+
+enum lex_class { L_OTHER, L_SPACE, L_IDENT, L_DIGIT, L_QUOTE, L_DQUOTE, L_DOLLAR, L_OP };
+
+/* clang-format off */
+#define LETTER(c) [c] = L_IDENT, [(c) - 32] = L_IDENT
+static const uint8_t ascii_classes[128] = {
+    [' '] = L_SPACE, ['\t'] = L_SPACE, ['\n'] = L_SPACE, ['\r'] = L_SPACE, ['\f'] = L_SPACE,
+    ['\v'] = L_SPACE,
+    LETTER('a'), LETTER('b'), LETTER('c'), LETTER('d'), LETTER('e'), LETTER('f'),
+    LETTER('g'), LETTER('h'), LETTER('i'), LETTER('j'), LETTER('k'), LETTER('l'),
+    LETTER('m'), LETTER('n'), LETTER('o'), LETTER('p'), LETTER('q'), LETTER('r'),
+    LETTER('s'), LETTER('t'), LETTER('u'), LETTER('v'), LETTER('w'), LETTER('x'),
+    LETTER('y'), LETTER('z'),
+    ['_'] = L_IDENT,
+    ['0'] = L_DIGIT, ['1'] = L_DIGIT, ['2'] = L_DIGIT, ['3'] = L_DIGIT, ['4'] = L_DIGIT,
+    ['5'] = L_DIGIT, ['6'] = L_DIGIT, ['7'] = L_DIGIT, ['8'] = L_DIGIT, ['9'] = L_DIGIT,
+    ['\''] = L_QUOTE, ['"'] = L_DQUOTE, ['$'] = L_DOLLAR,
+    ['~'] = L_OP, ['!'] = L_OP, ['@'] = L_OP, ['#'] = L_OP, ['^'] = L_OP, ['&'] = L_OP,
+    ['|'] = L_OP, ['`'] = L_OP, ['?'] = L_OP, ['+'] = L_OP, ['-'] = L_OP, ['*'] = L_OP,
+    ['/'] = L_OP, ['%'] = L_OP, ['<'] = L_OP, ['='] = L_OP, ['>'] = L_OP,
+};
+#undef LETTER
+/* clang-format on */
+
+/* Every byte of a character beyond ASCII can be part of a name. */
+static enum lex_class class_of(uint8_t c)
+{
+    return c < 0x80 ? (enum lex_class)ascii_classes[c] : L_IDENT;
+}
+
+/* A run of operator characters longer than the limit is taken only as decoration of a comment: so
+ * many comment openers and operator characters outside comments may be in it. */
+enum { LONG_RUN_STARTS = 2 };
+
+struct lex {
+    const uint8_t *p, *end;
+    const uint8_t *run_end; /* of the run of operator characters that p is in */
+    size_t run_size, run_starts;
+    size_t tokens;
+    const char *why;
+};
+
+static const char unterminated[] = "a string, name or comment that does not end";
+
+static size_t left(const struct lex *x)
+{
+    return (size_t)(x->end - x->p);
+}
+
+static bool at(const struct lex *x, uint8_t a, uint8_t b)
+{
+    return left(x) >= 2 && x->p[0] == a && x->p[1] == b;
+}
+
+/* One more place in this run at which the scanner starts to match. */
+static bool run_start(struct lex *x)
+{
+    if (x->p >= x->run_end) {
+        const uint8_t *q = x->p;
+        while (q < x->end && class_of(*q) == L_OP) {
+            q++;
+        }
+        x->run_size = (size_t)(q - x->p);
+        x->run_end = q;
+        x->run_starts = 0;
+    }
+    x->run_starts++;
+    if (x->run_size > CS_LIMIT_SQL_OPERATOR_RUN && x->run_starts > LONG_RUN_STARTS) {
+        x->why = "a run of operator characters that is too long";
+        return false;
+    }
+    return true;
+}
+
+static void line_comment(struct lex *x)
+{
+    while (x->p < x->end && *x->p != '\n' && *x->p != '\r') {
+        x->p++;
+    }
+}
+
+static void block_comment(struct lex *x)
+{
+    size_t depth = 0;
+    while (x->p < x->end) {
+        if (at(x, '/', '*')) {
+            if (!run_start(x)) {
+                return;
+            }
+            if (++depth > CS_LIMIT_SQL_COMMENT_DEPTH) {
+                x->why = "comments nested too deeply";
+                return;
+            }
+            x->p += 2;
+        } else if (at(x, '*', '/')) {
+            x->p += 2;
+            if (--depth == 0) {
+                return;
+            }
+        } else {
+            x->p++;
+        }
+    }
+    x->why = unterminated;
+}
+
+static void operators(struct lex *x)
+{
+    if (at(x, '-', '-')) {
+        line_comment(x);
+    } else if (at(x, '/', '*')) {
+        block_comment(x);
+    } else if (run_start(x)) {
+        x->tokens++;
+        x->p++;
+    }
+}
+
+/* After a closing quote: white space that holds a newline, then a quote, continues the string in
+ * the same mode, so that E'a'<newline>'\'' is one string with escapes. */
+static bool continues(struct lex *x)
+{
+    bool newline = false;
+    while (x->p < x->end) {
+        if (class_of(*x->p) == L_SPACE) {
+            newline |= *x->p == '\n' || *x->p == '\r';
+            x->p++;
+        } else if (at(x, '-', '-')) {
+            line_comment(x);
+        } else {
+            break;
+        }
+    }
+    if (newline && x->p < x->end && *x->p == '\'') {
+        x->p++;
+        return true;
+    }
+    return false;
+}
+
+/* p is behind the opening quote. */
+static void quoted(struct lex *x, uint8_t quote, bool escapes)
+{
+    while (x->p < x->end) {
+        uint8_t c = *x->p++;
+        if (escapes && c == '\\') {
+            if (x->p < x->end) {
+                x->p++;
+            }
+        } else if (c == quote) {
+            if (x->p < x->end && *x->p == quote) {
+                x->p++;
+            } else if (!escapes || !continues(x)) {
+                return;
+            }
+        }
+    }
+    x->why = unterminated;
+}
+
+static void identifier(struct lex *x)
+{
+    const uint8_t *from = x->p;
+    while (x->p < x->end && (class_of(*x->p) == L_IDENT || class_of(*x->p) == L_DIGIT ||
+                             (*x->p == '$' && x->p > from))) {
+        x->p++;
+    }
+    if (x->p - from == 1 && (*from == 'e' || *from == 'E') && x->p < x->end && *x->p == '\'') {
+        x->p++;
+        quoted(x, '\'', true);
+    }
+}
+
+static void number(struct lex *x)
+{
+    while (x->p < x->end &&
+           (class_of(*x->p) == L_IDENT || class_of(*x->p) == L_DIGIT || *x->p == '.')) {
+        x->p++;
+    }
+}
+
+/* $tag$ … $tag$, $1, or a lone $ (which the grammar refuses). */
+static void dollar(struct lex *x)
+{
+    const uint8_t *q = x->p + 1;
+    if (q < x->end && class_of(*q) == L_DIGIT) {
+        x->p++;
+        number(x);
+        return;
+    }
+    while (q < x->end && (class_of(*q) == L_IDENT || (class_of(*q) == L_DIGIT && q > x->p + 1))) {
+        q++;
+    }
+    if (q == x->end || *q != '$') {
+        x->p++;
+        return;
+    }
+    size_t n = (size_t)(q + 1 - x->p);
+    const uint8_t *tag = x->p;
+    x->p += n;
+    const uint8_t *close = memmem(x->p, left(x), tag, n);
+    if (close == NULL) {
+        x->why = unterminated;
+        return;
+    }
+    x->p = close + n;
+}
+
+static void token(struct lex *x)
+{
+    switch (class_of(*x->p)) {
+    case L_SPACE:
+        x->p++;
+        return;
+    case L_OP:
+        operators(x);
+        return;
+    case L_IDENT:
+        identifier(x);
+        break;
+    case L_DIGIT:
+        number(x);
+        break;
+    case L_QUOTE:
+        x->p++;
+        quoted(x, '\'', false);
+        break;
+    case L_DQUOTE:
+        x->p++;
+        quoted(x, '"', false);
+        break;
+    case L_DOLLAR:
+        dollar(x);
+        break;
+    case L_OTHER:
+    default:
+        x->p++;
+        break;
+    }
+    x->tokens++;
+}
+
+/* Whether any byte has its high bit set; NUL is looked for on the same way. */
+static bool plain_ascii(struct cs_slice text, bool *ret_nul)
+{
+    uint8_t any = 0;
+    for (size_t i = 0; i < text.n; i++) {
+        any |= text.p[i];
+    }
+    *ret_nul = text.n > 0 && memchr(text.p, 0, text.n) != NULL;
+    return any < 0x80;
+}
+
+const char *cs_sql_lexer_refuses(struct cs_slice text)
+{
+    if (text.n > CS_LIMIT_SQL_INLINE_BYTES) {
+        return "the text is too long";
+    }
+    bool nul;
+    bool ascii = plain_ascii(text, &nul);
+    /* SECURITY: the grammar reads up to the first NUL and would not see what follows. */
+    if (nul) {
+        return "a NUL byte in the text";
+    }
+    /* SECURITY: in a text that is no UTF-8 the server may see other tokens than we. */
+    if (!ascii && !cs_utf8_valid(text)) {
+        return "the text is not valid UTF-8";
+    }
+    struct lex x = {.p = text.p, .end = text.p + text.n, .run_end = text.p};
+    while (x.p < x.end && x.why == NULL) {
+        token(&x);
+        if (x.tokens > CS_LIMIT_SQL_TOKENS) {
+            return "too many tokens";
+        }
+    }
+    return x.why;
+}

@@ -1,0 +1,202 @@
+/* Builds class records: names once each, then everything in one block. Called by the walker and
+ * classify.c. A record never holds a pointer into the parse tree, which is gone after the call. */
+#include "sql/record.h"
+
+#include "base/alloc.h"
+#include "base/assert.h"
+
+void cs_sql_build_reset(struct cs_sql_build *b)
+{
+    cs_arena_reset(&b->arena);
+    for (size_t i = 0; i < CS_SQL_LISTS; i++) {
+        b->n_names[i] = 0;
+    }
+    if (++b->generation == 0) {
+        memset(b->slots, 0, sizeof b->slots);
+        b->generation = 1;
+    }
+    b->n_statements = 0;
+    b->n_kept = 0;
+    b->effects = 0;
+    b->parsed = false;
+    b->writes_unknown = false;
+    b->why = "";
+}
+
+void cs_sql_build_opaque(struct cs_sql_build *b, const char *why)
+{
+    b->effects |= CS_SQL_OPAQUE;
+    if (b->why[0] == '\0') {
+        b->why = why;
+    }
+}
+
+uint32_t cs_sql_build_hash(const struct cs_sql_build *b, const void *p, size_t n)
+{
+    const uint8_t *s = p;
+    uint64_t h = 0xcbf29ce484222325u ^ b->seed;
+    for (size_t i = 0; i < n; i++) {
+        h = (h ^ s[i]) * 0x100000001b3u;
+    }
+    return (uint32_t)(h ^ h >> 32);
+}
+
+bool cs_sql_build_name(struct cs_sql_build *b, enum cs_sql_list list, struct cs_slice name)
+{
+    uint32_t at = (cs_sql_build_hash(b, name.p, name.n) + list) % CS_SQL_NAME_SLOTS;
+    for (; b->slots[at].generation == b->generation; at = (at + 1) % CS_SQL_NAME_SLOTS) {
+        if (b->slots[at].list == list && cs_slice_eq(b->names[list][b->slots[at].index], name)) {
+            return true;
+        }
+    }
+    size_t total = 0;
+    for (size_t i = 0; i < CS_SQL_LISTS; i++) {
+        total += b->n_names[i];
+    }
+    if (total >= CS_LIMIT_SQL_RELATIONS) {
+        return false;
+    }
+    b->slots[at].generation = b->generation;
+    b->slots[at].list = (uint16_t)list;
+    b->slots[at].index = (uint16_t)b->n_names[list];
+    b->names[list][b->n_names[list]++] = name;
+    return true;
+}
+
+/* ---- the block ---- */
+static const struct cs_slice effect_names[] = {
+    {(const uint8_t *)"session", 7}, {(const uint8_t *)"read", 4},  {(const uint8_t *)"write", 5},
+    {(const uint8_t *)"ddl", 3},     {(const uint8_t *)"admin", 5}, {(const uint8_t *)"opaque", 6},
+};
+
+/* The parts of the block in their order: record, statements, slices, bytes. */
+struct block {
+    struct cs_sql_record *r;
+    struct cs_slice *slice;
+    uint8_t *byte;
+};
+
+static size_t block_size(const struct cs_sql_build *b, size_t text)
+{
+    size_t n = sizeof(struct cs_sql_record) + (b->n_kept + 1) * sizeof(struct cs_sql_statement);
+    n += CS_ARRAY_LEN(effect_names) * sizeof(struct cs_slice) + text;
+    for (size_t l = 0; l < CS_SQL_LISTS; l++) {
+        for (size_t i = 0; i < b->n_names[l]; i++) {
+            n += sizeof(struct cs_slice) + b->names[l][i].n;
+        }
+    }
+    for (size_t i = 0; i < b->n_kept; i++) {
+        n += b->statements[i].name.n + b->statements[i].verb.n;
+    }
+    return n;
+}
+
+static struct cs_slice put(struct block *k, struct cs_slice s)
+{
+    struct cs_slice copy = {k->byte, s.n};
+    if (s.n > 0) {
+        memcpy(k->byte, s.p, s.n);
+        k->byte += s.n;
+    }
+    return copy;
+}
+
+static const struct cs_slice *put_list(struct block *k, const struct cs_sql_build *b,
+                                       enum cs_sql_list list, size_t *ret_n)
+{
+    struct cs_slice *first = k->slice;
+    for (size_t i = 0; i < b->n_names[list]; i++) {
+        *k->slice++ = put(k, b->names[list][i]);
+    }
+    *ret_n = b->n_names[list];
+    return first;
+}
+
+static void put_effects(struct block *k, uint8_t effects)
+{
+    struct cs_sql_class *c = &k->r->class;
+    c->effects = effects;
+    c->effect_names = k->slice;
+    for (size_t i = 0; i < CS_ARRAY_LEN(effect_names); i++) {
+        if ((effects >> i & 1) != 0) {
+            *k->slice++ = effect_names[i];
+            c->n_effects++;
+        }
+    }
+}
+
+/* The statements; an empty text gets one of kind EMPTY that n_kept does not count, so that looking
+ * at the first is always allowed. */
+static void put_statements(struct block *k, const struct cs_sql_build *b,
+                           struct cs_sql_statement *to)
+{
+    struct cs_sql_class *c = &k->r->class;
+    c->statements = to;
+    c->n_kept = b->n_kept;
+    c->n_statements = b->n_statements;
+    for (size_t i = 0; i < b->n_kept; i++) {
+        to[i] = b->statements[i];
+        to[i].name = put(k, b->statements[i].name);
+        to[i].verb = put(k, b->statements[i].verb);
+    }
+    if (b->n_kept == 0) {
+        to[0].kind = b->parsed ? CS_SQL_EMPTY : CS_SQL_PLAIN;
+        to[0].effects = b->parsed ? CS_SQL_SESSION : CS_SQL_OPAQUE;
+        to[0].verb = b->parsed ? CS_SLICE_LIT("EMPTY") : CS_SLICE_LIT("");
+    }
+    c->verb = to[0].verb;
+}
+
+struct cs_sql_record *cs_sql_record_new(const struct cs_sql_build *b, struct cs_slice text,
+                                        bool keep_text)
+{
+    cs_assert(b->effects != 0);
+    size_t n = block_size(b, keep_text ? text.n : 0);
+    struct cs_sql_record *r = cs_alloc(n);
+    if (r == NULL) {
+        return NULL;
+    }
+    struct cs_sql_statement *statements = (struct cs_sql_statement *)(void *)(r + 1);
+    struct cs_slice *slices = (struct cs_slice *)(void *)(statements + b->n_kept + 1);
+    size_t n_slices = CS_ARRAY_LEN(effect_names);
+    for (size_t l = 0; l < CS_SQL_LISTS; l++) {
+        n_slices += b->n_names[l];
+    }
+    struct block k = {r, slices, (uint8_t *)(slices + n_slices)};
+    r->refs = 1;
+    r->class.parsed = b->parsed;
+    r->class.why = b->why;
+    r->class.writes_known = b->parsed && !b->writes_unknown && (b->effects & CS_SQL_OPAQUE) == 0;
+    put_effects(&k, b->effects);
+    put_statements(&k, b, statements);
+    r->class.reads = put_list(&k, b, CS_SQL_LIST_READS, &r->class.n_reads);
+    r->class.writes = put_list(&k, b, CS_SQL_LIST_WRITES, &r->class.n_writes);
+    r->class.functions = put_list(&k, b, CS_SQL_LIST_FUNCTIONS, &r->class.n_functions);
+    if (keep_text) {
+        r->text = put(&k, text);
+    }
+    cs_assert(k.byte <= (uint8_t *)r + n);
+    return r;
+}
+
+void cs_sql_record_unref(struct cs_sql_record *r)
+{
+    if (r == NULL || r->refs == 0) {
+        return;
+    }
+    if (--r->refs == 0) {
+        cs_free(r);
+    }
+}
+
+struct cs_sql_record *cs_sql_record_nomem(void)
+{
+    static const struct cs_sql_statement statement = {.kind = CS_SQL_PLAIN,
+                                                      .effects = CS_SQL_OPAQUE};
+    static struct cs_sql_record nomem = {.class = {.effects = CS_SQL_OPAQUE,
+                                                   .why = "out of memory",
+                                                   .statements = &statement,
+                                                   .effect_names = &effect_names[5],
+                                                   .n_effects = 1}};
+    return &nomem;
+}

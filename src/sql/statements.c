@@ -1,0 +1,743 @@
+/* What each statement does: one table, node tag → effects, verb, how its fields are visited. Called
+ * by the walker for every statement node, also inside EXPLAIN, PREPARE, WITH, CREATE SCHEMA …: the
+ * verdict is the union over all of them.
+ *
+ * It must never let a statement without a row pass: no row is opaque (classify.c). A row errs on
+ * the stricter side; the reasons for the doubtful ones are beside them. */
+#include "sql/walk.h"
+
+enum {
+    S = CS_SQL_SESSION,
+    R = CS_SQL_READ,
+    W = CS_SQL_WRITE,
+    D = CS_SQL_DDL,
+    A = CS_SQL_ADMIN,
+    O = CS_SQL_OPAQUE,
+};
+
+/* How the fields are visited. */
+enum visit_how {
+    V_READ,  /* relations met are read */
+    V_WRITE, /* relations met are written */
+    V_LEAF,  /* not at all: names, and bodies that are opaque anyway */
+};
+
+/* Does the visiting itself. `top` is NULL unless this is a statement of the message. */
+typedef void handle_fn(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top);
+
+static handle_fn do_select, do_insert, do_update, do_delete, do_merge, do_transaction, do_set,
+    do_prepare, do_execute, do_deallocate, do_discard, do_declare, do_fetch, do_close, do_copy,
+    do_explain, do_lock, do_drop, do_object, do_alter_table, do_rename, do_owner, do_schema_of,
+    do_depends, do_create_as, do_vacuum, do_define, do_create_function, do_grant, do_grant_role;
+
+struct statement_row {
+    uint8_t effects;
+    uint8_t how;
+    const char *verb;
+    handle_fn *handle; /* NULL: visit the fields */
+};
+
+/* clang-format off */
+static const struct statement_row rows[] = {
+    /* queries: their effects come from what they hold */
+    [T_SelectStmt] = {0, V_READ, "SELECT", do_select},
+    [T_InsertStmt] = {W, V_READ, "INSERT", do_insert},
+    [T_UpdateStmt] = {W, V_READ, "UPDATE", do_update},
+    [T_DeleteStmt] = {W, V_READ, "DELETE", do_delete},
+    [T_MergeStmt] = {W, V_READ, "MERGE", do_merge},
+    [T_TruncateStmt] = {W, V_WRITE, "TRUNCATE TABLE", NULL},
+    [T_CopyStmt] = {0, V_READ, "COPY", do_copy},
+    [T_LockStmt] = {0, V_WRITE, "LOCK TABLE", do_lock},
+
+    /* the session */
+    [T_TransactionStmt] = {0, V_LEAF, "", do_transaction},
+    [T_VariableSetStmt] = {0, V_LEAF, "SET", do_set},
+    [T_VariableShowStmt] = {S, V_LEAF, "SHOW", NULL},
+    [T_ConstraintsSetStmt] = {S, V_LEAF, "SET CONSTRAINTS", NULL},
+    [T_DiscardStmt] = {S, V_LEAF, "DISCARD", do_discard},
+    [T_PrepareStmt] = {S, V_READ, "PREPARE", do_prepare},
+    [T_ExecuteStmt] = {O, V_READ, "EXECUTE", do_execute},
+    [T_DeallocateStmt] = {S, V_LEAF, "DEALLOCATE", do_deallocate},
+    [T_DeclareCursorStmt] = {R, V_READ, "DECLARE CURSOR", do_declare},
+    [T_FetchStmt] = {R, V_LEAF, "FETCH", do_fetch},
+    [T_ClosePortalStmt] = {S, V_LEAF, "CLOSE CURSOR", do_close},
+    /* LISTEN reads what other sessions send; NOTIFY acts on them; UNLISTEN ends the former. */
+    [T_ListenStmt] = {R, V_LEAF, "LISTEN", NULL},
+    [T_UnlistenStmt] = {S, V_LEAF, "UNLISTEN", NULL},
+    [T_NotifyStmt] = {W, V_LEAF, "NOTIFY", NULL},
+    [T_ExplainStmt] = {R, V_READ, "EXPLAIN", do_explain},
+
+    /* code that the text does not show, or that will run later as somebody else */
+    [T_DoStmt] = {O, V_LEAF, "DO", NULL},
+    [T_CallStmt] = {O, V_READ, "CALL", NULL},
+    [T_CreateFunctionStmt] = {D | O, V_LEAF, "CREATE FUNCTION", do_create_function},
+    [T_AlterFunctionStmt] = {D | O, V_LEAF, "ALTER FUNCTION", do_object},
+    [T_CreateTrigStmt] = {D | O, V_WRITE, "CREATE TRIGGER", NULL},
+    [T_CreateEventTrigStmt] = {D | A | O, V_LEAF, "CREATE EVENT TRIGGER", NULL},
+    [T_AlterEventTrigStmt] = {D | A, V_LEAF, "ALTER EVENT TRIGGER", NULL},
+    [T_RuleStmt] = {D | O, V_WRITE, "CREATE RULE", NULL},
+    [T_CreatePolicyStmt] = {D | O, V_WRITE, "CREATE POLICY", NULL},
+    [T_AlterPolicyStmt] = {D | O, V_WRITE, "ALTER POLICY", NULL},
+    [T_DefineStmt] = {D, V_LEAF, "CREATE", do_define},
+    [T_CreateRangeStmt] = {D | O, V_LEAF, "CREATE TYPE", NULL},
+    [T_CreateCastStmt] = {D | O, V_LEAF, "CREATE CAST", NULL},
+    [T_CreateConversionStmt] = {D | O, V_LEAF, "CREATE CONVERSION", NULL},
+    [T_CreateTransformStmt] = {D | O, V_LEAF, "CREATE TRANSFORM", NULL},
+    [T_CreateOpClassStmt] = {D | O, V_LEAF, "CREATE OPERATOR CLASS", NULL},
+    [T_CreateOpFamilyStmt] = {D | O, V_LEAF, "CREATE OPERATOR FAMILY", NULL},
+    [T_AlterOpFamilyStmt] = {D | O, V_LEAF, "ALTER OPERATOR FAMILY", NULL},
+    [T_AlterOperatorStmt] = {D | O, V_LEAF, "ALTER OPERATOR", NULL},
+    [T_CreatePLangStmt] = {D | A | O, V_LEAF, "CREATE LANGUAGE", NULL},
+    [T_CreateAmStmt] = {D | A | O, V_LEAF, "CREATE ACCESS METHOD", NULL},
+
+    /* definitions */
+    [T_CreateStmt] = {D, V_WRITE, "CREATE TABLE", NULL},
+    [T_CreateForeignTableStmt] = {D | A, V_WRITE, "CREATE FOREIGN TABLE", NULL},
+    [T_CreateTableAsStmt] = {D | W | R, V_WRITE, "CREATE TABLE AS", do_create_as},
+    [T_ViewStmt] = {D, V_WRITE, "CREATE VIEW", NULL},
+    [T_IndexStmt] = {D, V_WRITE, "CREATE INDEX", NULL},
+    [T_CreateSeqStmt] = {D, V_WRITE, "CREATE SEQUENCE", NULL},
+    [T_AlterSeqStmt] = {D, V_WRITE, "ALTER SEQUENCE", NULL},
+    [T_CreateSchemaStmt] = {D, V_WRITE, "CREATE SCHEMA", NULL},
+    [T_CreateStatsStmt] = {D, V_WRITE, "CREATE STATISTICS", NULL},
+    [T_AlterStatsStmt] = {D, V_LEAF, "ALTER STATISTICS", NULL},
+    [T_CreateDomainStmt] = {D, V_WRITE, "CREATE DOMAIN", NULL},
+    [T_AlterDomainStmt] = {D, V_WRITE, "ALTER DOMAIN", NULL},
+    [T_CreateEnumStmt] = {D, V_LEAF, "CREATE TYPE", NULL},
+    [T_AlterEnumStmt] = {D, V_LEAF, "ALTER TYPE", NULL},
+    [T_AlterTypeStmt] = {D | O, V_LEAF, "ALTER TYPE", NULL},
+    [T_CompositeTypeStmt] = {D, V_WRITE, "CREATE TYPE", NULL},
+    [T_AlterTableStmt] = {D, V_WRITE, "ALTER", do_alter_table},
+    [T_RenameStmt] = {D, V_WRITE, "ALTER", do_rename},
+    [T_AlterObjectSchemaStmt] = {D, V_WRITE, "ALTER", do_schema_of},
+    [T_AlterObjectDependsStmt] = {D, V_WRITE, "ALTER", do_depends},
+    [T_AlterOwnerStmt] = {D | A, V_WRITE, "ALTER", do_owner},
+    [T_AlterCollationStmt] = {D, V_LEAF, "ALTER COLLATION", NULL},
+    [T_AlterTSConfigurationStmt] = {D, V_LEAF, "ALTER TEXT SEARCH CONFIGURATION", NULL},
+    [T_AlterTSDictionaryStmt] = {D, V_LEAF, "ALTER TEXT SEARCH DICTIONARY", NULL},
+    [T_CommentStmt] = {D, V_LEAF, "COMMENT", do_object},
+    [T_DropStmt] = {D, V_LEAF, "DROP", do_drop},
+    [T_RefreshMatViewStmt] = {W, V_WRITE, "REFRESH MATERIALIZED VIEW", NULL},
+
+    /* rights, roles, the server, what reaches outside */
+    [T_GrantStmt] = {A, V_WRITE, "GRANT", do_grant},
+    [T_GrantRoleStmt] = {A, V_LEAF, "GRANT ROLE", do_grant_role},
+    [T_AlterDefaultPrivilegesStmt] = {A, V_LEAF, "ALTER DEFAULT PRIVILEGES", NULL},
+    [T_CreateRoleStmt] = {A, V_LEAF, "CREATE ROLE", NULL},
+    [T_AlterRoleStmt] = {A, V_LEAF, "ALTER ROLE", NULL},
+    [T_AlterRoleSetStmt] = {A, V_LEAF, "ALTER ROLE", NULL},
+    [T_DropRoleStmt] = {A, V_LEAF, "DROP ROLE", NULL},
+    [T_DropOwnedStmt] = {A | D, V_LEAF, "DROP OWNED", NULL},
+    [T_ReassignOwnedStmt] = {A | D, V_LEAF, "REASSIGN OWNED", NULL},
+    [T_SecLabelStmt] = {A, V_LEAF, "SECURITY LABEL", do_object},
+    [T_CreatedbStmt] = {A | D, V_LEAF, "CREATE DATABASE", NULL},
+    [T_DropdbStmt] = {A | D, V_LEAF, "DROP DATABASE", NULL},
+    [T_AlterDatabaseStmt] = {A, V_LEAF, "ALTER DATABASE", NULL},
+    [T_AlterDatabaseSetStmt] = {A, V_LEAF, "ALTER DATABASE", NULL},
+    [T_AlterDatabaseRefreshCollStmt] = {A, V_LEAF, "ALTER DATABASE", NULL},
+    [T_AlterSystemStmt] = {A, V_LEAF, "ALTER SYSTEM", NULL},
+    [T_CreateTableSpaceStmt] = {A | D, V_LEAF, "CREATE TABLESPACE", NULL},
+    [T_DropTableSpaceStmt] = {A | D, V_LEAF, "DROP TABLESPACE", NULL},
+    [T_AlterTableSpaceOptionsStmt] = {A | D, V_LEAF, "ALTER TABLESPACE", NULL},
+    [T_AlterTableMoveAllStmt] = {A | D, V_LEAF, "ALTER TABLESPACE", NULL},
+    [T_CreateExtensionStmt] = {A | D, V_LEAF, "CREATE EXTENSION", NULL},
+    [T_AlterExtensionStmt] = {A | D, V_LEAF, "ALTER EXTENSION", NULL},
+    [T_AlterExtensionContentsStmt] = {A | D, V_LEAF, "ALTER EXTENSION", NULL},
+    [T_CreateFdwStmt] = {A | D, V_LEAF, "CREATE FOREIGN DATA WRAPPER", NULL},
+    [T_AlterFdwStmt] = {A | D, V_LEAF, "ALTER FOREIGN DATA WRAPPER", NULL},
+    [T_CreateForeignServerStmt] = {A | D, V_LEAF, "CREATE SERVER", NULL},
+    [T_AlterForeignServerStmt] = {A | D, V_LEAF, "ALTER SERVER", NULL},
+    [T_CreateUserMappingStmt] = {A | D, V_LEAF, "CREATE USER MAPPING", NULL},
+    [T_AlterUserMappingStmt] = {A | D, V_LEAF, "ALTER USER MAPPING", NULL},
+    [T_DropUserMappingStmt] = {A | D, V_LEAF, "DROP USER MAPPING", NULL},
+    [T_ImportForeignSchemaStmt] = {A | D, V_LEAF, "IMPORT FOREIGN SCHEMA", NULL},
+    [T_CreatePublicationStmt] = {A | D, V_LEAF, "CREATE PUBLICATION", NULL},
+    [T_AlterPublicationStmt] = {A | D, V_LEAF, "ALTER PUBLICATION", NULL},
+    [T_CreateSubscriptionStmt] = {A | D, V_LEAF, "CREATE SUBSCRIPTION", NULL},
+    [T_AlterSubscriptionStmt] = {A | D, V_LEAF, "ALTER SUBSCRIPTION", NULL},
+    [T_DropSubscriptionStmt] = {A | D, V_LEAF, "DROP SUBSCRIPTION", NULL},
+    /* ANALYZE writes statistics only (do_vacuum) */
+    [T_VacuumStmt] = {W, V_WRITE, "VACUUM", do_vacuum},
+    [T_ClusterStmt] = {A, V_WRITE, "CLUSTER", NULL},
+    [T_ReindexStmt] = {A, V_WRITE, "REINDEX", NULL},
+    [T_CheckPointStmt] = {A, V_LEAF, "CHECKPOINT", NULL},
+    [T_LoadStmt] = {A, V_LEAF, "LOAD", NULL},
+};
+
+static const char *const object_names[] = {
+    [OBJECT_ACCESS_METHOD] = "ACCESS METHOD", [OBJECT_AGGREGATE] = "AGGREGATE",
+    [OBJECT_ATTRIBUTE] = "TYPE", [OBJECT_CAST] = "CAST", [OBJECT_COLUMN] = "TABLE",
+    [OBJECT_COLLATION] = "COLLATION", [OBJECT_CONVERSION] = "CONVERSION",
+    [OBJECT_DATABASE] = "DATABASE", [OBJECT_DOMAIN] = "DOMAIN",
+    [OBJECT_DOMCONSTRAINT] = "DOMAIN", [OBJECT_EVENT_TRIGGER] = "EVENT TRIGGER",
+    [OBJECT_EXTENSION] = "EXTENSION", [OBJECT_FDW] = "FOREIGN DATA WRAPPER",
+    [OBJECT_FOREIGN_SERVER] = "SERVER", [OBJECT_FOREIGN_TABLE] = "FOREIGN TABLE",
+    [OBJECT_FUNCTION] = "FUNCTION", [OBJECT_INDEX] = "INDEX", [OBJECT_LANGUAGE] = "LANGUAGE",
+    [OBJECT_LARGEOBJECT] = "LARGE OBJECT", [OBJECT_MATVIEW] = "MATERIALIZED VIEW",
+    [OBJECT_OPCLASS] = "OPERATOR CLASS", [OBJECT_OPERATOR] = "OPERATOR",
+    [OBJECT_OPFAMILY] = "OPERATOR FAMILY", [OBJECT_POLICY] = "POLICY",
+    [OBJECT_PROCEDURE] = "PROCEDURE", [OBJECT_PUBLICATION] = "PUBLICATION",
+    [OBJECT_ROLE] = "ROLE", [OBJECT_ROUTINE] = "ROUTINE", [OBJECT_RULE] = "RULE",
+    [OBJECT_SCHEMA] = "SCHEMA", [OBJECT_SEQUENCE] = "SEQUENCE",
+    [OBJECT_SUBSCRIPTION] = "SUBSCRIPTION", [OBJECT_STATISTIC_EXT] = "STATISTICS",
+    [OBJECT_TABCONSTRAINT] = "TABLE", [OBJECT_TABLE] = "TABLE",
+    [OBJECT_TABLESPACE] = "TABLESPACE", [OBJECT_TRANSFORM] = "TRANSFORM",
+    [OBJECT_TRIGGER] = "TRIGGER", [OBJECT_TSCONFIGURATION] = "TEXT SEARCH CONFIGURATION",
+    [OBJECT_TSDICTIONARY] = "TEXT SEARCH DICTIONARY", [OBJECT_TSPARSER] = "TEXT SEARCH PARSER",
+    [OBJECT_TSTEMPLATE] = "TEXT SEARCH TEMPLATE", [OBJECT_TYPE] = "TYPE",
+    [OBJECT_USER_MAPPING] = "USER MAPPING", [OBJECT_VIEW] = "VIEW",
+};
+/* clang-format on */
+
+bool cs_sql_visit_statement(struct cs_sql_walk *w, const void *node)
+{
+    unsigned tag = (unsigned)nodeTag(node);
+    if (tag >= CS_ARRAY_LEN(rows) || rows[tag].verb == NULL) {
+        return false;
+    }
+    const struct statement_row *row = &rows[tag];
+    struct cs_sql_statement *top = w->top;
+    bool writing = w->writing, locking = w->locking;
+    w->top = NULL;
+    w->writing = row->how == V_WRITE;
+    w->locking = false;
+    if (top != NULL) {
+        top->verb = cs_slice_str(row->verb);
+    }
+    cs_sql_effect(w, row->effects);
+    if (row->handle != NULL) {
+        row->handle(w, node, top);
+    } else if (row->how != V_LEAF) {
+        cs_sql_visit_fields(w, node, 0, 0);
+    }
+    w->writing = writing;
+    w->locking = locking;
+    return true;
+}
+
+static void verb(struct cs_sql_statement *top, const char *name)
+{
+    if (top != NULL) {
+        top->verb = cs_slice_str(name);
+    }
+}
+
+/* "DROP" → "DROP TABLE" */
+static void verb_of(struct cs_sql_walk *w, struct cs_sql_statement *top, ObjectType type)
+{
+    if (top != NULL && (size_t)type < CS_ARRAY_LEN(object_names) && object_names[type] != NULL) {
+        struct cs_slice v = cs_arena_printf(&w->build->arena, "%.*s %s", CS_SLICE_FMT(top->verb),
+                                            object_names[type]);
+        if (v.p != NULL) {
+            top->verb = v;
+        }
+    }
+}
+
+static void kind(struct cs_sql_statement *top, enum cs_sql_kind k, const char *name)
+{
+    if (top != NULL) {
+        top->kind = k;
+        top->name = cs_slice_str(name);
+    }
+}
+
+/* ---- queries ---- */
+static void do_select(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const SelectStmt *s = (const SelectStmt *)node;
+    size_t ctes = w->n_ctes;
+    if (top != NULL) {
+        cs_sql_effect(w, cs_sql_only_session_calls(w, s) ? S : R);
+    }
+    cs_sql_enter_with(w, s->withClause);
+    if (s->intoClause != NULL) {
+        verb(top, "SELECT INTO");
+        cs_sql_effect(w, R | W | D);
+        cs_sql_note_written(w, s->intoClause->rel);
+    }
+    w->locking = s->lockingClause != NULL;
+    cs_sql_visit_fields(w, node, offsetof(SelectStmt, withClause),
+                        offsetof(SelectStmt, intoClause));
+    w->n_ctes = ctes;
+}
+
+static void change(struct cs_sql_walk *w, const void *node, const RangeVar *target,
+                   size_t target_at, const WithClause *with, size_t with_at)
+{
+    size_t ctes = w->n_ctes;
+    cs_sql_enter_with(w, with);
+    cs_sql_note_written(w, target);
+    cs_sql_visit_fields(w, node, target_at, with_at);
+    w->n_ctes = ctes;
+}
+
+static void do_insert(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const InsertStmt *s = (const InsertStmt *)node;
+    (void)top;
+    change(w, node, s->relation, offsetof(InsertStmt, relation), s->withClause,
+           offsetof(InsertStmt, withClause));
+}
+
+static void do_update(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const UpdateStmt *s = (const UpdateStmt *)node;
+    (void)top;
+    change(w, node, s->relation, offsetof(UpdateStmt, relation), s->withClause,
+           offsetof(UpdateStmt, withClause));
+}
+
+static void do_delete(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const DeleteStmt *s = (const DeleteStmt *)node;
+    (void)top;
+    change(w, node, s->relation, offsetof(DeleteStmt, relation), s->withClause,
+           offsetof(DeleteStmt, withClause));
+}
+
+static void do_merge(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const MergeStmt *s = (const MergeStmt *)node;
+    (void)top;
+    change(w, node, s->relation, offsetof(MergeStmt, relation), s->withClause,
+           offsetof(MergeStmt, withClause));
+}
+
+/* SECURITY: a file or program is the server's machine, not the database. */
+static void do_copy(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const CopyStmt *s = (const CopyStmt *)node;
+    if (s->is_program || s->filename != NULL) {
+        cs_sql_effect(w, A);
+    } else {
+        kind(top, s->is_from ? CS_SQL_COPY_IN : CS_SQL_COPY_OUT, "");
+    }
+    cs_sql_effect(w, s->is_from ? W : R);
+    w->writing = s->is_from;
+    cs_sql_visit(w, s->relation);
+    w->writing = false;
+    cs_sql_visit_fields(w, node, offsetof(CopyStmt, relation), 0);
+}
+
+static void do_lock(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    (void)top;
+    bool share = ((const LockStmt *)node)->mode == AccessShareLock;
+    cs_sql_effect(w, share ? R : W);
+    w->writing = !share;
+    cs_sql_visit_fields(w, node, 0, 0);
+}
+
+static bool option_is_false(const DefElem *d)
+{
+    const Node *arg = d->arg;
+    if (arg == NULL) {
+        return false;
+    }
+    if (nodeTag(arg) == T_Integer) {
+        return ((const Integer *)(const void *)arg)->ival == 0;
+    }
+    struct cs_slice word = cs_slice_str(cs_sql_string(arg));
+    return cs_slice_eq_nocase(word, CS_SLICE_LIT("false")) ||
+           cs_slice_eq_nocase(word, CS_SLICE_LIT("off"));
+}
+
+/* Whether EXPLAIN executes: by ANALYZE, however often and in whatever spelling unless it is plainly
+ * false, or by an option that this version does not know. */
+static bool explain_executes(const List *options)
+{
+    static const char *const harmless[] = {"verbose", "costs", "settings", "generic_plan",
+                                           "buffers", "wal",   "timing",   "summary",
+                                           "memory",  "format"};
+    for (int i = 0; i < cs_sql_items(options); i++) {
+        const DefElem *d = cs_sql_item(options, i);
+        bool known = false;
+        for (size_t k = 0; k < CS_ARRAY_LEN(harmless); k++) {
+            known = known || strcmp(d->defname, harmless[k]) == 0;
+        }
+        if (!known && !option_is_false(d)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void do_explain(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const ExplainStmt *s = (const ExplainStmt *)node;
+    bool plain = w->plain_explain;
+    (void)top;
+    w->plain_explain = !explain_executes(s->options);
+    cs_sql_visit(w, s->query);
+    w->plain_explain = plain;
+}
+
+/* ---- the session ---- */
+/* READ WRITE in BEGIN or SET TRANSACTION asks to write: a read-only default is only a default. */
+static void transaction_modes(struct cs_sql_walk *w, const List *options)
+{
+    for (int i = 0; i < cs_sql_items(options); i++) {
+        const DefElem *d = cs_sql_item(options, i);
+        const A_Const *c = (const void *)d->arg;
+        if (strcmp(d->defname, "transaction_read_only") == 0 &&
+            (c == NULL || nodeTag(c) != T_A_Const || nodeTag(&c->val) != T_Integer ||
+             c->val.ival.ival != 1)) {
+            cs_sql_effect(w, W);
+        }
+    }
+}
+
+static void do_transaction(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    /* clang-format off */
+    static const struct { const char *verb; uint8_t effects; enum cs_sql_kind kind; } kinds[] = {
+        [TRANS_STMT_BEGIN] = {"BEGIN", S, CS_SQL_BEGIN},
+        [TRANS_STMT_START] = {"START TRANSACTION", S, CS_SQL_BEGIN},
+        [TRANS_STMT_COMMIT] = {"COMMIT", S, CS_SQL_COMMIT},
+        [TRANS_STMT_ROLLBACK] = {"ROLLBACK", S, CS_SQL_ROLLBACK},
+        [TRANS_STMT_SAVEPOINT] = {"SAVEPOINT", S, CS_SQL_PLAIN},
+        [TRANS_STMT_RELEASE] = {"RELEASE", S, CS_SQL_PLAIN},
+        [TRANS_STMT_ROLLBACK_TO] = {"ROLLBACK TO SAVEPOINT", S, CS_SQL_PLAIN},
+        /* Two-phase commit takes work out of the session and ends that of others. */
+        [TRANS_STMT_PREPARE] = {"PREPARE TRANSACTION", A, CS_SQL_PLAIN},
+        [TRANS_STMT_COMMIT_PREPARED] = {"COMMIT PREPARED", A, CS_SQL_PLAIN},
+        [TRANS_STMT_ROLLBACK_PREPARED] = {"ROLLBACK PREPARED", A, CS_SQL_PLAIN},
+    };
+    /* clang-format on */
+    const TransactionStmt *s = (const TransactionStmt *)node;
+    if ((size_t)s->kind >= CS_ARRAY_LEN(kinds)) {
+        cs_sql_opaque(w, "an unknown transaction statement");
+        return;
+    }
+    verb(top, kinds[s->kind].verb);
+    kind(top, kinds[s->kind].kind, "");
+    cs_sql_effect(w, kinds[s->kind].effects);
+    transaction_modes(w, s->options);
+}
+
+/* The value of SET as text, .p NULL if it is no constant. */
+static struct cs_slice set_value(struct cs_sql_walk *w, const List *args)
+{
+    struct cs_slice v = cs_slice_str("");
+    for (int i = 0; i < cs_sql_items(args); i++) {
+        const A_Const *c = cs_sql_item(args, i);
+        if (nodeTag(c) != T_A_Const || c->isnull) {
+            return CS_SLICE_NULL;
+        }
+        const char *text = "";
+        if (nodeTag(&c->val) == T_Integer) {
+            struct cs_slice n = cs_arena_printf(&w->build->arena, "%d", c->val.ival.ival);
+            text = n.p != NULL ? (const char *)n.p : "?";
+        } else if (nodeTag(&c->val) == T_String) {
+            text = c->val.sval.sval;
+        } else if (nodeTag(&c->val) == T_Float) {
+            text = c->val.fval.fval;
+        }
+        v = i == 0 ? cs_slice_str(text)
+                   : cs_arena_printf(&w->build->arena, "%.*s, %s", CS_SLICE_FMT(v), text);
+        if (v.p == NULL) {
+            return v;
+        }
+    }
+    return cs_sql_items(args) > 0 ? v : CS_SLICE_NULL;
+}
+
+/* Back to what the session began with: that is pinned at login, so it is as good as the table of
+ * settings that may be made at all. Roles are not in it. */
+static uint8_t reset_effects(const char *name)
+{
+    static const char *const begun[] = {"search_path", "client_encoding",
+                                        "standard_conforming_strings"};
+    for (size_t i = 0; i < CS_ARRAY_LEN(begun); i++) {
+        if (cs_slice_eq_nocase(cs_slice_str(name), cs_slice_str(begun[i]))) {
+            return S;
+        }
+    }
+    return cs_sql_set_effects(cs_slice_str(name), CS_SLICE_NULL);
+}
+
+static void do_set(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const VariableSetStmt *s = (const VariableSetStmt *)node;
+    switch (s->kind) {
+    case VAR_SET_VALUE:
+        cs_sql_effect(w, cs_sql_set_effects(cs_slice_str(s->name), set_value(w, s->args)));
+        break;
+    case VAR_SET_DEFAULT:
+        cs_sql_effect(w, reset_effects(s->name));
+        break;
+    case VAR_RESET:
+        verb(top, "RESET");
+        cs_sql_effect(w, reset_effects(s->name));
+        break;
+    case VAR_RESET_ALL: /* pools send it at every return; the pins are renewed afterwards */
+        verb(top, "RESET");
+        cs_sql_effect(w, S);
+        break;
+    case VAR_SET_MULTI: /* SET TRANSACTION, SET SESSION CHARACTERISTICS, TRANSACTION SNAPSHOT */
+        cs_sql_effect(w, S);
+        if (strcmp(s->name, "TRANSACTION SNAPSHOT") != 0) {
+            transaction_modes(w, s->args);
+        }
+        break;
+    case VAR_SET_CURRENT:
+    default:
+        cs_sql_effect(w, A);
+        break;
+    }
+}
+
+static void do_discard(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    (void)w;
+    if (((const DiscardStmt *)node)->target == DISCARD_ALL) {
+        verb(top, "DISCARD ALL");
+        kind(top, CS_SQL_DISCARD_ALL, "");
+    }
+}
+
+/* PREPARE analyses its query and runs nothing of it: what the query does is kept apart. */
+static void do_prepare(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const PrepareStmt *s = (const PrepareStmt *)node;
+    uint8_t effects = w->effects;
+    bool unknown = w->build->writes_unknown;
+    w->effects = 0;
+    cs_sql_visit_fields(w, node, 0, 0);
+    uint8_t inner = w->effects != 0 ? w->effects : R;
+    w->effects = w->stop ? (effects | O) : effects;
+    w->build->writes_unknown = unknown;
+    kind(top, CS_SQL_PREPARE, s->name);
+    if (top != NULL) {
+        top->inner_effects = inner;
+    } else {
+        w->effects |= inner;
+    }
+}
+
+static void do_execute(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    uint8_t effects = w->effects;
+    cs_sql_opaque(w, "it executes a statement prepared earlier");
+    w->effects = 0;
+    cs_sql_visit_fields(w, node, 0, 0);
+    kind(top, CS_SQL_EXECUTE, ((const ExecuteStmt *)node)->name);
+    if (top != NULL) {
+        top->inner_effects = w->effects;
+    }
+    w->effects |= effects | O;
+}
+
+static void do_deallocate(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    (void)w;
+    kind(top, CS_SQL_DEALLOCATE, ((const DeallocateStmt *)node)->name);
+}
+
+static void do_declare(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    kind(top, CS_SQL_DECLARE, ((const DeclareCursorStmt *)node)->portalname);
+    cs_sql_visit_fields(w, node, 0, 0);
+}
+
+static void do_fetch(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const FetchStmt *s = (const FetchStmt *)node;
+    (void)w;
+    kind(top, CS_SQL_FETCH, s->portalname);
+    if (s->ismove) {
+        verb(top, "MOVE");
+    }
+}
+
+static void do_close(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    (void)w;
+    kind(top, CS_SQL_CLOSE, ((const ClosePortalStmt *)node)->portalname);
+}
+
+/* ---- definitions ---- */
+/* A qualified name (list of String) as a relation, without the last `but` parts. */
+static void note_name(struct cs_sql_walk *w, const void *name, int but, const char *suffix)
+{
+    const char *parts[5] = {NULL};
+    const List *l = name;
+    size_t n = 0;
+    if (name == NULL) {
+        return;
+    }
+    if (nodeTag(name) == T_String) {
+        parts[n++] = cs_sql_string(name);
+    } else if (nodeTag(name) == T_List) {
+        for (int i = 0; i < l->length - but && n < CS_ARRAY_LEN(parts) - 1; i++) {
+            parts[n++] = cs_sql_string(cs_sql_item(l, i));
+        }
+    }
+    if (n > 0) {
+        parts[n] = suffix;
+        cs_sql_note_written_parts(w, parts, n + (suffix != NULL));
+    }
+}
+
+/* An object of COMMENT, DROP and the like, as far as it is a relation or belongs to one. */
+static void note_object(struct cs_sql_walk *w, ObjectType type, const void *object)
+{
+    switch ((int)type) {
+    case OBJECT_TABLE:
+    case OBJECT_VIEW:
+    case OBJECT_MATVIEW:
+    case OBJECT_FOREIGN_TABLE:
+    case OBJECT_SEQUENCE:
+    case OBJECT_INDEX:
+        note_name(w, object, 0, NULL);
+        break;
+    case OBJECT_COLUMN:
+    case OBJECT_TRIGGER:
+    case OBJECT_RULE:
+    case OBJECT_POLICY:
+    case OBJECT_TABCONSTRAINT:
+        note_name(w, object, 1, NULL);
+        break;
+    case OBJECT_SCHEMA:
+        note_name(w, object, 0, "*");
+        break;
+    default:
+        break;
+    }
+}
+
+/* Of these the definition reaches further than one database's objects. */
+static void object_effects(struct cs_sql_walk *w, ObjectType type)
+{
+    static const ObjectType admin[] = {
+        OBJECT_ROLE,     OBJECT_DATABASE,       OBJECT_TABLESPACE,    OBJECT_EXTENSION,
+        OBJECT_FDW,      OBJECT_FOREIGN_SERVER, OBJECT_PUBLICATION,   OBJECT_SUBSCRIPTION,
+        OBJECT_LANGUAGE, OBJECT_USER_MAPPING,   OBJECT_EVENT_TRIGGER, OBJECT_ACCESS_METHOD};
+    for (size_t i = 0; i < CS_ARRAY_LEN(admin); i++) {
+        if (admin[i] == type) {
+            cs_sql_effect(w, A);
+        }
+    }
+}
+
+static void do_drop(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const DropStmt *s = (const DropStmt *)node;
+    verb_of(w, top, s->removeType);
+    object_effects(w, s->removeType);
+    for (int i = 0; i < cs_sql_items(s->objects) && !w->stop; i++) {
+        note_object(w, s->removeType, cs_sql_item(s->objects, i));
+    }
+}
+
+/* COMMENT, SECURITY LABEL, ALTER FUNCTION */
+static void do_object(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    if (nodeTag(node) == T_CommentStmt) {
+        const CommentStmt *s = (const CommentStmt *)node;
+        note_object(w, s->objtype, s->object);
+    } else if (nodeTag(node) == T_SecLabelStmt) {
+        const SecLabelStmt *s = (const SecLabelStmt *)node;
+        note_object(w, s->objtype, s->object);
+    } else {
+        verb(top, "ALTER");
+        verb_of(w, top, ((const AlterFunctionStmt *)node)->objtype);
+    }
+}
+
+static void do_alter_table(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    verb_of(w, top, ((const AlterTableStmt *)node)->objtype);
+    cs_sql_visit_fields(w, node, 0, 0);
+}
+
+static void do_rename(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const RenameStmt *s = (const RenameStmt *)node;
+    bool part = s->renameType == OBJECT_COLUMN;
+    verb_of(w, top, part ? s->relationType : s->renameType);
+    object_effects(w, s->renameType);
+    cs_sql_visit(w, s->relation);
+}
+
+static void do_schema_of(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const AlterObjectSchemaStmt *s = (const AlterObjectSchemaStmt *)node;
+    verb_of(w, top, s->objectType);
+    object_effects(w, s->objectType);
+    cs_sql_visit(w, s->relation);
+}
+
+static void do_depends(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const AlterObjectDependsStmt *s = (const AlterObjectDependsStmt *)node;
+    verb_of(w, top, s->objectType);
+    cs_sql_visit(w, s->relation);
+}
+
+static void do_owner(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const AlterOwnerStmt *s = (const AlterOwnerStmt *)node;
+    verb_of(w, top, s->objectType);
+    cs_sql_visit(w, s->relation);
+}
+
+static void do_create_as(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const CreateTableAsStmt *s = (const CreateTableAsStmt *)node;
+    if (s->objtype == OBJECT_MATVIEW) {
+        verb(top, "CREATE MATERIALIZED VIEW");
+    }
+    if (s->into != NULL) {
+        cs_sql_visit_fields(w, s->into, 0, 0);
+    }
+    cs_sql_visit(w, s->query);
+}
+
+static void do_vacuum(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    if (((const VacuumStmt *)node)->is_vacuumcmd) {
+        cs_sql_effect(w, A);
+    } else {
+        verb(top, "ANALYZE");
+    }
+    cs_sql_visit_fields(w, node, 0, 0);
+}
+
+/* Aggregates, operators and types bind functions; collations and text search do not. */
+static void do_define(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const DefineStmt *s = (const DefineStmt *)node;
+    verb_of(w, top, s->kind);
+    if (s->kind != OBJECT_COLLATION && s->kind != OBJECT_TSCONFIGURATION &&
+        s->kind != OBJECT_TSDICTIONARY) {
+        cs_sql_opaque(w, "it defines an object that calls functions");
+    }
+}
+
+static void do_create_function(struct cs_sql_walk *w, const void *node,
+                               struct cs_sql_statement *top)
+{
+    (void)w;
+    if (((const CreateFunctionStmt *)node)->is_procedure) {
+        verb(top, "CREATE PROCEDURE");
+    }
+}
+
+static void do_grant(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    const GrantStmt *s = (const GrantStmt *)node;
+    if (!s->is_grant) {
+        verb(top, "REVOKE");
+    }
+    cs_sql_visit_fields(w, node, 0, 0);
+}
+
+static void do_grant_role(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    (void)w;
+    if (!((const GrantRoleStmt *)node)->is_grant) {
+        verb(top, "REVOKE ROLE");
+    }
+}
