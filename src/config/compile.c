@@ -36,7 +36,7 @@ struct cs_slice cs_cfg_file(struct cs_compiler *c, const struct cs_cfg_text *pat
         c->m->no_memory = true;
     } else if (err != CS_OK) {
         cs_mistake(c->m, path->pos, "the file \"%s\" cannot be read: %s", cs_shown(full),
-                   cs_err_text(err));
+                   cs_config_file_problem(err));
     } else if (memmem(out.p, out.n, must_hold, strlen(must_hold)) == NULL) {
         cs_mistake(c->m, path->pos, "the file \"%s\" holds no %s in PEM form (\"%s\")",
                    cs_shown(full), what, must_hold);

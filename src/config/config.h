@@ -40,6 +40,9 @@ struct cs_config_files {
 enum cs_err cs_config_read_file(void *arg, struct cs_slice path, size_t max, struct cs_arena *a,
                                 struct cs_slice *ret) CS_MUST_CHECK;
 
+/* What went wrong with a file, as the end of a sentence. */
+const char *cs_config_file_problem(enum cs_err err);
+
 /* CS_OK (perhaps with warnings): `out` gets the snapshot (wire/snapshot.h). CS_ERR_INVALID: ret_report
  * has at least one error. CS_ERR_NO_MEMORY. */
 enum cs_err cs_config_compile(struct cs_slice text, const struct cs_config_files *files,

@@ -7,6 +7,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+const char *cs_config_file_problem(enum cs_err err)
+{
+    return err == CS_ERR_NOT_FOUND   ? "there is no such file"
+           : err == CS_ERR_DENIED    ? "permission denied"
+           : err == CS_ERR_INVALID   ? "it is not a regular file"
+           : err == CS_ERR_TOO_LARGE ? "it is too large"
+                                     : cs_err_text(err);
+}
+
 static enum cs_err read_all(int fd, size_t max, struct cs_arena *a, struct cs_slice *ret)
 {
     struct stat st;

@@ -77,6 +77,16 @@ void cs_mistakes_report(struct cs_mistakes *m, struct cs_config_report *ret)
         }
         m->v[k] = x;
     }
+    size_t kept = 0; /* a file named once and used twice is one mistake */
+    for (size_t i = 0; i < m->n; i++) {
+        const struct cs_config_mistake *x = &m->v[i], *last = kept > 0 ? &m->v[kept - 1] : NULL;
+        if (last != NULL && !before(last, x) && cs_slice_eq(last->text, x->text)) {
+            m->errors -= !x->warning;
+        } else {
+            m->v[kept++] = *x;
+        }
+    }
+    m->n = kept;
     ret->v = m->v;
     ret->n = CS_MIN(m->n, (size_t)CS_CONFIG_MISTAKES);
     ret->errors = m->errors;

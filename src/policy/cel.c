@@ -73,6 +73,10 @@ enum cs_err cs_cel_compile(struct cs_slice text, struct cs_arena *a, struct cs_b
         (void)snprintf(ret_mistake->text, sizeof ret_mistake->text, "the condition is too long");
         return CS_ERR_INVALID;
     }
+    /* A mistake at the end shall stand behind the last word, not below the block. */
+    while (text.n > 0 && strchr(" \t\r\n", text.p[text.n - 1]) != NULL && text.p[text.n - 1] != 0) {
+        text.n--;
+    }
     uint32_t at = 0;
     enum cs_err err = cs_cel_parse(text, a, &p, &at, ret_mistake->text);
     if (err != CS_OK) {

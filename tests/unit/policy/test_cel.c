@@ -238,7 +238,7 @@ CS_TEST(cel_mistakes_have_a_place_and_a_sentence)
     arena_start();
     static const struct mistake rows[] = {
         {"", 1, 1, "ends where"},
-        {"   // nothing\n", 2, 1, "ends where"},
+        {"   // nothing\n \n", 1, 14, "ends where"},
         {"sql.verb", 1, 1, "must be true or false"},
         {"sql.verb == 1", 1, 10, "compares a string with an int"},
         {"sql.verb =\n= 'x'", 1, 10, "== to compare"},
