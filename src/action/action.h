@@ -5,8 +5,8 @@
  * digest = SHA-256 over match, request id, nonce, policy version and transaction record: what is
  *          signed, and what may be executed, once.
  *
- * Both are over deterministic CBOR (wire/cbor.h). The tag and a principal's kind ("person") are text,
- * everything else that is a string is a byte string, because nothing forces it to be UTF-8:
+ * Both are over deterministic CBOR (wire/cbor.h). The tag and a principal's kind ("person") are
+ * text, everything else that is a string is a byte string, because nothing forces it to be UTF-8:
  *   match  = ["countersign/match/1", [[kind, id], …], target, database, role, settings, bytes,
  *             [[null?, format, type, bytes (empty if null)], …]]
  *   digest = ["countersign/digest/1", match, request id, nonce, policy version, tx] */
@@ -34,24 +34,26 @@ struct cs_action {
     size_t n_params;
     struct cs_slice database; /* at the target */
     struct cs_slice role;     /* upstream role under which it would run */
-    struct cs_slice settings; /* session settings that are part of what is approved, "name=value\n"… */
-    struct cs_slice tx;       /* transaction record: empty outside; else what already ran in it */
+    struct cs_slice
+        settings;       /* session settings that are part of what is approved, "name=value\n"… */
+    struct cs_slice tx; /* transaction record: empty outside; else what already ran in it */
     bool in_transaction;
-    bool changing;            /* has an effect beyond session and read */
-    bool only_rollback;       /* never denied or held */
-    bool only_session;        /* needs no rule on an open session */
+    bool changing;      /* has an effect beyond session and read */
+    bool only_rollback; /* never denied or held */
+    bool only_session;  /* needs no rule on an open session */
     struct cs_facts facts;
 };
 
-/* ---- one binary form, for messages, recordings and the store; strict: limits are checked, and each
- * action has exactly one encoding. The caller asks cs_reader_done() for trailing bytes. ---- */
+/* ---- one binary form, for messages, recordings and the store; strict: limits are checked, and
+ * each action has exactly one encoding. The caller asks cs_reader_done() for trailing bytes. ----
+ */
 void cs_action_encode(struct cs_writer *w, const struct cs_action *a);
 size_t cs_action_encoded_size(const struct cs_action *a); /* an upper bound */
 /* Slices borrow from the reader's bytes, arrays come from the arena. */
 bool cs_action_decode(struct cs_reader *r, struct cs_arena *arena, struct cs_action *ret);
 
-void cs_action_match(const struct cs_action *a, const struct cs_chain *chain, struct cs_slice target,
-                     uint8_t ret[static CS_DIGEST]);
+void cs_action_match(const struct cs_action *a, const struct cs_chain *chain,
+                     struct cs_slice target, uint8_t ret[static CS_DIGEST]);
 void cs_action_digest(const uint8_t match[static CS_DIGEST], struct cs_slice request_id,
                       const uint8_t nonce[static CS_NONCE], uint64_t policy_version,
                       struct cs_slice tx, uint8_t ret[static CS_DIGEST]);
@@ -62,9 +64,9 @@ void cs_digest_short(const uint8_t digest[static CS_DIGEST], char ret[static 9])
  * characters that change what the eye sees, and bytes that are no UTF-8, become visible escapes
  * (\x0a for a byte, \u{202e} for a code point); ordinary printable characters stay; newline and tab
  * stay when `multiline`. A backslash is doubled only where the next shown character is a backslash,
- * 'x' or 'u', so that two different texts are never shown alike. The result is valid UTF-8; .p is NULL
- * when memory is out. Look-alike letters (Cyrillic "а" in a Latin word) and stacked combining marks
- * are not marked by this version. */
+ * 'x' or 'u', so that two different texts are never shown alike. The result is valid UTF-8; .p is
+ * NULL when memory is out. Look-alike letters (Cyrillic "а" in a Latin word) and stacked combining
+ * marks are not marked by this version. */
 struct cs_slice cs_sanitise(struct cs_slice text, bool multiline, struct cs_arena *a);
 
 #endif

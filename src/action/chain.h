@@ -8,8 +8,12 @@
 #include "base/reader.h"
 #include "base/writer.h"
 
-enum cs_principal_kind { CS_PRINCIPAL_NONE, CS_PRINCIPAL_PERSON, CS_PRINCIPAL_AGENT,
-                         CS_PRINCIPAL_WORKLOAD };
+enum cs_principal_kind {
+    CS_PRINCIPAL_NONE,
+    CS_PRINCIPAL_PERSON,
+    CS_PRINCIPAL_AGENT,
+    CS_PRINCIPAL_WORKLOAD
+};
 
 struct cs_principal {
     enum cs_principal_kind kind;
@@ -25,8 +29,8 @@ struct cs_chain {
 };
 
 const char *cs_principal_kind_name(enum cs_principal_kind k);
-/* One binary form for messages and the store; strict, limits checked. Decoded slices borrow from the
- * reader's bytes, the group arrays come from the arena. */
+/* One binary form for messages and the store; strict, limits checked. Decoded slices borrow from
+ * the reader's bytes, the group arrays come from the arena. */
 void cs_chain_encode(struct cs_writer *w, const struct cs_chain *c);
 bool cs_chain_decode(struct cs_reader *r, struct cs_arena *a, struct cs_chain *ret);
 /* "agent bot on behalf of person alice" into out. */

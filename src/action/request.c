@@ -71,9 +71,14 @@ struct cs_slice cs_wait_line(struct cs_arena *a, struct cs_slice id, enum cs_req
                              uint64_t wait_s, uint64_t expires_s, struct cs_slice url,
                              struct cs_slice rule)
 {
-    id = value(id, a);
-    url = value(url, a);
-    rule = value(rule, a);
+    struct cs_slice *const given[] = {&id, &url, &rule};
+    for (size_t i = 0; i < CS_ARRAY_LEN(given); i++) {
+        size_t n = given[i]->n;
+        *given[i] = value(*given[i], a);
+        if (given[i]->n < n) {
+            return CS_SLICE_NULL; /* no memory: no line, rather than one with a hole */
+        }
+    }
     return cs_arena_printf(a,
                            "COUNTERSIGN held id=%.*s state=%s wait=%llus expires=%llus "
                            "retry=same-request url=%.*s rule=%.*s",

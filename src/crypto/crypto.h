@@ -7,8 +7,13 @@
 #include "base/err.h"
 #include "base/slice.h"
 
-enum { CS_SHA256 = 32, CS_SEAL_KEY = 32, CS_SEAL_NONCE = 12, CS_SEAL_TAG = 16,
-       CS_SEAL_OVERHEAD = CS_SEAL_NONCE + CS_SEAL_TAG };
+enum {
+    CS_SHA256 = 32,
+    CS_SEAL_KEY = 32,
+    CS_SEAL_NONCE = 12,
+    CS_SEAL_TAG = 16,
+    CS_SEAL_OVERHEAD = CS_SEAL_NONCE + CS_SEAL_TAG
+};
 
 void cs_sha256(struct cs_slice in, uint8_t out[static CS_SHA256]);
 /* Several pieces as one message. */
@@ -29,7 +34,8 @@ enum cs_err cs_pbkdf2_sha256(struct cs_slice password, struct cs_slice salt, uin
                              uint8_t out[static CS_SHA256]) CS_MUST_CHECK;
 
 /* AES-256-GCM with a random nonce in front: out gets nonce ‖ ciphertext ‖ tag, in.n +
- * CS_SEAL_OVERHEAD bytes. `aad` is bound and not stored: a box moved to another row does not open. */
+ * CS_SEAL_OVERHEAD bytes. `aad` is bound and not stored: a box moved to another row does not open.
+ */
 enum cs_err cs_seal(const uint8_t key[static CS_SEAL_KEY], struct cs_slice aad, struct cs_slice in,
                     uint8_t *out) CS_MUST_CHECK;
 /* out gets box.n - CS_SEAL_OVERHEAD bytes. CS_ERR_CORRUPT when it does not open. */

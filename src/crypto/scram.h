@@ -17,8 +17,9 @@ struct cs_scram_verifier { /* what a server stores: not enough to log in with */
     uint8_t server_key[CS_SHA256];
 };
 
-enum cs_err cs_scram_verifier_make(struct cs_slice password, const uint8_t salt[static CS_SCRAM_SALT],
-                                   uint32_t iterations, struct cs_scram_verifier *ret) CS_MUST_CHECK;
+enum cs_err cs_scram_verifier_make(struct cs_slice password,
+                                   const uint8_t salt[static CS_SCRAM_SALT], uint32_t iterations,
+                                   struct cs_scram_verifier *ret) CS_MUST_CHECK;
 /* A verifier for a name that does not exist: the same name always gets the same salt, so that
  * nobody can tell known from unknown names; no proof ever matches it. It says SCRAM_ITERATIONS_MIN
  * rounds (limits.def): real verifiers must be made with as many, or they could be told apart. */
@@ -30,7 +31,7 @@ struct cs_scram_client_first {
     struct cs_slice gs2_header; /* "n,," or "p=tls-server-end-point,," or "y,," */
     char binding;               /* 'n', 'y' or 'p' */
     struct cs_slice binding_name;
-    struct cs_slice bare;       /* from "n=" on */
+    struct cs_slice bare; /* from "n=" on */
     struct cs_slice name, nonce;
 };
 struct cs_scram_client_final {
@@ -62,7 +63,8 @@ bool cs_scram_parse_server_first(struct cs_slice in, struct cs_slice client_nonc
 /* "v=…" → 32 bytes; "e=…" and anything else is false. */
 bool cs_scram_parse_server_final(struct cs_slice in, uint8_t ret[static CS_SHA256]);
 
-/* ---- arithmetic. auth_message = client-first-bare "," server-first "," client-final-without-proof */
+/* ---- arithmetic. auth_message = client-first-bare "," server-first "," client-final-without-proof
+ */
 /* Server: checks the proof in constant time; ret_signature is written only when it is right. */
 bool cs_scram_server_check(const struct cs_scram_verifier *v, struct cs_slice auth_message,
                            const uint8_t proof[static CS_SHA256],

@@ -17,14 +17,17 @@ struct cs_tls_ctx;
 enum cs_err cs_tls_server_new(struct cs_slice cert_pem, struct cs_slice key_pem, const char *alpn,
                               struct cs_tls_ctx **ret) CS_MUST_CHECK;
 /* Client context. roots_pem: trust anchors. `verify`: chain and name are checked against the name
- * given at connect; without it nothing is checked (only where the configuration says so). */
+ * given at connect; without it nothing is checked (only where the configuration says so). Without
+ * roots nothing is trusted. A certificate's common name counts only if it has no DNS names. */
 enum cs_err cs_tls_client_new(struct cs_slice roots_pem, bool verify, const char *alpn,
                               struct cs_tls_ctx **ret) CS_MUST_CHECK;
 void cs_tls_ctx_free(struct cs_tls_ctx *ctx);
 
 /* Handshakes on the stream in a coroutine and installs the filter. Bytes already in the stream's in
  * buffer are the peer's first TLS bytes. `host` (client side): SNI and name to verify, a name or a
- * numeric address. CS_ERR_TLS with a reason in `why` (NUL-terminated). */
+ * numeric address. CS_ERR_TLS with a reason in `why` (NUL-terminated; also for TIMEOUT and
+ * CANCELLED). After a failure the stream only takes cs_stream_close: nothing goes on in plain. The
+ * context may be freed while connections made with it live on. */
 enum cs_err cs_tls_accept(struct cs_stream *s, struct cs_tls_ctx *ctx, uint64_t deadline_ns,
                           char *why, size_t why_size) CS_MUST_CHECK;
 enum cs_err cs_tls_connect(struct cs_stream *s, struct cs_tls_ctx *ctx, struct cs_slice host,

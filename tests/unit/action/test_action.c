@@ -334,6 +334,21 @@ CS_TEST(wait_line_is_exactly_the_contract)
     cs_arena_done(&a);
 }
 
+CS_TEST(wait_line_has_no_holes_without_memory)
+{
+    struct cs_arena a;
+    cs_arena_init(&a, 16, 200);
+    CS_CHECK(cs_wait_line(&a, CS_SLICE_LIT("A"), CS_REQUEST_PENDING, 0, 0, CS_SLICE_LIT("u"),
+                          CS_SLICE_LIT("r"))
+                 .p != NULL);
+    cs_arena_done(&a);
+    cs_arena_init(&a, 16, 2);
+    CS_CHECK(cs_wait_line(&a, CS_SLICE_LIT("A"), CS_REQUEST_PENDING, 0, 0, CS_SLICE_LIT("u u"),
+                          CS_SLICE_LIT("r"))
+                 .p == NULL);
+    cs_arena_done(&a);
+}
+
 CS_TEST(wait_line_lets_no_value_forge_a_key_or_a_line)
 {
     struct cs_arena a;
