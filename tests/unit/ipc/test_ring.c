@@ -417,6 +417,10 @@ CS_TEST(lying_indices_and_headers_break_the_ring_for_ever)
         cs_ring_close(&w);
         cs_ring_close(&r);
         (void)munmap(raw, DATA_AT + SMALL);
+        for (int k = 0; k < 3; k++) {
+            (void)close(fds[k]);
+        }
+        cs_loop_free(loop);
     }
 }
 

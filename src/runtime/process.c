@@ -1,0 +1,288 @@
+/* Children, signals, and what every role does to itself first. Between fork and exec only plain
+ * system calls are made, and the child owns nothing but what it was given by number. */
+#include "runtime/process.h"
+
+#include "base/assert.h"
+#include "runtime/loop_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { FIRST_FD = 3, FDS_MAX = 64, ENV_MAX = 16, ENV_BYTES = 8192 };
+
+/* What a child may know of our environment; everything else may hold secrets. */
+static const char *const env_names[] = {
+    "PATH",          "TZ",           "COUNTERSIGN_LOG", "ASAN_OPTIONS",
+    "UBSAN_OPTIONS", "LSAN_OPTIONS", "MSAN_OPTIONS"};
+_Static_assert(CS_ARRAY_LEN(env_names) < ENV_MAX, "with the NULL behind");
+
+struct child {
+    const char *path;
+    const char *const *argv;
+    const int *fds;
+    size_t n_fds;
+    char *env[ENV_MAX];
+    int null_fd, error_fd;
+    pid_t parent;
+};
+
+/* Static, because a coroutine's stack is small. Made before the fork. */
+static bool make_environment(char *env[ENV_MAX])
+{
+    static char text[ENV_BYTES];
+    size_t used = 0, n = 0;
+    for (size_t i = 0; i < CS_ARRAY_LEN(env_names); i++) {
+        const char *value = getenv(env_names[i]);
+        if (value == NULL) {
+            continue;
+        }
+        int len = snprintf(text + used, sizeof text - used, "%s=%s", env_names[i], value);
+        if (len < 0 || (size_t)len >= sizeof text - used) {
+            return false;
+        }
+        env[n++] = text + used;
+        used += (size_t)len + 1;
+    }
+    env[n] = NULL;
+    return true;
+}
+
+/* ---- in the child ---- */
+
+static _Noreturn void child_fail(const struct child *c)
+{
+    int error_number = errno;
+    ssize_t n = write(c->error_fd, &error_number, sizeof error_number);
+    (void)n;
+    _exit(127);
+}
+
+static void child_signals(const struct child *c)
+{
+    struct sigaction dfl = {.sa_handler = SIG_DFL};
+    for (int s = 1; s < NSIG; s++) {
+        (void)sigaction(s, &dfl, NULL); /* SIGKILL and SIGSTOP say no; that is fine */
+    }
+    sigset_t none;
+    (void)sigemptyset(&none);
+    if (sigprocmask(SIG_SETMASK, &none, NULL) != 0) {
+        child_fail(c);
+    }
+}
+
+/* Sources and targets may overlap, so everything is first moved above all targets. */
+static void child_descriptors(struct child *c)
+{
+    int moved[FDS_MAX];
+    int above = FIRST_FD + (int)c->n_fds;
+    c->error_fd = fcntl(c->error_fd, F_DUPFD_CLOEXEC, above);
+    if (c->error_fd < 0) {
+        _exit(127);
+    }
+    int null_fd = fcntl(c->null_fd, F_DUPFD_CLOEXEC, above);
+    if (null_fd < 0) {
+        child_fail(c);
+    }
+    for (size_t i = 0; i < c->n_fds; i++) {
+        moved[i] = fcntl(c->fds[i], F_DUPFD_CLOEXEC, above);
+        if (moved[i] < 0) {
+            child_fail(c);
+        }
+    }
+    if (dup2(null_fd, STDIN_FILENO) < 0) {
+        child_fail(c);
+    }
+    for (size_t i = 0; i < c->n_fds; i++) {
+        if (dup2(moved[i], FIRST_FD + (int)i) < 0) {
+            child_fail(c);
+        }
+    }
+    /* SECURITY: a descriptor that leaks here is a socket or a file that the sandbox was to take
+     * away. Marked instead of closed, because the report of a failed exec still has to pass. */
+    if (close_range((unsigned)above, ~0u, CLOSE_RANGE_CLOEXEC) != 0) {
+        child_fail(c);
+    }
+}
+
+static _Noreturn void child_main(struct child *c)
+{
+    child_signals(c);
+    child_descriptors(c);
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) {
+        child_fail(c);
+    }
+    if (getppid() != c->parent) {
+        _exit(127); /* it died before the line above: nobody would tell us */
+    }
+    union {
+        const char *const *in;
+        char *const *out; /* execve's type is older than const */
+    } argv = {c->argv};
+    (void)execve(c->path, argv.out, c->env);
+    child_fail(c);
+}
+
+/* ---- in the parent ---- */
+
+static enum cs_err start(struct child *c, int report, pid_t *ret_pid)
+{
+    pid_t pid = fork();
+    if (pid < 0) {
+        enum cs_err err = cs_err_from_errno(errno);
+        (void)close(c->error_fd);
+        return err;
+    }
+    if (pid == 0) {
+        child_main(c);
+    }
+    (void)close(c->error_fd);
+    int error_number = 0;
+    ssize_t n;
+    do {
+        n = read(report, &error_number, sizeof error_number);
+    } while (n < 0 && errno == EINTR);
+    if (n != 0) { /* 0: the exec has closed it */
+        (void)waitpid(pid, NULL, 0);
+        errno = n == sizeof error_number ? error_number : EIO;
+        return cs_err_from_errno(errno);
+    }
+    *ret_pid = pid;
+    return CS_OK;
+}
+
+enum cs_err cs_process_start(const char *path, const char *const argv[], const int *fds,
+                             size_t n_fds, pid_t *ret_pid)
+{
+    struct child c = {.path = path, .argv = argv, .fds = fds, .n_fds = n_fds, .parent = getpid()};
+    if (n_fds > FDS_MAX) {
+        return CS_ERR_LIMIT;
+    }
+    if (!make_environment(c.env)) {
+        return CS_ERR_TOO_LARGE;
+    }
+    c.null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (c.null_fd < 0) {
+        return cs_err_from_errno(errno);
+    }
+    int report[2];
+    if (pipe2(report, O_CLOEXEC) != 0) {
+        enum cs_err err = cs_err_from_errno(errno);
+        (void)close(c.null_fd);
+        return err;
+    }
+    c.error_fd = report[1];
+    enum cs_err err = start(&c, report[0], ret_pid);
+    int kept = errno;
+    (void)close(report[0]);
+    (void)close(c.null_fd);
+    errno = kept;
+    return err;
+}
+
+enum cs_err cs_process_watch(struct cs_loop *loop, pid_t pid, struct cs_fd *ret)
+{
+    int fd = pidfd_open(pid, 0); /* close-on-exec by definition */
+    if (fd < 0) {
+        *ret = (struct cs_fd){.fd = -1};
+        return cs_err_from_errno(errno);
+    }
+    return cs_fd_open(loop, ret, fd);
+}
+
+bool cs_process_reap(pid_t pid, char *why, size_t why_size, bool *ret_clean)
+{
+    int status = 0;
+    pid_t got;
+    do {
+        got = waitpid(pid, &status, WNOHANG);
+    } while (got < 0 && errno == EINTR);
+    if (got == 0) {
+        return false;
+    }
+    if (got < 0) {
+        (void)snprintf(why, why_size, "no such child");
+        *ret_clean = false;
+        return true;
+    }
+    if (WIFEXITED(status)) {
+        (void)snprintf(why, why_size, "exit status %d", WEXITSTATUS(status));
+    } else {
+        (void)snprintf(why, why_size, "signal %d (%s)", WTERMSIG(status),
+                       sigdescr_np(WTERMSIG(status)));
+    }
+    *ret_clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    return true;
+}
+
+/* ---- signals ---- */
+
+enum cs_err cs_signals_open(struct cs_loop *loop, const int *signals, size_t n, struct cs_fd *ret)
+{
+    sigset_t set;
+    *ret = (struct cs_fd){.fd = -1};
+    (void)sigemptyset(&set);
+    for (size_t i = 0; i < n; i++) {
+        if (sigaddset(&set, signals[i]) != 0) {
+            return CS_ERR_INVALID;
+        }
+    }
+    if (sigprocmask(SIG_BLOCK, &set, NULL) != 0) {
+        return cs_err_from_errno(errno);
+    }
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0) {
+        return cs_err_from_errno(errno);
+    }
+    return cs_fd_open(loop, ret, fd);
+}
+
+int cs_signals_next(struct cs_fd *f)
+{
+    struct signalfd_siginfo info;
+    ssize_t n;
+    do {
+        n = read(f->fd, &info, sizeof info);
+    } while (n < 0 && errno == EINTR);
+    if (n != sizeof info) {
+        f->readable = false;
+        return 0;
+    }
+    return (int)info.ssi_signo;
+}
+
+/* ---- ourselves ---- */
+
+void cs_process_harden(void)
+{
+    /* SECURITY: a core file or a debugger would show keys and clients' data to whoever reads files
+     * or runs as the same user. */
+    struct rlimit none = {0, 0};
+    int rc = setrlimit(RLIMIT_CORE, &none);
+    cs_assert(rc == 0);
+    if (!CS_ASAN) { /* its leak check traces the process */
+        rc = prctl(PR_SET_DUMPABLE, 0);
+        cs_assert(rc == 0);
+    }
+    rc = prctl(PR_SET_PDEATHSIG, SIGKILL);
+    cs_assert(rc == 0);
+    struct sigaction ign = {.sa_handler = SIG_IGN};
+    rc = sigaction(SIGPIPE, &ign, NULL);
+    cs_assert(rc == 0);
+}
+
+void cs_fd_cloexec(int fd, bool on)
+{
+    int flags = fcntl(fd, F_GETFD);
+    if (flags >= 0) {
+        (void)fcntl(fd, F_SETFD, on ? flags | FD_CLOEXEC : flags & ~FD_CLOEXEC);
+    }
+}
