@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "ipc/ipc.h"
 #include "ipc/ring.h"
+#include "record/files.h"
 #include "record/journal.h"
 
 #include <signal.h>
@@ -431,8 +432,11 @@ static void on_boot(struct recorder *rec, const struct cs_msg_boot *m)
             memcpy(rec->directory, directory.p, directory.n);
         }
     }
-    if (param(m->params, "segment", &segment)) {
-        (void)cs_slice_to_u64(segment, &rec->segment_bytes);
+    if (param(m->params, "segment", &segment) &&
+        (!cs_slice_to_u64(segment, &rec->segment_bytes) ||
+         rec->segment_bytes < CS_SEGMENT_HEAD + CS_JOURNAL_FRAME_MAX ||
+         rec->segment_bytes > CS_SEGMENT_FILE_MAX)) {
+        rec->segment_bytes = 0; /* the usual size */
     }
     rec->booted = true;
 }

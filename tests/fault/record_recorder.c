@@ -1,0 +1,668 @@
+/* The recorder program under faults: killed at random moments, with a full disk, with a disk that
+ * fails, with a gate that lies. The test plays supervisor and gates: it owns the rings, appends
+ * frames, and knows exactly which of them it was told to be durable.
+ *
+ * What must hold: nothing acknowledged is lost, order is kept, nothing is there twice. */
+#include "action/frame.h"
+#include "ipc/ipc.h"
+#include "ipc/ring.h"
+#include "record/files.h"
+#include "record/segment.h"
+#include "runtime/process.h"
+#include "runtime/sock.h"
+#include "tap.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+CS_TEST_MAIN()
+
+enum { GATES = 2, SEGMENT = 3 * 1024 * 1024, TEXT_MAX = 120000 };
+
+struct gate {
+    uint64_t epoch;
+    int fds[3];
+    struct cs_ring ring; /* the writer's side */
+    uint64_t appended, acknowledged;
+};
+
+struct world {
+    struct cs_loop *loop;
+    char dir[64];
+    struct gate gates[GATES];
+    pid_t pid;
+    struct cs_channel *recorder;
+    bool ready, gone, writing, fail_sync;
+    unsigned writers;
+    struct cs_event changed;
+    uint64_t seed;
+    unsigned rounds;
+};
+
+static uint64_t any(struct world *w, uint64_t n)
+{
+    w->seed ^= w->seed << 13;
+    w->seed ^= w->seed >> 7;
+    w->seed ^= w->seed << 17;
+    return w->seed % n;
+}
+
+/* ---- frames whose content tells who wrote them ---- */
+
+static uint8_t filler(uint64_t epoch, uint64_t seq, size_t i)
+{
+    return (uint8_t)('a' + (epoch + seq + i) % 26);
+}
+
+static size_t frame_make(uint8_t *out, uint64_t epoch, uint64_t seq)
+{
+    static uint8_t text[TEXT_MAX];
+    size_t n = 20 + (size_t)(seq % 61 == 0 ? TEXT_MAX - 20 : seq * 131 % 1500);
+    for (size_t i = 0; i < n; i++) {
+        text[i] = filler(epoch, seq, i);
+    }
+    struct cs_frame_head head = {CS_FRAME_NOTE, seq, {{(uint8_t)epoch}}};
+    struct cs_frame_note note = {.text = cs_slice(text, n)};
+    struct cs_writer w = cs_writer(out, CS_LIMIT_RECORD_FRAME_BYTES);
+    cs_frame_encode(&w, &head, &note);
+    CS_CHECK(!w.overflow);
+    return w.len;
+}
+
+static enum cs_err append(struct gate *g)
+{
+    static uint8_t bytes[CS_LIMIT_RECORD_FRAME_BYTES];
+    size_t n = frame_make(bytes, g->epoch, g->appended + 1);
+    struct cs_slice piece = cs_slice(bytes, n);
+    uint64_t seq = 0;
+    enum cs_err err = cs_ring_append(&g->ring, &piece, 1, &seq);
+    if (err == CS_OK) {
+        g->appended++;
+        CS_EQ_U64(seq, g->appended);
+    }
+    return err;
+}
+
+/* ---- the recorder ---- */
+
+static void on_message(struct cs_channel *c, const struct cs_channel_in *in, void *arg)
+{
+    struct world *w = arg;
+    CS_EQ_U64(in->type, CS_MSG_READY);
+    cs_channel_run_phase(c);
+    w->ready = true;
+    cs_event_set(&w->changed);
+}
+
+static void on_gone(struct cs_channel *c, void *arg)
+{
+    struct world *w = arg;
+    (void)c;
+    w->gone = true;
+    cs_event_set(&w->changed);
+}
+
+/* From here on fdatasync answers EIO. */
+static void fail_fdatasync(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fdatasync, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EIO),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {CS_ARRAY_LEN(code), code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+        _exit(126);
+    }
+}
+
+static pid_t spawn(const struct world *w, int channel)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        char name[] = "recorder";
+        char *argv[] = {name, NULL};
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (dup2(channel, 3) < 0 || close_range(4, ~0u, 0) != 0) {
+            _exit(126);
+        }
+        if (w->fail_sync) {
+            fail_fdatasync();
+        }
+        (void)execv(CS_RECORDER, argv);
+        _exit(126);
+    }
+    return pid;
+}
+
+static void send_ring(struct world *w, uint64_t index, const struct gate *g)
+{
+    struct cs_msg_ring m = {.gate = index, .epoch = g->epoch};
+    CS_EQ_U64(cs_channel_send(w->recorder, CS_MSG_RING, 0, &m, g->fds, 3), CS_OK);
+}
+
+static void recorder_start(struct world *w)
+{
+    int pair[2];
+    char params[128];
+    CS_EQ_U64(cs_socketpair(pair), CS_OK);
+    w->ready = w->gone = false;
+    w->pid = spawn(w, pair[1]);
+    (void)close(pair[1]);
+    CS_EQ_U64(cs_channel_open(w->loop, pair[0], CS_ROLE_SUPERVISOR, CS_ROLE_RECORDER, 0, on_message,
+                              on_gone, w, &w->recorder),
+              CS_OK);
+    (void)snprintf(params, sizeof params, "directory=%s\nsegment=%d\n", w->dir, SEGMENT);
+    struct cs_msg_boot boot = {.role = CS_ROLE_RECORDER, .params = cs_slice_str(params)};
+    CS_EQ_U64(cs_channel_send(w->recorder, CS_MSG_BOOT, 0, &boot, NULL, 0), CS_OK);
+    for (unsigned i = 0; i < GATES; i++) {
+        send_ring(w, i, &w->gates[i]);
+    }
+}
+
+static void wait_flag(struct world *w, const bool *flag, const char *what)
+{
+    uint64_t until = cs_mono_ns() + 60 * CS_NS_PER_S;
+    while (!*flag) {
+        struct cs_wait on = CS_WAIT_ON(CS_WAIT_EVENT, &w->changed);
+        cs_event_clear(&w->changed);
+        if (cs_wait(&on, 1, until) != CS_WOKE_READY) {
+            CS_FAIL("waited in vain: %s", what);
+        }
+    }
+}
+
+static int recorder_end(struct world *w)
+{
+    int status = 0;
+    CS_CHECK(waitpid(w->pid, &status, 0) == w->pid);
+    cs_channel_close(w->recorder);
+    w->recorder = NULL;
+    return status;
+}
+
+static void recorder_kill(struct world *w)
+{
+    CS_CHECK(kill(w->pid, SIGKILL) == 0);
+    CS_CHECK(WIFSIGNALED(recorder_end(w)));
+}
+
+/* An ordered end: everything is drained first. */
+static int recorder_stop(struct world *w)
+{
+    const struct cs_msg_shutdown m = {.end_ = 0};
+    wait_flag(w, &w->ready, "READY");
+    CS_EQ_U64(cs_channel_send(w->recorder, CS_MSG_SHUTDOWN, 0, &m, NULL, 0), CS_OK);
+    wait_flag(w, &w->gone, "the recorder's end");
+    int status = recorder_end(w);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+/* ---- the world ---- */
+
+static void gate_make(struct world *w, struct gate *g)
+{
+    int dup_fds[3];
+    *g = (struct gate){.epoch = 1 + any(w, 1000000)};
+    CS_EQ_U64(cs_ring_make(CS_LIMIT_RING_BYTES, g->fds), CS_OK);
+    for (int i = 0; i < 3; i++) {
+        dup_fds[i] = fcntl(g->fds[i], F_DUPFD_CLOEXEC, 3);
+    }
+    CS_EQ_U64(cs_ring_open(w->loop, dup_fds, true, &g->ring), CS_OK);
+}
+
+static void world_run(struct world *w, cs_co_fn script, uint64_t seed, unsigned rounds)
+{
+    cs_handle co;
+    *w = (struct world){.seed = seed, .rounds = rounds};
+    (void)snprintf(w->dir, sizeof w->dir, "/tmp/cs-fault-XXXXXX");
+    CS_CHECK(mkdtemp(w->dir) != NULL);
+    w->loop = cs_loop_new();
+    CS_CHECK(w->loop != NULL);
+    for (unsigned i = 0; i < GATES; i++) {
+        gate_make(w, &w->gates[i]);
+    }
+    CS_EQ_U64(cs_co_spawn(w->loop, "script", script, w, &co), CS_OK);
+    cs_loop_run(w->loop);
+    char path[400];
+    DIR *d = opendir(w->dir);
+    for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
+        (void)snprintf(path, sizeof path, "%s/%s", w->dir, e->d_name);
+        (void)unlink(path);
+    }
+    (void)closedir(d);
+    CS_CHECK(rmdir(w->dir) == 0);
+}
+
+/* ---- reading back ---- */
+
+struct found {
+    uint64_t epoch, count;
+};
+
+static void check_frame(const struct cs_journal_frame *f)
+{
+    static uint8_t expected[CS_LIMIT_RECORD_FRAME_BYTES];
+    size_t n = frame_make(expected, f->epoch, f->ring_seq);
+    CS_CHECK(f->bytes.n == n && memcmp(f->bytes.p, expected, n) == 0);
+}
+
+static void scan_file(int dir, uint32_t number, bool last, uint64_t *next_seq, struct found *found)
+{
+    char name[CS_SEGMENT_NAME];
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    struct cs_segment_scan s;
+    struct cs_segment_head h;
+    struct cs_journal_frame f;
+    enum cs_scan got;
+    CS_EQ_U64(cs_file_read(dir, cs_segment_name(number, name), &bytes, &n), CS_OK);
+    CS_CHECK(cs_segment_scan_start(cs_slice(bytes, n), &s, &h));
+    CS_EQ_U64(h.first_seq, *next_seq);
+    while ((got = cs_segment_scan_next(&s, &f)) == CS_SCAN_FRAME) {
+        struct found *row = found;
+        while (row->epoch != f.epoch) {
+            CS_CHECK(row->epoch != 0);
+            row++;
+        }
+        CS_EQ_U64(f.ring_seq, row->count + 1); /* in order, no gap, not twice */
+        row->count++;
+        check_frame(&f);
+    }
+    CS_CHECK(got == CS_SCAN_END || last);
+    *next_seq = s.next_seq;
+    cs_free(bytes);
+}
+
+/* Counts the frames of each epoch in `found` (ended by epoch 0), and checks order and content. */
+static void read_back(const struct world *w, struct found *found)
+{
+    struct cs_segment_list l;
+    uint64_t next_seq = 1;
+    int dir = open(w->dir, O_RDONLY | O_DIRECTORY);
+    CS_EQ_U64(cs_segments_list(dir, &l), CS_OK);
+    for (size_t i = 0; i < l.n; i++) {
+        CS_EQ_U64(l.numbers[i], i + 1);
+        scan_file(dir, l.numbers[i], i + 1 == l.n, &next_seq, found);
+    }
+    cs_segments_done(&l);
+    (void)close(dir);
+}
+
+static void expect_everything(struct world *w)
+{
+    struct found found[GATES + 1] = {{0, 0}};
+    for (unsigned i = 0; i < GATES; i++) {
+        found[i].epoch = w->gates[i].epoch;
+    }
+    read_back(w, found);
+    for (unsigned i = 0; i < GATES; i++) {
+        CS_EQ_U64(found[i].count, w->gates[i].appended);
+    }
+}
+
+/* ---- killed at random moments ---- */
+
+struct writer {
+    struct world *w;
+    struct gate *g;
+};
+
+static void acknowledged(struct gate *g, uint64_t seq)
+{
+    g->acknowledged = CS_MAX(g->acknowledged, seq);
+}
+
+static void writer_co(void *arg)
+{
+    struct writer *me = arg;
+    struct world *w = me->w;
+    struct gate *g = me->g;
+    while (w->writing) {
+        enum cs_err err = CS_OK;
+        for (uint64_t burst = 1 + any(w, 30); burst > 0 && err == CS_OK; burst--) {
+            err = append(g);
+        }
+        if (err == CS_ERR_LIMIT) {
+            err = cs_ring_wait_room(&g->ring, TEXT_MAX + 100, cs_mono_ns() + CS_NS_PER_S);
+        } else {
+            CS_EQ_U64(err, CS_OK);
+            if (any(w, 2) == 0) {
+                uint64_t seq = g->appended;
+                err = cs_ring_wait_durable(&g->ring, seq, cs_mono_ns() + CS_NS_PER_S);
+                if (err == CS_OK) {
+                    acknowledged(g, seq);
+                }
+            }
+        }
+        if (err != CS_ERR_TIMEOUT) {
+            CS_EQ_U64(err, CS_OK);
+        }
+        CS_CHECK(cs_co_sleep(any(w, 2000000)));
+    }
+    w->writers--;
+    cs_event_set(&w->changed);
+}
+
+static void expect_acknowledged(struct world *w)
+{
+    struct found found[GATES + 1] = {{0, 0}};
+    for (unsigned i = 0; i < GATES; i++) {
+        found[i].epoch = w->gates[i].epoch;
+    }
+    read_back(w, found);
+    for (unsigned i = 0; i < GATES; i++) {
+        CS_CHECK(found[i].count >= w->gates[i].acknowledged);
+        CS_CHECK(found[i].count <= w->gates[i].appended);
+    }
+}
+
+static void kill_script(void *arg)
+{
+    struct world *w = arg;
+    static struct writer writers[GATES];
+    cs_handle co;
+    w->writing = true;
+    for (unsigned i = 0; i < GATES; i++) {
+        writers[i] = (struct writer){w, &w->gates[i]};
+        w->writers++;
+        CS_EQ_U64(cs_co_spawn(w->loop, "writer", writer_co, &writers[i], &co), CS_OK);
+    }
+    for (unsigned round = 0; round < w->rounds; round++) {
+        recorder_start(w);
+        if (any(w, 8) != 0) { /* else it dies while it recovers */
+            wait_flag(w, &w->ready, "READY");
+        }
+        CS_CHECK(cs_co_sleep(any(w, 60) * CS_NS_PER_MS));
+        recorder_kill(w);
+        if (round % 10 == 9) {
+            expect_acknowledged(w);
+        }
+    }
+    recorder_start(w);
+    w->writing = false;
+    while (w->writers > 0) {
+        struct cs_wait on = CS_WAIT_ON(CS_WAIT_EVENT, &w->changed);
+        cs_event_clear(&w->changed);
+        CS_CHECK(cs_wait(&on, 1, CS_FOREVER) == CS_WOKE_READY);
+    }
+    CS_EQ_U64(recorder_stop(w), 0);
+    expect_everything(w);
+    for (unsigned i = 0; i < GATES; i++) {
+        CS_CHECK(cs_ring_is_durable(&w->gates[i].ring, w->gates[i].appended));
+        CS_CHECK(w->gates[i].acknowledged > 0);
+        printf("# gate %u: %" PRIu64 " frames\n", i, w->gates[i].appended);
+    }
+    cs_loop_stop(w->loop);
+}
+
+static void kill_rounds(unsigned rounds, uint64_t seed)
+{
+    static struct world w;
+    const char *given = getenv("CS_SEED");
+    if (given != NULL) {
+        CS_CHECK(cs_slice_to_u64(cs_slice_str(given), &seed));
+    }
+    printf("# seed %" PRIu64 "\n", seed);
+    world_run(&w, kill_script, seed, rounds);
+}
+
+CS_TEST(recorder_killed_at_random_moments_loses_nothing_1)
+{
+    kill_rounds(50, 0x1111111111111111);
+}
+
+CS_TEST(recorder_killed_at_random_moments_loses_nothing_2)
+{
+    kill_rounds(50, 0x2222222222222222);
+}
+
+CS_TEST(recorder_killed_at_random_moments_loses_nothing_3)
+{
+    kill_rounds(50, 0x3333333333333333);
+}
+
+CS_TEST(recorder_killed_at_random_moments_loses_nothing_4)
+{
+    kill_rounds(50, 0x4444444444444444);
+}
+
+/* ---- the disk ---- */
+
+static enum cs_err append_durable(struct gate *g)
+{
+    enum cs_err err = append(g);
+    return err != CS_OK
+               ? err
+               : cs_ring_wait_durable(&g->ring, g->appended, cs_mono_ns() + 20 * CS_NS_PER_S);
+}
+
+static void file_limit(const struct world *w, rlim_t bytes)
+{
+    struct rlimit l = {bytes, RLIM_INFINITY};
+    CS_CHECK(prlimit(w->pid, RLIMIT_FSIZE, &l, NULL) == 0);
+}
+
+static void wait_health(struct gate *g, enum cs_record_health h)
+{
+    for (unsigned i = 0; cs_ring_health(&g->ring) != h; i++) {
+        CS_CHECK(i < 2000);
+        CS_CHECK(cs_co_sleep(10 * CS_NS_PER_MS));
+    }
+}
+
+static void full_disk_script(void *arg)
+{
+    struct world *w = arg;
+    struct gate *g = &w->gates[0];
+    recorder_start(w);
+    wait_flag(w, &w->ready, "READY");
+    CS_EQ_U64(append_durable(g), CS_OK);
+    for (unsigned times = 0; times < 2; times++) {
+        file_limit(w, 20000 + 50000 * times);
+        while (append(g) == CS_OK) {
+            CS_CHECK(cs_co_sleep(CS_NS_PER_MS));
+        }
+        /* Stopped: said so to every gate, and nothing is accepted. */
+        CS_EQ_U64(cs_ring_health(&g->ring), CS_RECORD_STOPPED);
+        wait_health(&w->gates[1], CS_RECORD_STOPPED);
+        CS_EQ_U64(append(&w->gates[1]), CS_ERR_NO_SPACE);
+        CS_CHECK(!cs_ring_is_durable(&g->ring, g->appended));
+        file_limit(w, RLIM_INFINITY);
+        wait_health(g, CS_RECORD_HEALTHY);
+        wait_health(&w->gates[1], CS_RECORD_HEALTHY);
+        CS_EQ_U64(append_durable(g), CS_OK);
+    }
+    /* A new segment that finds no room. */
+    file_limit(w, SEGMENT / 2);
+    while (append(g) == CS_OK) {
+        CS_CHECK(cs_co_sleep(CS_NS_PER_MS / 4));
+    }
+    file_limit(w, RLIM_INFINITY);
+    wait_health(g, CS_RECORD_HEALTHY);
+    CS_EQ_U64(append_durable(g), CS_OK);
+    CS_EQ_U64(append_durable(&w->gates[1]), CS_OK);
+    CS_EQ_U64(recorder_stop(w), 0);
+    expect_everything(w);
+    cs_loop_stop(w->loop);
+}
+
+CS_TEST(recorder_with_a_full_disk_stops_actions_and_recovers_without_loss)
+{
+    static struct world w;
+    world_run(&w, full_disk_script, 5, 0);
+}
+
+static void full_at_start_script(void *arg)
+{
+    struct world *w = arg;
+    struct rlimit small = {1000, RLIM_INFINITY}, none = {RLIM_INFINITY, RLIM_INFINITY};
+    CS_CHECK(setrlimit(RLIMIT_FSIZE, &small) == 0);
+    recorder_start(w);
+    CS_CHECK(setrlimit(RLIMIT_FSIZE, &none) == 0);
+    wait_flag(w, &w->ready, "READY");
+    wait_health(&w->gates[0], CS_RECORD_STOPPED);
+    CS_EQ_U64(append(&w->gates[0]), CS_ERR_NO_SPACE);
+    file_limit(w, RLIM_INFINITY);
+    wait_health(&w->gates[0], CS_RECORD_HEALTHY);
+    CS_EQ_U64(append_durable(&w->gates[0]), CS_OK);
+    CS_EQ_U64(recorder_stop(w), 0);
+    expect_everything(w);
+    cs_loop_stop(w->loop);
+}
+
+CS_TEST(recorder_started_on_a_full_disk_waits_for_room)
+{
+    static struct world w;
+    world_run(&w, full_at_start_script, 6, 0);
+}
+
+static void failing_disk_script(void *arg)
+{
+    struct world *w = arg;
+    struct gate *g = &w->gates[0];
+    w->fail_sync = true;
+    recorder_start(w);
+    wait_flag(w, &w->ready, "READY");
+    CS_EQ_U64(append(g), CS_OK);
+    CS_EQ_U64(cs_ring_wait_durable(&g->ring, 1, cs_mono_ns() + 20 * CS_NS_PER_S), CS_ERR_NO_SPACE);
+    CS_CHECK(!cs_ring_is_durable(&g->ring, 1));
+    wait_flag(w, &w->gone, "its end");
+    int status = recorder_end(w);
+    CS_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    /* The next one reads back what is there, and goes on. */
+    w->fail_sync = false;
+    recorder_start(w);
+    wait_health(g, CS_RECORD_HEALTHY);
+    CS_EQ_U64(append_durable(g), CS_OK);
+    CS_EQ_U64(recorder_stop(w), 0);
+    expect_everything(w);
+    cs_loop_stop(w->loop);
+}
+
+CS_TEST(recorder_ends_when_the_disk_fails_and_the_next_one_recovers)
+{
+    static struct world w;
+    world_run(&w, failing_disk_script, 7, 0);
+}
+
+/* ---- gates ---- */
+
+static void lying_script(void *arg)
+{
+    struct world *w = arg;
+    struct gate *liar = &w->gates[0], *honest = &w->gates[1];
+    uint64_t seq = 0;
+    struct cs_slice garbage = CS_SLICE_LIT("this is no frame of any kind, but long enough");
+    recorder_start(w);
+    wait_flag(w, &w->ready, "READY");
+    CS_EQ_U64(append_durable(liar), CS_OK);
+    CS_EQ_U64(cs_ring_append(&liar->ring, &garbage, 1, &seq), CS_OK);
+    wait_health(liar, CS_RECORD_STOPPED);
+    CS_EQ_U64(append(liar), CS_ERR_NO_SPACE);
+    CS_EQ_U64(append_durable(honest), CS_OK);
+    CS_EQ_U64(recorder_stop(w), 0);
+    expect_everything(w);
+    cs_loop_stop(w->loop);
+}
+
+CS_TEST(recorder_drops_a_gate_that_lies_and_serves_the_others)
+{
+    static struct world w;
+    world_run(&w, lying_script, 8, 0);
+}
+
+static void scribble_script(void *arg)
+{
+    struct world *w = arg;
+    struct gate *liar = &w->gates[0], *honest = &w->gates[1];
+    struct stat st;
+    recorder_start(w);
+    wait_flag(w, &w->ready, "READY");
+    CS_EQ_U64(append_durable(liar), CS_OK);
+    CS_CHECK(fstat(liar->fds[0], &st) == 0);
+    uint8_t *p =
+        mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, liar->fds[0], 0);
+    CS_CHECK(p != MAP_FAILED);
+    memset(p, 0xa5, (size_t)st.st_size); /* every index and record is a lie */
+    uint64_t one = 1;
+    CS_CHECK(write(liar->fds[1], &one, sizeof one) == sizeof one);
+    CS_EQ_U64(append_durable(honest), CS_OK);
+    CS_EQ_U64(append_durable(honest), CS_OK);
+    CS_EQ_U64(recorder_stop(w), 0);
+    expect_everything(w);
+    cs_loop_stop(w->loop);
+}
+
+CS_TEST(recorder_survives_a_ring_full_of_garbage)
+{
+    static struct world w;
+    world_run(&w, scribble_script, 9, 0);
+}
+
+static void replaced_script(void *arg)
+{
+    struct world *w = arg;
+    struct gate old = w->gates[0];
+    struct found found[4] = {{0, 0}};
+    recorder_start(w);
+    wait_flag(w, &w->ready, "READY");
+    for (unsigned i = 0; i < 100; i++) {
+        CS_EQ_U64(append(&w->gates[0]), CS_OK);
+    }
+    old = w->gates[0]; /* the gate is dead; its frames are in the ring */
+    cs_ring_close(&w->gates[0].ring);
+    gate_make(w, &w->gates[0]);
+    send_ring(w, 0, &w->gates[0]);
+    CS_EQ_U64(append_durable(&w->gates[0]), CS_OK);
+    CS_EQ_U64(recorder_stop(w), 0);
+    found[0].epoch = old.epoch;
+    found[1].epoch = w->gates[0].epoch;
+    found[2].epoch = w->gates[1].epoch;
+    read_back(w, found);
+    CS_EQ_U64(found[0].count, 100);
+    CS_EQ_U64(found[1].count, 1);
+    cs_loop_stop(w->loop);
+}
+
+CS_TEST(recorder_drains_the_ring_of_a_dead_gate)
+{
+    static struct world w;
+    world_run(&w, replaced_script, 10, 0);
+}
+
+static void second_script(void *arg)
+{
+    struct world *w = arg;
+    recorder_start(w);
+    wait_flag(w, &w->ready, "READY");
+    pid_t first = w->pid;
+    struct cs_channel *first_channel = w->recorder;
+    recorder_start(w);
+    wait_flag(w, &w->gone, "the second one's refusal");
+    int status = recorder_end(w);
+    CS_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    w->pid = first;
+    w->recorder = first_channel;
+    recorder_kill(w);
+    cs_loop_stop(w->loop);
+}
+
+CS_TEST(recorder_refuses_a_directory_that_another_one_has)
+{
+    static struct world w;
+    world_run(&w, second_script, 11, 0);
+}
