@@ -89,7 +89,7 @@ static bool value_fits(enum guc_rule rule, struct cs_slice value)
 {
     static const char *const on[] = {"on", "true", "yes", "1"};
     static const char *const utf8[] = {"utf8", "utf-8", "unicode"};
-    static const char *const path[] = {"", "\"\"", "pg_catalog"};
+    static const char *const path[] = {"", "\"\"", "pg_catalog", "pg_catalog, pg_temp"};
     if (rule == G_ANY) {
         return true;
     }

@@ -3,6 +3,11 @@
  * an unparsed or oversize text is opaque. Classification decides who is asked, it is not the wall:
  * the wall is the credential.
  *
+ * What it cannot see without the database's catalogue: a user's function, operator, cast or domain
+ * with the name of a built-in one or behind an operator of the grammar (CASE, IN, JOIN USING …),
+ * functions written as columns (t.f), views and foreign tables behind a name, triggers, rules,
+ * defaults and cascades. Names of functions, operators and types that are not built in are opaque.
+ *
  * Pure; not re-entrant (the grammar has thread-local state). Call it on the big stack. */
 #ifndef CS_SQL_SQL_H
 #define CS_SQL_SQL_H
@@ -60,7 +65,7 @@ struct cs_sql_class {
     const struct cs_sql_statement *statements;
     uint32_t n_kept;
     struct cs_slice verb; /* of the first statement; "EMPTY" */
-    /* False: something is written that `writes` does not name (GRANT, DROP SCHEMA, nextval …). */
+    /* False: something is written that `writes` does not name (GRANT, nextval, CASCADE …). */
     bool writes_known;
     const struct cs_slice *reads;
     size_t n_reads;

@@ -28,7 +28,8 @@ typedef void handle_fn(struct cs_sql_walk *w, const void *node, struct cs_sql_st
 static handle_fn do_select, do_insert, do_update, do_delete, do_merge, do_transaction, do_set,
     do_prepare, do_execute, do_deallocate, do_discard, do_declare, do_fetch, do_close, do_copy,
     do_explain, do_lock, do_drop, do_object, do_alter_table, do_rename, do_owner, do_schema_of,
-    do_depends, do_create_as, do_vacuum, do_define, do_create_function, do_grant, do_grant_role;
+    do_depends, do_create_as, do_vacuum, do_define, do_truncate, do_create_function, do_grant,
+    do_grant_role;
 
 struct statement_row {
     uint8_t effects;
@@ -45,7 +46,7 @@ static const struct statement_row rows[] = {
     [T_UpdateStmt] = {W, V_READ, "UPDATE", do_update},
     [T_DeleteStmt] = {W, V_READ, "DELETE", do_delete},
     [T_MergeStmt] = {W, V_READ, "MERGE", do_merge},
-    [T_TruncateStmt] = {W, V_WRITE, "TRUNCATE TABLE", NULL},
+    [T_TruncateStmt] = {W, V_WRITE, "TRUNCATE TABLE", do_truncate},
     [T_CopyStmt] = {0, V_READ, "COPY", do_copy},
     [T_LockStmt] = {0, V_WRITE, "LOCK TABLE", do_lock},
 
@@ -302,6 +303,16 @@ static void do_merge(struct cs_sql_walk *w, const void *node, struct cs_sql_stat
     (void)top;
     change(w, node, s->relation, offsetof(MergeStmt, relation), s->withClause,
            offsetof(MergeStmt, withClause));
+}
+
+/* CASCADE reaches tables that the text does not name. */
+static void do_truncate(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
+{
+    (void)top;
+    if (((const TruncateStmt *)node)->behavior == DROP_CASCADE) {
+        w->build->writes_unknown = true;
+    }
+    cs_sql_visit_fields(w, node, 0, 0);
 }
 
 /* SECURITY: a file or program is the server's machine, not the database. */
@@ -626,6 +637,9 @@ static void do_drop(struct cs_sql_walk *w, const void *node, struct cs_sql_state
     const DropStmt *s = (const DropStmt *)node;
     verb_of(w, top, s->removeType);
     object_effects(w, s->removeType);
+    if (s->behavior == DROP_CASCADE || s->removeType == OBJECT_SCHEMA) {
+        w->build->writes_unknown = true;
+    }
     for (int i = 0; i < cs_sql_items(s->objects) && !w->stop; i++) {
         note_object(w, s->removeType, cs_sql_item(s->objects, i));
     }

@@ -85,24 +85,41 @@ static bool needs_quotes(const char *s)
     return strpbrk(s, ".\"") != NULL;
 }
 
-/* a.b.c; a part that holds a dot or quote is quoted, so that "a.b" is not a.b. */
+/* As SQL would quote it: " around, and doubled inside. */
+static const char *quoted(struct cs_arena *a, const char *s)
+{
+    char *q = cs_arena_array(a, strlen(s) + 2, 2), *to = q;
+    if (q == NULL) {
+        return NULL;
+    }
+    *to++ = '"';
+    for (; *s != '\0'; s++) {
+        if (*s == '"') {
+            *to++ = '"';
+        }
+        *to++ = *s;
+    }
+    *to = '"';
+    return q;
+}
+
+/* a.b.c; a part that holds a dot or quote is quoted, so that "a.b" is not a.b. A name of one plain
+ * part stays where it is, in the tree. */
 static struct cs_slice join(struct cs_sql_walk *w, const char *const *parts, size_t n)
 {
+    struct cs_arena *a = &w->build->arena;
     struct cs_slice s = cs_slice_str("");
-    for (size_t i = 0; i < n; i++) {
-        const char *dot = s.n > 0 ? "." : "";
-        if (parts[i] == NULL) {
-            continue;
+    for (size_t i = 0; i < n && s.p != NULL; i++) {
+        const char *part = parts[i];
+        if (part != NULL && needs_quotes(part)) {
+            part = quoted(a, part);
+            if (part == NULL) {
+                return CS_SLICE_NULL;
+            }
         }
-        if (needs_quotes(parts[i])) {
-            s = cs_arena_printf(&w->build->arena, "%.*s%s\"%s\"", CS_SLICE_FMT(s), dot, parts[i]);
-        } else if (s.n == 0) {
-            s = cs_slice_str(parts[i]);
-        } else {
-            s = cs_arena_printf(&w->build->arena, "%.*s%s%s", CS_SLICE_FMT(s), dot, parts[i]);
-        }
-        if (s.p == NULL) {
-            break;
+        if (part != NULL) {
+            s = s.n == 0 ? cs_slice_str(part)
+                         : cs_arena_printf(a, "%.*s.%s", CS_SLICE_FMT(s), part);
         }
     }
     return s;
@@ -441,6 +458,9 @@ static bool check_alter_command(struct cs_sql_walk *w, const void *node)
         if (((const AlterTableCmd *)node)->subtype == rights[i]) {
             cs_sql_effect(w, CS_SQL_ADMIN);
         }
+    }
+    if (((const AlterTableCmd *)node)->behavior == DROP_CASCADE) {
+        w->build->writes_unknown = true;
     }
     return true;
 }

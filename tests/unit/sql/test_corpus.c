@@ -154,7 +154,7 @@ static size_t add_explain(const char *sql, size_t n, char *to)
     return with_prefix("EXPLAIN (COSTS OFF, ANALYZE) ", sql, n, to);
 }
 
-static size_t add_prepare_like_cte(const char *sql, size_t n, char *to)
+static size_t add_select(const char *sql, size_t n, char *to)
 {
     return with_prefix("SELECT 1; ", sql, n, to);
 }
@@ -211,7 +211,7 @@ CS_TEST(letter_case_never_lowers_effects)
 CS_TEST(a_statement_before_never_lowers_effects)
 {
     never_lowers(add_begin, 0);
-    never_lowers(add_prepare_like_cte, 0);
+    never_lowers(add_select, CS_SQL_SESSION); /* of the empty text */
 }
 
 CS_TEST(explain_analyze_never_lowers_effects)

@@ -19,6 +19,7 @@ CS_TEST(guc_lets_harmless_settings_pass)
     CS_CHECK(frees("client_encoding", "utf-8"));
     CS_CHECK(frees("search_path", ""));
     CS_CHECK(frees("search_path", "pg_catalog"));
+    CS_CHECK(frees("search_path", "pg_catalog, pg_temp"));
     CS_CHECK(frees("standard_conforming_strings", "on"));
     CS_CHECK(frees("default_transaction_read_only", "on"));
 }
@@ -31,6 +32,7 @@ CS_TEST(guc_refuses_what_changes_the_meaning_of_text)
     CS_CHECK(!frees("backslash_quote", "on"));
     CS_CHECK(!frees("search_path", "evil, pg_catalog"));
     CS_CHECK(!frees("SEARCH_PATH", "public"));
+    CS_CHECK(!frees("search_path", "pg_temp, pg_catalog"));
     CS_CHECK(!frees("search_path", NULL));
     CS_CHECK(!frees("default_transaction_read_only", "off"));
 }
