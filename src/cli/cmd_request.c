@@ -26,7 +26,7 @@ static void list_row(struct cs_cli *c, const json_t *r, const char *row[static 7
 {
     row[0] = cs_cli_text(c, r, "id");
     row[1] = cs_cli_text(c, r, "state");
-    row[2] = strcmp(row[1], "pending") == 0 ? cs_cli_when(c, r, "expires") : "";
+    row[2] = cs_cli_is(row[1], "pending") ? cs_cli_when(c, r, "expires") : "";
     row[3] = cs_cli_text(c, r, "target");
     row[4] = cs_cli_text(c, r, "rule");
     row[5] = cs_cli_chain(c, json_object_get(r, "chain"));
@@ -139,7 +139,7 @@ static void print_members(struct cs_cli *c, const char *label, const json_t *obj
         key = json_object_iter_key(at);
         v = json_object_iter_value(at);
         /* The text itself stands below, whole. */
-        if (strcmp(key, "sql.text") != 0) {
+        if (!cs_cli_is(key, "sql.text")) {
             printf("  %-10s %s = %s\n", label, cs_cli_safe(c, cs_slice_str(key)),
                    cs_cli_value_text(c, v));
             label = "";
@@ -179,10 +179,10 @@ static void print_votes(struct cs_cli *c, const json_t *card)
 
 static enum cs_cli_colour state_colour(const char *state)
 {
-    if (strcmp(state, "pending") == 0) {
+    if (cs_cli_is(state, "pending")) {
         return CS_CLI_YELLOW;
     }
-    return strcmp(state, "approved") == 0 || strcmp(state, "done") == 0 ? CS_CLI_GREEN : CS_CLI_RED;
+    return cs_cli_is(state, "approved") || cs_cli_is(state, "done") ? CS_CLI_GREEN : CS_CLI_RED;
 }
 
 static void print_target(struct cs_cli *c, const json_t *card)
@@ -203,7 +203,7 @@ static void print_card(struct cs_cli *c, const json_t *card)
     printf("%sRequest %s%s  %s%s%s", cs_cli_paint(c, CS_CLI_BOLD), cs_cli_text(c, card, "id"),
            cs_cli_paint(c, CS_CLI_PLAIN), cs_cli_paint(c, state_colour(state)), state,
            cs_cli_paint(c, CS_CLI_PLAIN));
-    if (strcmp(state, "pending") == 0) {
+    if (cs_cli_is(state, "pending")) {
         printf(", expires %s", cs_cli_when(c, card, "expires"));
     }
     printf("\n");
@@ -281,7 +281,7 @@ static bool confirmed(void)
     if (fgets(answer, sizeof answer, stdin) == NULL) {
         return false;
     }
-    return strcmp(answer, "y\n") == 0 || strcmp(answer, "yes\n") == 0 || strcmp(answer, "Y\n") == 0;
+    return cs_cli_is(answer, "y\n") || cs_cli_is(answer, "yes\n") || cs_cli_is(answer, "Y\n");
 }
 
 /* The digest of the card that was shown: 64 hex digits or nothing. */
@@ -314,7 +314,7 @@ static int vote(struct cs_cli *c, const char *digest, const char *what, const ch
         (void)cs_cli_print_json(a.json);
     } else {
         const char *state = cs_cli_text(c, a.json, "state");
-        printf("%s %s%s%s\n", strcmp(what, "/approve") == 0 ? "Signed:" : "Refused:",
+        printf("%s %s%s%s\n", cs_cli_is(what, "/approve") ? "Signed:" : "Refused:",
                cs_cli_safe(c, cs_slice_str(c->position[0])), state[0] != 0 ? ", now " : "", state);
     }
     cs_cli_answer_done(&a);
@@ -325,7 +325,7 @@ static int vote(struct cs_cli *c, const char *digest, const char *what, const ch
 static const char *obstacle(struct cs_cli *c, const json_t *card)
 {
     const char *because = cs_cli_text(c, card, "may_not_vote_because");
-    if (strcmp(cs_cli_text(c, card, "state"), "pending") != 0) {
+    if (!cs_cli_is(cs_cli_text(c, card, "state"), "pending")) {
         return "it is not pending any more";
     }
     if (!cs_cli_true(card, "may_vote")) {

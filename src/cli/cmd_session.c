@@ -132,9 +132,9 @@ static void print_action(struct cs_cli *c, const json_t *f, uint64_t at)
 {
     static const char *const keys[] = {"verb", "effects", "rules", NULL};
     const char *outcome = cs_cli_text(c, f, "outcome");
-    enum cs_cli_colour colour = strcmp(outcome, "allow") == 0  ? CS_CLI_GREEN
-                                : strcmp(outcome, "hold") == 0 ? CS_CLI_YELLOW
-                                                               : CS_CLI_RED;
+    enum cs_cli_colour colour = cs_cli_is(outcome, "allow")  ? CS_CLI_GREEN
+                                : cs_cli_is(outcome, "hold") ? CS_CLI_YELLOW
+                                                             : CS_CLI_RED;
     struct cs_slice text =
         cs_arena_printf(&c->arena, "%s%s%s  %s", cs_cli_paint(c, colour), outcome,
                         cs_cli_paint(c, CS_CLI_PLAIN), pairs(c, f, keys));
@@ -145,7 +145,7 @@ static void print_action(struct cs_cli *c, const json_t *f, uint64_t at)
     } else {
         printf("%s%s\n", margin, cs_cli_text(c, f, "text")); /* bytes that are no text */
     }
-    if (strcmp(outcome, "allow") != 0) {
+    if (!cs_cli_is(outcome, "allow")) {
         printf("                         %s\n", cs_cli_text(c, f, "why"));
     }
 }
@@ -166,25 +166,25 @@ static const struct {
 static void print_frame(struct cs_cli *c, const json_t *f, uint64_t at)
 {
     const char *kind = cs_cli_text(c, f, "kind");
-    if (strcmp(kind, "action") == 0) {
+    if (cs_cli_is(kind, "action")) {
         print_action(c, f, at);
         return;
     }
     for (size_t i = 0; i < CS_ARRAY_LEN(frame_keys); i++) {
-        if (strcmp(kind, frame_keys[i].kind) != 0) {
+        if (!cs_cli_is(kind, frame_keys[i].kind)) {
             continue;
         }
         const char *text = pairs(c, f, frame_keys[i].keys);
-        if (strcmp(kind, "session_open") == 0) {
+        if (cs_cli_is(kind, "session_open")) {
             kind = "open";
             head(c, at, kind, cs_cli_chain(c, json_object_get(f, "chain")));
             printf("                       %s\n", text);
             return;
         }
-        if (strcmp(kind, "result") == 0 && !cs_cli_true(f, "ok")) {
+        if (cs_cli_is(kind, "result") && !cs_cli_true(f, "ok")) {
             kind = "failed";
         }
-        head(c, at, strcmp(kind, "session_close") == 0 ? "close" : kind, text);
+        head(c, at, cs_cli_is(kind, "session_close") ? "close" : kind, text);
         return;
     }
     head(c, at, kind, cs_cli_value_text(c, f)); /* a kind of a later version */

@@ -177,7 +177,7 @@ static void check_targets(struct checkup *k, const json_t *status)
     }
     json_array_foreach(targets, i, t)
     {
-        bool plain = strcmp(cs_cli_text(k->c, t, "tls"), "verify-full") != 0;
+        bool plain = !cs_cli_is(cs_cli_text(k->c, t, "tls"), "verify-full");
         found(k, plain ? ODD : FINE, "target",
               say(k, "%s: %s %s, database %s, tls %s", cs_cli_text(k->c, t, "name"),
                   cs_cli_text(k->c, t, "kind"), cs_cli_text(k->c, t, "address"),
@@ -188,36 +188,53 @@ static void check_targets(struct checkup *k, const json_t *status)
     }
 }
 
-/* Whatever else the gateway reports: roles and the record come from the supervisor. An object that
- * says "ok": false, or names an error, is bad. */
-static void check_part(struct checkup *k, const char *name, const json_t *part)
+static void check_store(struct checkup *k, const json_t *store)
 {
-    bool bad =
-        json_is_false(json_object_get(part, "ok")) || cs_cli_text(k->c, part, "error")[0] != 0;
-    found(k, bad ? BAD : FINE, name, cs_cli_value_text(k->c, part), "look into the gateway's log");
+    const char *no_space = cs_cli_text(k->c, store, "no_space");
+    bool full = no_space[0] != 0 && !cs_cli_is(no_space, "0");
+    found(k, cs_cli_true(store, "ok") ? FINE : BAD, "store",
+          say(k, "%s commits, %s queued", cs_cli_text(k->c, store, "commits"),
+              cs_cli_text(k->c, store, "queued")),
+          "look into the gateway's log");
+    if (full) {
+        found(k, ODD, "store", say(k, "the disk was full %s times", no_space), "make room");
+    }
 }
 
-static const char *role_text(struct checkup *k, const json_t *role)
+static void check_role(struct checkup *k, const json_t *r)
 {
-    const char *restarts = cs_cli_text(k->c, role, "restarts");
-    bool again = restarts[0] != 0 && strcmp(restarts, "0") != 0;
-    return say(k, "%s pid %s%s%s%s", cs_cli_text(k->c, role, "name"),
-               cs_cli_text(k->c, role, "pid"), again ? ", restarted " : "", again ? restarts : "",
-               again ? " times" : "");
+    const char *restarts = cs_cli_text(k->c, r, "restarts");
+    bool again = restarts[0] != 0 && !cs_cli_is(restarts, "0");
+    bool down = !cs_cli_true(r, "ready");
+    bool stopped = cs_cli_is(cs_cli_text(k->c, r, "record"), "stopped");
+    const char *text =
+        say(k, "%s/%s pid %s%s%s%s%s", cs_cli_text(k->c, r, "role"), cs_cli_text(k->c, r, "index"),
+            cs_cli_text(k->c, r, "pid"), again ? ", restarts: " : "", again ? restarts : "",
+            down ? ", not ready" : "", stopped ? ", its record cannot be written" : "");
+    found(k,
+          down || stopped ? BAD
+          : again         ? ODD
+                          : FINE,
+          "role", text,
+          stopped ? "actions are refused until it can: look at the disk of recordings.directory"
+                  : "look into the gateway's log for why it ended");
 }
 
 static void check_roles(struct checkup *k, const json_t *status)
 {
     size_t i;
     json_t *r;
+    const json_t *recorder = json_object_get(status, "recorder");
     json_array_foreach(json_object_get(status, "roles"), i, r)
     {
-        const json_t *ready = json_object_get(r, "ready");
-        const json_t *up = json_object_get(r, "up");
-        bool down = json_is_false(ready) || json_is_false(up);
-        found(k, down ? BAD : FINE, "role", role_text(k, r), "look into the gateway's log");
+        check_role(k, r);
     }
-    if (json_object_get(status, "supervisor") != NULL && json_object_get(status, "roles") == NULL) {
+    if (recorder != NULL) {
+        found(k, json_is_true(recorder) ? FINE : BAD, "record",
+              json_is_true(recorder) ? "the recorder is at work" : "the recorder is not at work",
+              "actions are refused until it is");
+    }
+    if (json_object_get(status, "roles") == NULL) {
         found(k, BAD, "supervisor", cs_cli_text(k->c, status, "supervisor"),
               "look into the gateway's log");
     }
@@ -225,7 +242,6 @@ static void check_roles(struct checkup *k, const json_t *status)
 
 static void check_status(struct checkup *k)
 {
-    static const char *const parts[] = {"store", "record", "recorder"};
     struct cs_cli_answer a;
     char why[600];
     if (!cs_cli_try(k->c, "GET", "/v1/status", NULL, &a, why, sizeof why)) {
@@ -244,12 +260,7 @@ static void check_status(struct checkup *k)
               cs_cli_text(k->c, a.json, "url")),
           "");
     check_roles(k, a.json);
-    for (size_t i = 0; i < CS_ARRAY_LEN(parts); i++) {
-        const json_t *part = json_object_get(a.json, parts[i]);
-        if (part != NULL) {
-            check_part(k, parts[i], part);
-        }
-    }
+    check_store(k, json_object_get(a.json, "store"));
     check_targets(k, a.json);
     found(k, FINE, "at work",
           say(k, "%s sessions, %s requests held", cs_cli_text(k->c, a.json, "sessions"),

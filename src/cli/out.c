@@ -116,6 +116,11 @@ const char *cs_cli_chain(struct cs_cli *c, const json_t *chain)
     return keep(c, &out);
 }
 
+bool cs_cli_is(const char *text, const char *word)
+{
+    return strcmp(text, word) == 0;
+}
+
 /* ---- times ---- */
 bool cs_cli_time(struct cs_slice text, uint64_t *ret_ms)
 {

@@ -70,11 +70,17 @@ static bool reply(struct cs_front_conn *c, unsigned status, struct cs_slice type
         write_head(c, &w, 500, CS_SLICE_LIT("text/plain"), 0);
     }
     struct cs_slice head = cs_writer_done(&w);
-    /* Small answers leave in one record and one system call. */
-    if (body.n <= WRITE_CHUNK && cs_stream_room(&c->stream) >= head.n + body.n &&
-        cs_stream_queue(&c->stream, head) == CS_OK) {
-        return cs_stream_queue(&c->stream, body) == CS_OK &&
-               cs_stream_drain(&c->stream, after_ms(c, c->front->times.idle_ms)) == CS_OK;
+    uint8_t *both = c->front->small;
+    if (body.n <= sizeof c->front->small - head.n) { /* leaves in one TLS record */
+        memcpy(both, head.p, head.n);
+        if (body.n > 0) {
+            memcpy(both + head.n, body.p, body.n);
+        }
+        /* Queued, so copied, before anybody else can use the scratch. */
+        if (cs_stream_room(&c->stream) >= head.n + body.n) {
+            return cs_stream_queue(&c->stream, cs_slice(both, head.n + body.n)) == CS_OK &&
+                   cs_stream_drain(&c->stream, after_ms(c, c->front->times.idle_ms)) == CS_OK;
+        }
     }
     return write_all(c, head) && write_all(c, body);
 }

@@ -78,6 +78,7 @@ struct cs_front {
     struct cs_event draining, empty;
     /* Scratch for the request being looked at: filled and used up between two waits. */
     struct cs_http_request request;
+    uint8_t small[16 * 1024]; /* the same for an answer on its way into a stream's queue */
 };
 
 /* conn.c: a connection's coroutine; frees the connection at its end. */
