@@ -118,8 +118,7 @@ static bool digest_agrees(const struct cs_session *s, const struct cs_action *a,
         return false;
     }
     cs_action_match(a, s->chain, s->target_name, match);
-    cs_action_digest(match, m->request, m->nonce.p, cs_policy_version(s->config->policy), a->tx,
-                     digest);
+    cs_action_digest(match, m->request, m->nonce.p, m->policy, a->tx, digest);
     return cs_slice_eq_secret(m->digest, cs_slice(digest, CS_DIGEST));
 }
 
