@@ -1,18 +1,19 @@
 /* The byte-keyed cache: keyed hash, full comparison, a fixed number of entries, second-chance
- * eviction (a hand goes round and takes the first entry not used since it last passed).
- * Called by classify.c only. It must never answer for other bytes than the asked ones: a hash alone
- * is no proof. */
+ * eviction (a hand goes round and takes the first entry not used since it last passed). A text is
+ * kept when it comes for the second time. Called by classify.c only. It must never answer for other
+ * bytes than the asked ones: a hash alone is no proof. */
 #include "sql/cache.h"
 
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/hash.h"
 
-enum { CACHE_BUCKETS = CS_LIMIT_SQL_CACHE_ENTRIES * 2 };
+enum { CACHE_BUCKETS = CS_LIMIT_SQL_CACHE_ENTRIES * 2, CACHE_SEEN = CS_LIMIT_SQL_CACHE_ENTRIES };
 
 struct cs_sql_cache {
     struct cs_hash_key key;
     uint32_t n, hand;
+    uint32_t seen[CACHE_SEEN]; /* by hash: other half of the hash of the text that came last */
     struct cs_sql_record *buckets[CACHE_BUCKETS]; /* chains */
     struct cs_sql_record *slots[CS_LIMIT_SQL_CACHE_ENTRIES];
 };
@@ -51,6 +52,14 @@ struct cs_sql_record *cs_sql_cache_find(struct cs_sql_cache *c, struct cs_slice 
         }
     }
     return NULL;
+}
+
+bool cs_sql_cache_wants(struct cs_sql_cache *c, uint64_t hash)
+{
+    uint32_t *seen = &c->seen[hash % CACHE_SEEN], tag = (uint32_t)(hash >> 32) | 1;
+    bool again = *seen == tag;
+    *seen = tag;
+    return again;
 }
 
 static void cache_evict(struct cs_sql_cache *c, uint32_t slot)

@@ -27,6 +27,7 @@ enum cs_err cs_sql_new(struct cs_sql **ret)
     if (sql == NULL) {
         return CS_ERR_NO_MEMORY;
     }
+    cs_sql_build_init(&sql->build);
     cs_arena_init(&sql->build.arena, ARENA_CHUNK, ARENA_MAX);
     cs_random(&sql->build.seed, sizeof sql->build.seed);
     enum cs_err e = cs_sql_cache_new(&sql->cache);
@@ -173,8 +174,9 @@ const struct cs_sql_class *cs_sql_classify(struct cs_sql *sql, struct cs_slice t
             return &r->class;
         }
     }
-    struct cs_sql_record *r = cs_sql_classify_fresh(sql, text, small);
-    if (small && r->refs > 0) {
+    bool keep = small && cs_sql_cache_wants(sql->cache, hash);
+    struct cs_sql_record *r = cs_sql_classify_fresh(sql, text, keep);
+    if (keep && r->refs > 0) {
         cs_sql_cache_add(sql->cache, r, hash);
     }
     return &r->class;

@@ -5,6 +5,22 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 
+static const struct cs_slice effect_names[CS_SQL_EFFECTS] = {
+    {(const uint8_t *)"session", 7}, {(const uint8_t *)"read", 4},  {(const uint8_t *)"write", 5},
+    {(const uint8_t *)"ddl", 3},     {(const uint8_t *)"admin", 5}, {(const uint8_t *)"opaque", 6},
+};
+
+void cs_sql_build_init(struct cs_sql_build *b)
+{
+    for (size_t set = 0; set < CS_ARRAY_LEN(b->effect_names); set++) {
+        for (size_t i = 0, n = 0; i < CS_SQL_EFFECTS; i++) {
+            if ((set >> i & 1) != 0) {
+                b->effect_names[set][n++] = effect_names[i];
+            }
+        }
+    }
+}
+
 void cs_sql_build_reset(struct cs_sql_build *b)
 {
     cs_arena_reset(&b->arena);
@@ -64,11 +80,6 @@ bool cs_sql_build_name(struct cs_sql_build *b, enum cs_sql_list list, struct cs_
 }
 
 /* ---- the block ---- */
-static const struct cs_slice effect_names[] = {
-    {(const uint8_t *)"session", 7}, {(const uint8_t *)"read", 4},  {(const uint8_t *)"write", 5},
-    {(const uint8_t *)"ddl", 3},     {(const uint8_t *)"admin", 5}, {(const uint8_t *)"opaque", 6},
-};
-
 /* The parts of the block in their order: record, statements, slices, bytes. */
 struct block {
     struct cs_sql_record *r;
@@ -76,10 +87,16 @@ struct block {
     uint8_t *byte;
 };
 
+/* At least one: see put_statements. */
+static size_t statements_in(const struct cs_sql_build *b)
+{
+    return b->n_kept > 0 ? b->n_kept : 1;
+}
+
 static size_t block_size(const struct cs_sql_build *b, size_t text)
 {
-    size_t n = sizeof(struct cs_sql_record) + (b->n_kept + 1) * sizeof(struct cs_sql_statement);
-    n += CS_ARRAY_LEN(effect_names) * sizeof(struct cs_slice) + text;
+    size_t n =
+        sizeof(struct cs_sql_record) + statements_in(b) * sizeof(struct cs_sql_statement) + text;
     for (size_t l = 0; l < CS_SQL_LISTS; l++) {
         for (size_t i = 0; i < b->n_names[l]; i++) {
             n += sizeof(struct cs_slice) + b->names[l][i].n;
@@ -112,17 +129,12 @@ static const struct cs_slice *put_list(struct block *k, const struct cs_sql_buil
     return first;
 }
 
-static void put_effects(struct block *k, uint8_t effects)
+static void put_effects(struct block *k, const struct cs_sql_build *b)
 {
     struct cs_sql_class *c = &k->r->class;
-    c->effects = effects;
-    c->effect_names = k->slice;
-    for (size_t i = 0; i < CS_ARRAY_LEN(effect_names); i++) {
-        if ((effects >> i & 1) != 0) {
-            *k->slice++ = effect_names[i];
-            c->n_effects++;
-        }
-    }
+    c->effects = b->effects;
+    c->effect_names = b->effect_names[b->effects];
+    c->n_effects = (size_t)__builtin_popcount(b->effects);
 }
 
 /* The statements; an empty text gets one of kind EMPTY that n_kept does not count, so that looking
@@ -150,15 +162,15 @@ static void put_statements(struct block *k, const struct cs_sql_build *b,
 struct cs_sql_record *cs_sql_record_new(const struct cs_sql_build *b, struct cs_slice text,
                                         bool keep_text)
 {
-    cs_assert(b->effects != 0);
+    cs_assert(b->effects != 0 && b->effects < CS_ARRAY_LEN(b->effect_names));
     size_t n = block_size(b, keep_text ? text.n : 0);
     struct cs_sql_record *r = cs_alloc(n);
     if (r == NULL) {
         return NULL;
     }
     struct cs_sql_statement *statements = (struct cs_sql_statement *)(void *)(r + 1);
-    struct cs_slice *slices = (struct cs_slice *)(void *)(statements + b->n_kept + 1);
-    size_t n_slices = CS_ARRAY_LEN(effect_names);
+    struct cs_slice *slices = (struct cs_slice *)(void *)(statements + statements_in(b));
+    size_t n_slices = 0;
     for (size_t l = 0; l < CS_SQL_LISTS; l++) {
         n_slices += b->n_names[l];
     }
@@ -167,7 +179,7 @@ struct cs_sql_record *cs_sql_record_new(const struct cs_sql_build *b, struct cs_
     r->class.parsed = b->parsed;
     r->class.why = b->why;
     r->class.writes_known = b->parsed && !b->writes_unknown && (b->effects & CS_SQL_OPAQUE) == 0;
-    put_effects(&k, b->effects);
+    put_effects(&k, b);
     put_statements(&k, b, statements);
     r->class.reads = put_list(&k, b, CS_SQL_LIST_READS, &r->class.n_reads);
     r->class.writes = put_list(&k, b, CS_SQL_LIST_WRITES, &r->class.n_writes);

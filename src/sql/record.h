@@ -8,7 +8,7 @@
 #include "sql/sql.h"
 
 enum cs_sql_list { CS_SQL_LIST_READS, CS_SQL_LIST_WRITES, CS_SQL_LIST_FUNCTIONS, CS_SQL_LISTS };
-enum { CS_SQL_NAME_SLOTS = 1024 };
+enum { CS_SQL_NAME_SLOTS = 1024, CS_SQL_EFFECTS = 6 };
 _Static_assert(CS_LIMIT_SQL_RELATIONS * 2 < CS_SQL_NAME_SLOTS, "names need a larger table");
 
 struct cs_sql_build {
@@ -21,6 +21,8 @@ struct cs_sql_build {
     } slots[CS_SQL_NAME_SLOTS];
     uint32_t generation;
     uint32_t seed;
+    /* The names of every set of effects, for the records to point to: they live no longer. */
+    struct cs_slice effect_names[1 << CS_SQL_EFFECTS][CS_SQL_EFFECTS];
     struct cs_sql_statement statements[CS_SQL_STATEMENTS_KEPT];
     uint32_t n_statements, n_kept;
     uint8_t effects;
@@ -29,6 +31,7 @@ struct cs_sql_build {
     const char *why; /* literal; the first reason */
 };
 
+void cs_sql_build_init(struct cs_sql_build *b);
 void cs_sql_build_reset(struct cs_sql_build *b);
 /* Adds a name once. False: too many. */
 bool cs_sql_build_name(struct cs_sql_build *b, enum cs_sql_list list, struct cs_slice name);

@@ -83,7 +83,8 @@ struct cs_sql; /* one classifier with its cache per process */
 enum cs_err cs_sql_new(struct cs_sql **ret) CS_MUST_CHECK;
 void cs_sql_free(struct cs_sql *sql);
 /* Never fails: what cannot be classified is opaque. `text` without the protocol's final NUL; a NUL
- * inside makes it opaque. The result is valid until released. */
+ * inside makes it opaque. The result is valid until released, and not beyond the classifier. A text
+ * gets into the cache when it comes for the second time. */
 const struct cs_sql_class *cs_sql_classify(struct cs_sql *sql, struct cs_slice text);
 /* As classify, but from the cache only: NULL when it is not there. Cheap; any stack. */
 const struct cs_sql_class *cs_sql_cached(struct cs_sql *sql, struct cs_slice text);
