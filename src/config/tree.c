@@ -9,6 +9,10 @@
 
 enum { DEPTH_MAX = 12, NODES_MAX = 200000 };
 
+#define TAG_ADVICE                                                                                 \
+    "tags are not permitted; a condition is written as a block: \"when: |\" and the condition on " \
+    "the next line"
+
 struct builder {
     yaml_parser_t parser;
     struct cs_mistakes *m;
@@ -56,6 +60,11 @@ static bool next_event(struct builder *b, struct cs_slice text, yaml_event_t *re
         b->m->no_memory = true;
         return false;
     }
+    if (b->parser.context != NULL && strstr(b->parser.context, "tag") != NULL) {
+        cs_mistake(b->m, pos_of(b->parser.context_mark),
+                   "\"!\" starts a tag to YAML, and " TAG_ADVICE);
+        return false;
+    }
     const char *problem = b->parser.problem != NULL ? b->parser.problem : "unknown problem";
     struct cs_cfg_pos at = b->parser.error == YAML_READER_ERROR
                                ? place(text, b->parser.problem_offset)
@@ -88,9 +97,7 @@ static void check_decoration(struct builder *b, struct cs_yaml_node *n, const ya
                              const yaml_char_t *anchor)
 {
     if (tag != NULL) {
-        cs_mistake(b->m, n->pos,
-                   "\"%s\" is a tag to YAML, and tags are not permitted; a condition is written as "
-                   "a block: \"when: |\" and the condition on the next line",
+        cs_mistake(b->m, n->pos, "\"%s\" is a tag to YAML, and " TAG_ADVICE,
                    cs_shown(cs_slice_str((const char *)tag)));
         n->bad = true;
     }
