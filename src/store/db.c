@@ -18,8 +18,25 @@ static const char *const sql_texts[CS_SQL_MAX] = {
 
 /* ---- failures ---- */
 
+/* errno of the last failure on a file of the database, as SQLite noted it. */
+static int file_errno(const struct cs_db *db, int which)
+{
+    sqlite3_file *f = NULL;
+    int e = 0;
+    if (sqlite3_file_control(db->handle, "main", which, (void *)&f) == SQLITE_OK && f != NULL &&
+        f->pMethods != NULL) {
+        (void)f->pMethods->xFileControl(f, SQLITE_FCNTL_LAST_ERRNO, &e);
+    }
+    return e;
+}
+
+static bool means_full(int e)
+{
+    return e == ENOSPC || e == EDQUOT || e == EFBIG;
+}
+
 /* A write that failed for want of space has changed nothing that counts and may be tried again; so
- * may no other input or output error. */
+ * may no other input or output error. (SQLite itself knows ENOSPC only, not quotas and limits.) */
 static bool no_space(const struct cs_db *db, int rc)
 {
     if ((rc & 0xff) == SQLITE_FULL) {
@@ -28,8 +45,8 @@ static bool no_space(const struct cs_db *db, int rc)
     if (rc != SQLITE_IOERR_WRITE && rc != SQLITE_IOERR_TRUNCATE) {
         return false;
     }
-    int e = sqlite3_system_errno(db->handle);
-    return e == ENOSPC || e == EDQUOT || e == EFBIG;
+    return means_full(file_errno(db, SQLITE_FCNTL_JOURNAL_POINTER)) ||
+           means_full(file_errno(db, SQLITE_FCNTL_FILE_POINTER));
 }
 
 static enum cs_err meaning(const struct cs_db *db, int rc)
