@@ -311,6 +311,7 @@ static enum cs_err send_now(struct cs_channel *c, const uint8_t *bytes, size_t n
         msg.msg_control = control.bytes;
         msg.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
         struct cmsghdr *h = CMSG_FIRSTHDR(&msg);
+        cs_assert(h != NULL && n_fds <= CS_MSG_FDS);
         h->cmsg_level = SOL_SOCKET;
         h->cmsg_type = SCM_RIGHTS;
         h->cmsg_len = CMSG_LEN(sizeof(int) * n_fds);

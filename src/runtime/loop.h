@@ -5,9 +5,9 @@
  * that stack: cs_big_stack_call() runs a function on the process's own stack (parsers, TLS
  * handshakes); such a function must not wait.
  *
- * Readiness is edge-triggered: a struct cs_fd remembers that it may be readable or writable until an
- * operation on it says EAGAIN (or moves less than asked). Waiting on something already ready returns
- * at once without a system call. */
+ * Readiness is edge-triggered: a struct cs_fd remembers that it may be readable or writable until
+ * an operation on it says EAGAIN (or moves less than asked). Waiting on something already ready
+ * returns at once without a system call. */
 #ifndef CS_RUNTIME_LOOP_H
 #define CS_RUNTIME_LOOP_H
 
@@ -33,7 +33,9 @@ uint64_t cs_loop_now(const struct cs_loop *loop);
 
 /* ---- coroutines ---- */
 typedef void (*cs_co_fn)(void *arg);
-/* Starts at the next turn. `name` is a literal, for debugging. CS_ERR_NO_MEMORY / CS_ERR_LIMIT. */
+/* Starts when the caller gives up the processor. `name` is a literal, for debugging. CS_ERR_LIMIT /
+ * CS_ERR_NO_MEMORY; a guarded stack is two mappings of vm.max_map_count (65530 by default), so
+ * about 32,000 coroutines fit a process unless that is raised. */
 enum cs_err cs_co_spawn(struct cs_loop *loop, const char *name, cs_co_fn fn, void *arg,
                         cs_handle *ret) CS_MUST_CHECK;
 /* Its present wait and all later ones return CS_WOKE_CANCELLED. A stale handle does nothing. */
@@ -48,8 +50,8 @@ bool cs_co_sleep(uint64_t ns);
 /* Runs fn(arg) on the process's main stack and returns when it is done. fn must not wait. Called
  * outside a coroutine it simply calls fn. */
 void cs_big_stack_call(void (*fn)(void *arg), void *arg);
-/* Gives the untouched part of this coroutine's stack back to the kernel: called once where a session
- * becomes idle for the first time, after the deep calls of its start. */
+/* Gives the untouched part of this coroutine's stack back to the kernel: called once where a
+ * session becomes idle for the first time, after the deep calls of its start. */
 void cs_co_trim(void);
 
 /* ---- what can be waited for ---- */
@@ -61,17 +63,21 @@ struct cs_fd {
     cs_handle slot;
     struct cs_loop *loop;
 };
-/* An event inside one process. Level: stays set until cleared. Zero-initialised = clear. */
+/* An event inside one process. Level: stays set until cleared. Zero-initialised = clear. Setting
+ * wakes all who wait now, even if it is cleared or freed before they run. */
 struct cs_event {
     bool set;
     struct cs_waiter *waiters; /* borrowed from waiting coroutines */
 };
 
-/* Takes over the descriptor and makes it non-blocking. */
+/* Takes over the descriptor (closes it on failure) and makes it non-blocking. It counts as writable
+ * until an operation says otherwise. */
 enum cs_err cs_fd_open(struct cs_loop *loop, struct cs_fd *f, int fd) CS_MUST_CHECK;
-/* A listening socket shared between processes: level-triggered, EPOLLEXCLUSIVE. */
+/* A listening socket shared between processes: level-triggered, EPOLLEXCLUSIVE; watched only while
+ * somebody waits on it. */
 enum cs_err cs_fd_open_listener(struct cs_loop *loop, struct cs_fd *f, int fd) CS_MUST_CHECK;
-/* Closes; waiters on it wake as ready with hup. Closing twice is fine. */
+/* Closes; waiters on it wake as ready with hup, and the struct may go at once. Closing twice is
+ * fine. */
 void cs_fd_close(struct cs_fd *f);
 /* Out of the loop without closing: returns the descriptor. */
 int cs_fd_release(struct cs_fd *f);

@@ -8,11 +8,11 @@
 #include <sys/types.h>
 
 /* Starts `path` with argv (NULL-terminated, argv[0] included) and the given descriptors as 3, 4, …;
- * standard input is /dev/null, output and error are inherited; every other descriptor is closed. The
- * environment holds only PATH, TZ, COUNTERSIGN_LOG and sanitizer options. The child dies with its
- * parent (PR_SET_PDEATHSIG). The caller keeps its own copies of the descriptors. */
-enum cs_err cs_process_start(const char *path, const char *const argv[], const int *fds, size_t n_fds,
-                             pid_t *ret_pid) CS_MUST_CHECK;
+ * standard input is /dev/null, output and error are inherited; every other descriptor is closed.
+ * The environment holds only PATH, TZ, COUNTERSIGN_LOG and sanitizer options. The child dies with
+ * its parent (PR_SET_PDEATHSIG). The caller keeps its own copies of the descriptors. */
+enum cs_err cs_process_start(const char *path, const char *const argv[], const int *fds,
+                             size_t n_fds, pid_t *ret_pid) CS_MUST_CHECK;
 /* A pidfd in the loop: becomes readable when the child has ended. */
 enum cs_err cs_process_watch(struct cs_loop *loop, pid_t pid, struct cs_fd *ret) CS_MUST_CHECK;
 /* Reaps without waiting; false when it still runs. `why` gets "exit status 1", "signal 11

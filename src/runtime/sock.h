@@ -1,5 +1,5 @@
-/* Sockets and descriptors: opening, listening, connecting, passing. Errors are enum cs_err; errno is
- * kept for the log. All descriptors are close-on-exec. */
+/* Sockets and descriptors: opening, listening, connecting, passing. Errors are enum cs_err; errno
+ * is kept for the log. All descriptors are close-on-exec. */
 #ifndef CS_RUNTIME_SOCK_H
 #define CS_RUNTIME_SOCK_H
 
@@ -11,7 +11,8 @@
 
 /* "host:port", "[v6]:port" → parts (borrowed). False on anything else or port 0 / > 65535; a port
  * of 0 is accepted where `zero_ok` (listen on any free port). */
-bool cs_addr_split(struct cs_slice text, bool zero_ok, struct cs_slice *ret_host, uint16_t *ret_port);
+bool cs_addr_split(struct cs_slice text, bool zero_ok, struct cs_slice *ret_host,
+                   uint16_t *ret_port);
 /* A numeric address only (no look-ups). */
 bool cs_addr_parse(struct cs_slice host, uint16_t port, struct sockaddr_storage *ret,
                    socklen_t *ret_len);

@@ -2,16 +2,16 @@
  * them (an idle stream owns none) and an optional filter (TLS, crypto/tls.h) that sits between the
  * socket and the buffers.
  *
- * Two layers: the first never waits and is what a relay uses; the second waits in a coroutine and is
- * for the straight-line start of a session. */
+ * Two layers: the first never waits and is what a relay uses; the second waits in a coroutine and
+ * is for the straight-line start of a session. */
 #ifndef CS_RUNTIME_STREAM_H
 #define CS_RUNTIME_STREAM_H
 
 #include "runtime/loop.h"
 
 enum {
-    CS_IOBUF = 64 * 1024,          /* bytes that one read takes in at most */
-    CS_IOBUF_SLACK = 16 * 1024,    /* extra room for messages of our own behind relayed ones */
+    CS_IOBUF = 64 * 1024,       /* bytes that one read takes in at most */
+    CS_IOBUF_SLACK = 16 * 1024, /* extra room for messages of our own behind relayed ones */
 };
 
 struct cs_iobuf; /* CS_IOBUF + CS_IOBUF_SLACK bytes from the process's free list */
@@ -48,7 +48,7 @@ struct cs_stream {
     uint64_t bytes_in, bytes_out; /* on the socket */
 };
 
-/* Takes over the descriptor. */
+/* Takes over the descriptor (closes it on failure). The struct must not move while open. */
 enum cs_err cs_stream_open(struct cs_loop *loop, struct cs_stream *s, int fd) CS_MUST_CHECK;
 /* Sends nothing more (flush first), frees the buffers, closes. Twice is fine. */
 void cs_stream_close(struct cs_stream *s);
@@ -61,8 +61,8 @@ struct cs_slice cs_stream_peek(const struct cs_stream *s);
 /* n ≤ what peek shows. An emptied buffer goes back. */
 void cs_stream_consume(struct cs_stream *s, size_t n);
 /* Sends bytes: directly when nothing is queued, and queues what the socket does not take. All or
- * nothing is promised up to cs_stream_room(); CS_ERR_LIMIT (and nothing sent) beyond it. An error of
- * the socket is sticky and returned. */
+ * nothing is promised up to cs_stream_room(); CS_ERR_LIMIT (and nothing sent) beyond it. An error
+ * of the socket is sticky and returned. */
 enum cs_err cs_stream_put(struct cs_stream *s, struct cs_slice bytes) CS_MUST_CHECK;
 /* As put, but only queued: several small messages leave in one system call at the next flush. */
 enum cs_err cs_stream_queue(struct cs_stream *s, struct cs_slice bytes) CS_MUST_CHECK;
@@ -70,13 +70,16 @@ size_t cs_stream_room(const struct cs_stream *s);
 /* Bytes queued that have not left. */
 size_t cs_stream_queued(const struct cs_stream *s);
 enum cs_io cs_stream_flush(struct cs_stream *s);
-/* A wait item for "there is something to read" (also ready while the filter holds decrypted
- * bytes) / "the queue can move". */
+/* A wait item for "there is something to read" (also ready while the filter holds bytes that it can
+ * decrypt, at the end and after an error) / "the queue can move". Unconsumed bytes alone do not
+ * make it ready. Do not wait to read with a full buffer or after the end, nor to write with an
+ * empty queue: those are ready always. */
 struct cs_wait cs_stream_wait_read(struct cs_stream *s);
 struct cs_wait cs_stream_wait_write(struct cs_stream *s);
 
 /* ---- waits, in a coroutine ---- */
-/* Until at least n unconsumed bytes are there (n ≤ CS_IOBUF). CS_ERR_EOF, TIMEOUT, CANCELLED, IO. */
+/* Until at least n unconsumed bytes are there (n ≤ CS_IOBUF). CS_ERR_EOF, TIMEOUT, CANCELLED, IO.
+ */
 enum cs_err cs_stream_need(struct cs_stream *s, size_t n, uint64_t deadline_ns) CS_MUST_CHECK;
 /* Until everything queued has left. */
 enum cs_err cs_stream_drain(struct cs_stream *s, uint64_t deadline_ns) CS_MUST_CHECK;
