@@ -12,14 +12,14 @@ static struct cs_slice read_source(struct cs_arena *a, const char *name)
 
 static struct compiled compile_example(const char *name)
 {
-    struct cs_arena a;
+    static struct cs_arena a; /* slices of the report borrow from the text */
     cs_arena_init(&a, 1 << 16, 1 << 24);
     struct compiled c = compile_with(read_source(&a, name), NULL);
     if (c.err != CS_OK) {
         print_report(&c);
         CS_FAIL("%s does not compile", name);
     }
-    return c; /* the arena of the text stays: slices of the report borrow from it */
+    return c;
 }
 
 CS_TEST(example_demo_compiles_without_a_warning)
@@ -136,6 +136,10 @@ CS_TEST(the_version_is_the_contents)
         "store: { sqlite: /s }\nrecordings: { directory: /r }\nmaster_key: /k\n" TARGET);
     CS_EQ_U64(d.err, CS_OK);
     CS_CHECK(d.version != a.version); /* only the certificate's bytes differ */
+    compiled_done(&a);
+    compiled_done(&b);
+    compiled_done(&c);
+    compiled_done(&d);
 }
 
 CS_TEST(system_roots_go_in_only_where_a_target_needs_them)
@@ -150,6 +154,8 @@ CS_TEST(system_roots_go_in_only_where_a_target_needs_them)
     CS_EQ_U64(b.err, CS_ERR_INVALID);
     CS_EQ_U64(b.report.errors, 1);
     CS_EQ_U64(b.report.v[1].line, 10);
+    compiled_done(&a);
+    compiled_done(&b);
 }
 
 CS_TEST(order_of_rules_and_targets_does_not_matter)
@@ -161,6 +167,8 @@ CS_TEST(order_of_rules_and_targets_does_not_matter)
     CS_EQ_U64(a.err, CS_OK);
     CS_EQ_U64(a.version, b.version);
 #undef RULE
+    compiled_done(&a);
+    compiled_done(&b);
 }
 
 CS_TEST(users_become_identities)
@@ -177,6 +185,7 @@ CS_TEST(users_become_identities)
     chain.p[0].id = CS_SLICE_LIT("okta:alice");
     chain.p[0].name = CS_SLICE_LIT("alice");
     CS_CHECK(!cs_policy_may_open(cs_policy_session_new(c.policy, &chain, t, &c.arena), NULL));
+    compiled_done(&c);
 }
 
 CS_TEST(compile_survives_a_lack_of_memory)

@@ -49,7 +49,9 @@ CS_TEST(a_file_with_ten_mistakes_reports_all_ten)
     };
     struct compiled c = compile_text(text);
     CS_EQ_U64(c.err, CS_ERR_INVALID);
-    print_report(&c);
+    if (c.report.n != CS_ARRAY_LEN(want)) {
+        print_report(&c);
+    }
     CS_EQ_U64(c.report.n, CS_ARRAY_LEN(want));
     CS_EQ_U64(c.report.errors, CS_ARRAY_LEN(want));
     for (size_t i = 0; i < CS_ARRAY_LEN(want); i++) {

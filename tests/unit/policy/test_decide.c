@@ -4,6 +4,26 @@
 
 static struct cs_arena arena;
 
+/* Everything of the policy before is void. */
+static void arena_start(void)
+{
+    static bool started;
+    if (started) {
+        cs_arena_done(&arena);
+    }
+    started = true;
+    cs_arena_init(&arena, 65536, 64U << 20);
+}
+
+/* The buffer's bytes, moved into the arena. */
+static struct cs_slice moved(struct cs_buf *b)
+{
+    struct cs_slice out = cs_arena_dup(&arena, cs_buf_slice(b));
+    CS_CHECK(!b->bad && out.p != NULL);
+    cs_buf_done(b);
+    return out;
+}
+
 /* ---- rules as short lines ---- */
 
 static struct cs_names words(const char *s)
@@ -32,16 +52,15 @@ struct line {
 
 static struct cs_slice compile(const char *text)
 {
-    struct cs_buf *out = CS_NEW(&arena, struct cs_buf);
+    struct cs_buf out = cs_buf(1U << 20);
     struct cs_cel_mistake m;
-    *out = cs_buf(1U << 20);
     if (text == NULL) {
         return CS_SLICE_NULL;
     }
-    if (cs_cel_compile(cs_slice_str(text), &arena, out, &m) != CS_OK) {
+    if (cs_cel_compile(cs_slice_str(text), &arena, &out, &m) != CS_OK) {
         CS_FAIL("%s: %s", text, m.text);
     }
-    return cs_buf_slice(out);
+    return moved(&out);
 }
 
 static struct cs_rule_full rule_of(const struct line *l)
@@ -99,17 +118,15 @@ static struct cs_slice build(const struct line *lines, size_t n)
     targets[1].name = CS_SLICE_LIT("play");
     targets[1].label_values = &test;
     struct cs_policy_source src = {42, rules, n, targets, 2};
-    struct cs_buf *out = CS_NEW(&arena, struct cs_buf);
-    *out = cs_buf(1U << 24);
-    cs_policy_build(&src, out);
-    CS_CHECK(!out->bad);
-    return cs_buf_slice(out);
+    struct cs_buf out = cs_buf(1U << 24);
+    cs_policy_build(&src, &out);
+    return moved(&out);
 }
 
 static struct cs_policy *load(const struct line *lines, size_t n)
 {
     struct cs_policy *p = NULL;
-    cs_arena_init(&arena, 65536, 64U << 20);
+    arena_start();
     CS_CHECK(cs_policy_load(build(lines, n), &arena, &p) == CS_OK);
     return p;
 }
@@ -357,7 +374,7 @@ CS_TEST(except_counts_only_for_a_whole_chain)
 
 CS_TEST(users_are_matched_by_identity)
 {
-    cs_arena_init(&arena, 65536, 64U << 20);
+    arena_start();
     struct cs_who w = {{NULL, 0}, words("local:alice okta:bob")};
     struct cs_chain *c = chain_of("person:alice:|person:bob:");
     CS_CHECK(cs_who_matches(&w, &c->p[0]));
@@ -455,7 +472,7 @@ CS_TEST(targets_are_selected_by_labels)
 
 CS_TEST(a_rule_of_another_family_does_not_apply)
 {
-    cs_arena_init(&arena, 65536, 64U << 20);
+    arena_start();
     struct line l = {.name = "a", .then = CS_ALLOW, .groups = "g", .when = READS};
     struct cs_rule_full r = rule_of(&l);
     CS_CHECK(cs_cel_load(r.code, &arena, &r.when) == CS_OK);
@@ -519,7 +536,7 @@ CS_TEST(policy_gives_back_what_was_built)
 CS_TEST(policy_loader_refuses_a_hold_without_quorum_or_approvers)
 {
     for (int i = 0; i < 4; i++) {
-        cs_arena_init(&arena, 65536, 64U << 20);
+        arena_start();
         struct line l = {.name = "h", .then = CS_HOLD, .groups = "g"};
         struct cs_rule_full r = rule_of(&l);
         r.rule.approvers.quorum = i == 0 ? 0 : 1;
@@ -536,7 +553,7 @@ CS_TEST(policy_loader_refuses_a_hold_without_quorum_or_approvers)
 
 CS_TEST(policy_loader_refuses_names_out_of_order_or_twice)
 {
-    cs_arena_init(&arena, 65536, 64U << 20);
+    arena_start();
     struct line a = {.name = "a", .then = CS_ALLOW, .groups = "g"};
     struct line b = {.name = "b", .then = CS_ALLOW, .groups = "g"};
     struct cs_rule_full two[2][2] = {{rule_of(&b), rule_of(&a)}, {rule_of(&a), rule_of(&a)}};
@@ -552,7 +569,7 @@ CS_TEST(policy_loader_refuses_names_out_of_order_or_twice)
 
 CS_TEST(policy_loader_survives_hostile_bytes)
 {
-    cs_arena_init(&arena, 65536, 64U << 20);
+    arena_start();
     struct cs_slice good = build(product, CS_ARRAY_LEN(product));
     struct cs_arena a;
     cs_arena_init(&a, 65536, 8U << 20);
@@ -590,7 +607,7 @@ CS_TEST(policy_loader_survives_hostile_bytes)
 
 CS_TEST(policy_loader_survives_a_lack_of_memory)
 {
-    cs_arena_init(&arena, 65536, 64U << 20);
+    arena_start();
     struct cs_slice good = build(product, CS_ARRAY_LEN(product));
     bool done = false;
     CS_OOM_LOOP(done)
