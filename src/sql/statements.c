@@ -57,7 +57,7 @@ static const struct statement_row rows[] = {
     [T_ConstraintsSetStmt] = {S, V_LEAF, "SET CONSTRAINTS", NULL},
     [T_DiscardStmt] = {S, V_LEAF, "DISCARD", do_discard},
     [T_PrepareStmt] = {S, V_READ, "PREPARE", do_prepare},
-    [T_ExecuteStmt] = {O, V_READ, "EXECUTE", do_execute},
+    [T_ExecuteStmt] = {0, V_READ, "EXECUTE", do_execute},
     [T_DeallocateStmt] = {S, V_LEAF, "DEALLOCATE", do_deallocate},
     [T_DeclareCursorStmt] = {R, V_READ, "DECLARE CURSOR", do_declare},
     [T_FetchStmt] = {R, V_LEAF, "FETCH", do_fetch},
@@ -206,6 +206,9 @@ bool cs_sql_visit_statement(struct cs_sql_walk *w, const void *node)
         top->verb = cs_slice_str(row->verb);
     }
     cs_sql_effect(w, row->effects);
+    if ((row->effects & O) != 0) {
+        cs_sql_opaque(w, "it runs or defines code");
+    }
     if (row->handle != NULL) {
         row->handle(w, node, top);
     } else if (row->how != V_LEAF) {
