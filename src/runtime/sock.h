@@ -23,7 +23,8 @@ char *cs_addr_text(const struct sockaddr *sa, char out[static CS_ADDR_TEXT]);
 enum cs_err cs_listen_tcp(struct cs_slice address, int *ret_fd) CS_MUST_CHECK;
 /* Replaces a stale socket file; mode is the file's permission. */
 enum cs_err cs_listen_unix(const char *path, unsigned mode, int *ret_fd) CS_MUST_CHECK;
-/* accept4 on a listener of the loop; waits. Sets TCP_NODELAY and keep-alive. */
+/* accept4 on a listener of the loop; waits, also while descriptors are out. Sets TCP_NODELAY and
+ * keep-alive. CANCELLED; EOF when the listener was closed. ret_peer may be NULL. */
 enum cs_err cs_accept(struct cs_fd *listener, int *ret_fd, struct sockaddr_storage *ret_peer);
 /* Non-blocking connect in a coroutine. UNREACHABLE, REFUSED, TIMEOUT, CANCELLED. */
 enum cs_err cs_connect(const struct sockaddr *sa, socklen_t len, uint64_t deadline_ns,
