@@ -179,6 +179,19 @@ const char *cs_cli_option(const struct cs_cli *c, const char *name)
     return NULL;
 }
 
+struct cs_arena cs_cli_round_begin(struct cs_cli *c)
+{
+    struct cs_arena before = c->arena;
+    cs_arena_init(&c->arena, 64 * 1024, CS_CLI_ARENA_MAX);
+    return before;
+}
+
+void cs_cli_round_end(struct cs_cli *c, struct cs_arena before)
+{
+    cs_arena_done(&c->arena);
+    c->arena = before;
+}
+
 /* ---- errors ---- */
 static void complain(struct cs_cli *c, const char *label, const char *fmt, va_list ap)
 {

@@ -61,6 +61,10 @@ bool cs_cli_parse(struct cs_cli *c, int argc, char *const *argv, char *why,
 /* The value of an option ("" of a flag), NULL when it was not given. */
 const char *cs_cli_option(const struct cs_cli *c, const char *name);
 
+/* An arena for one round of a loop: what was allocated in between is gone after the end. */
+struct cs_arena cs_cli_round_begin(struct cs_cli *c);
+void cs_cli_round_end(struct cs_cli *c, struct cs_arena before);
+
 /* ---- what went wrong: one line on standard error, made safe to show ---- */
 int cs_cli_fail(struct cs_cli *c, const char *fmt, ...) CS_PRINTF(2, 3);
 int cs_cli_usage(struct cs_cli *c, const char *fmt, ...) CS_PRINTF(2, 3);

@@ -175,10 +175,16 @@ static bool read_all(int fd, struct cs_buf *out)
     }
 }
 
+static void interrupted(int number)
+{
+    (void)number; /* only so that read() returns and the terminal is put right again */
+}
+
 /* One line from the terminal, not shown while it is typed. */
 static bool ask(const char *name, struct cs_buf *out)
 {
     struct termios before, quiet;
+    struct sigaction on = {.sa_handler = interrupted}, old_int, old_term;
     int fd = open("/dev/tty", O_RDWR | O_CLOEXEC);
     if (fd < 0 || tcgetattr(fd, &before) != 0) {
         if (fd >= 0) {
@@ -188,17 +194,17 @@ static bool ask(const char *name, struct cs_buf *out)
     }
     quiet = before;
     quiet.c_lflag &= ~(tcflag_t)ECHO;
-    /* An interrupt while typing must not leave the terminal mute. */
-    sigset_t all, old;
-    (void)sigfillset(&all);
-    (void)sigprocmask(SIG_BLOCK, &all, &old);
+    /* An interrupt while typing must not leave the terminal mute: no SA_RESTART. */
+    (void)sigaction(SIGINT, &on, &old_int);
+    (void)sigaction(SIGTERM, &on, &old_term);
     (void)fprintf(stderr, "Value of %s (not shown): ", name);
     (void)tcsetattr(fd, TCSAFLUSH, &quiet);
     uint8_t *room = cs_buf_room(out, CS_SECRET_MAX + 1);
     ssize_t n = room != NULL ? read(fd, room, CS_SECRET_MAX + 1) : -1;
     (void)tcsetattr(fd, TCSAFLUSH, &before);
     (void)fputc('\n', stderr);
-    (void)sigprocmask(SIG_SETMASK, &old, NULL);
+    (void)sigaction(SIGINT, &old_int, NULL);
+    (void)sigaction(SIGTERM, &old_term, NULL);
     (void)close(fd);
     out->len += n > 0 ? (size_t)n : 0;
     return n > 0;

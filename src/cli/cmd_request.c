@@ -77,29 +77,41 @@ static void print_changes(struct cs_cli *c, const json_t *requests, json_t *seen
     (void)fflush(stdout);
 }
 
+/* One look; false when the gateway could not be asked. *seq: what it said last, 0 at first. */
+static bool watch_once(struct cs_cli *c, json_t *seen, json_int_t *seq)
+{
+    char path[96];
+    struct cs_cli_answer a;
+    (void)snprintf(path, sizeof path, "/v1/requests?since=%lld&wait=45", (long long)*seq);
+    if (!cs_cli_get(c, *seq > 0 ? path : "/v1/requests?state=pending", &a)) {
+        return false;
+    }
+    print_changes(c, json_object_get(a.json, "requests"), seen);
+    json_int_t now = json_integer_value(json_object_get(a.json, "seq"));
+    cs_cli_answer_done(&a);
+    if (*seq == 0 && now == 0) {
+        (void)sleep(2); /* an empty store has no number to wait behind yet */
+    }
+    *seq = now;
+    return true;
+}
+
 static int watch(struct cs_cli *c)
 {
     json_t *seen = json_object();
-    struct cs_cli_answer a;
-    const char *path = "/v1/requests?state=pending";
+    json_int_t seq = 0;
     unsigned failures = 0;
-    for (;;) {
-        if (cs_cli_get(c, path, &a)) {
-            failures = 0;
-            print_changes(c, json_object_get(a.json, "requests"), seen);
-            json_int_t seq = json_integer_value(json_object_get(a.json, "seq"));
-            cs_cli_answer_done(&a);
-            static char next[96];
-            (void)snprintf(next, sizeof next, "/v1/requests?since=%lld&wait=45", (long long)seq);
-            path = next;
-            cs_arena_reset(&c->arena);
-        } else if (++failures == 10) {
-            json_decref(seen);
-            return CS_CLI_FAILED;
-        } else {
-            (void)sleep(failures < 5 ? failures : 5); /* the gateway restarts, perhaps */
+    /* The gateway may be restarting: some patience, then an end that a script can see. */
+    while (failures < 10) {
+        struct cs_arena before = cs_cli_round_begin(c);
+        failures = watch_once(c, seen, &seq) ? 0 : failures + 1;
+        cs_cli_round_end(c, before);
+        if (failures > 0) {
+            (void)sleep(failures < 5 ? failures : 5);
         }
     }
+    json_decref(seen);
+    return CS_CLI_FAILED;
 }
 
 int cs_cmd_requests(struct cs_cli *c)

@@ -211,11 +211,12 @@ int cs_cmd_replay(struct cs_cli *c)
            json_array_size(frames), cs_cli_text(c, json_array_get(frames, 0), "t"));
     json_array_foreach(frames, i, f)
     {
+        struct cs_arena before = cs_cli_round_begin(c);
         if (cs_cli_time(cs_cli_raw(f, "t"), &at) && i == 0) {
             first = at;
         }
         print_frame(c, f, at >= first ? at - first : 0);
-        cs_arena_reset(&c->arena);
+        cs_cli_round_end(c, before);
     }
     if (cs_cli_true(a.json, "truncated")) {
         printf("\nThe recording is longer; only its beginning was sent.\n");
