@@ -6,20 +6,27 @@ static char why[200];
 
 static bool parse(const char *words, int argc, const char *const *argv)
 {
+    static char copies[16][64], name[64];
+    char *copy[16], *word[2] = {name, NULL};
     int used;
-    char *copy[16];
     for (int i = 0; i < argc; i++) {
-        copy[i] = strdup(argv[i]);
+        (void)snprintf(copies[i], sizeof copies[i], "%s", argv[i]);
+        copy[i] = copies[i];
     }
-    char *name[3] = {strdup(words), NULL, NULL};
-    char *blank = strchr(name[0], ' ');
+    (void)snprintf(name, sizeof name, "%s", words);
+    char *blank = strchr(name, ' ');
     if (blank != NULL) {
         *blank = 0;
-        name[1] = blank + 1;
+        word[1] = blank + 1;
     }
-    cs_arena_init(&c.arena, 4096, 1 << 20);
+    static bool started;
+    if (!started) {
+        cs_arena_init(&c.arena, 4096, 1 << 20);
+        started = true;
+    }
+    cs_arena_reset(&c.arena);
     c = (struct cs_cli){.arena = c.arena};
-    c.command = cs_cli_command_find(blank != NULL ? 2 : 1, name, &used);
+    c.command = cs_cli_command_find(blank != NULL ? 2 : 1, word, &used);
     CS_CHECK(c.command != NULL && strcmp(c.command->words, words) == 0);
     return cs_cli_parse(&c, argc, copy, why, sizeof why);
 }

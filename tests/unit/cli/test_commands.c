@@ -67,15 +67,18 @@ static int command(const char *line)
 {
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
     pthread_t thread;
-    char *argv[16], *copy = strdup(line), path[100];
+    static char copy[400];
+    char *argv[16], path[100];
     int argc = 0, listener = socket(AF_UNIX, SOCK_STREAM, 0);
-    CS_CHECK(dir[0] != 0 || (snprintf(dir, sizeof dir, "/tmp/cli-test-XXXXXX") > 0 && mkdtemp(dir) != NULL));
+    CS_CHECK(dir[0] != 0 ||
+             (snprintf(dir, sizeof dir, "/tmp/cli-test-XXXXXX") > 0 && mkdtemp(dir) != NULL));
     (void)snprintf(sock, sizeof sock, "%s/s", dir);
     (void)unlink(sock);
     memcpy(sa.sun_path, sock, strlen(sock) + 1);
     CS_CHECK(bind(listener, (const struct sockaddr *)&sa, sizeof sa) == 0);
     CS_CHECK(listen(listener, 8) == 0);
     CS_CHECK(setenv("COUNTERSIGN_SOCKET", sock, 1) == 0);
+    (void)snprintf(copy, sizeof copy, "%s", line);
     if (n_answers > 0) {
         CS_CHECK(pthread_create(&thread, NULL, gateway, &listener) == 0);
     }
