@@ -18,7 +18,6 @@ static const struct {
 } gucs[] = {
     {"application_name", G_ANY},
     {"client_encoding", G_UTF8},
-    {"names", G_UTF8},
     {"search_path", G_EMPTY_PATH},
     {"standard_conforming_strings", G_ON},
     {"default_transaction_read_only", G_ON},

@@ -318,6 +318,41 @@ static void do_truncate(struct cs_sql_walk *w, const void *node, struct cs_sql_s
     cs_sql_visit_fields(w, node, 0, 0);
 }
 
+static bool one_of(const char *s, const char *const *words, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(s, words[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The grammar takes any option: one that is new to this version may run code (formats of
+ * extensions do). */
+static bool copy_option_known(const DefElem *d)
+{
+    static const char *const options[] = {"freeze",
+                                          "delimiter",
+                                          "null",
+                                          "header",
+                                          "quote",
+                                          "escape",
+                                          "force_quote",
+                                          "force_not_null",
+                                          "force_null",
+                                          "encoding",
+                                          "default",
+                                          "on_error",
+                                          "convert_selectively"};
+    static const char *const formats[] = {"text", "csv", "binary"};
+    if (strcmp(d->defname, "format") == 0) {
+        const char *format = cs_sql_string(d->arg);
+        return format != NULL && one_of(format, formats, CS_ARRAY_LEN(formats));
+    }
+    return one_of(d->defname, options, CS_ARRAY_LEN(options));
+}
+
 /* SECURITY: a file or program is the server's machine, not the database. */
 static void do_copy(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
 {
@@ -326,6 +361,11 @@ static void do_copy(struct cs_sql_walk *w, const void *node, struct cs_sql_state
         cs_sql_effect(w, A);
     } else {
         kind(top, s->is_from ? CS_SQL_COPY_IN : CS_SQL_COPY_OUT, "");
+    }
+    for (int i = 0; i < cs_sql_items(s->options); i++) {
+        if (!copy_option_known(cs_sql_item(s->options, i))) {
+            cs_sql_opaque(w, "an option of COPY that is not known to the classifier");
+        }
     }
     cs_sql_effect(w, s->is_from ? W : R);
     w->writing = s->is_from;
@@ -366,11 +406,7 @@ static bool explain_executes(const List *options)
                                            "memory",  "format"};
     for (int i = 0; i < cs_sql_items(options); i++) {
         const DefElem *d = cs_sql_item(options, i);
-        bool known = false;
-        for (size_t k = 0; k < CS_ARRAY_LEN(harmless); k++) {
-            known = known || strcmp(d->defname, harmless[k]) == 0;
-        }
-        if (!known && !option_is_false(d)) {
+        if (!one_of(d->defname, harmless, CS_ARRAY_LEN(harmless)) && !option_is_false(d)) {
             return true;
         }
     }
