@@ -103,8 +103,9 @@ static int snapshot_make(uint64_t version, const char *postgres)
     int fd = -1;
     cs_snapshot_write(&out, &s);
     if (out.bad || cs_sealed_make("snapshot", cs_buf_slice(&out), &fd) != CS_OK) {
-        return -1;
+        fd = -1;
     }
+    cs_buf_done(&out);
     return fd;
 }
 
