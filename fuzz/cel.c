@@ -41,7 +41,7 @@ static void facts_of(uint8_t seed, struct cs_facts *f)
 }
 
 static void plain_is_the_same(struct cs_slice text, struct cs_arena *a, enum cs_tri want,
-                              const struct cs_facts *f)
+                              const struct cs_cel_input *in)
 {
     struct cs_cel_parsed p = {NULL, NULL, 0};
     struct cs_cel_fault fault;
@@ -50,7 +50,7 @@ static void plain_is_the_same(struct cs_slice text, struct cs_arena *a, enum cs_
     check(cs_cel_parse(text, a, &p, &at, why) == CS_OK);
     check(cs_cel_check(p.nodes, p.n, &families, &fault));
     struct cs_cel plain = {p.nodes, p.n, families};
-    enum cs_tri got = cs_cel_eval(&plain, f);
+    enum cs_tri got = cs_cel_eval(&plain, in);
     /* Lowered nodes take fewer steps: only running out of them may differ. */
     check(got == want || got == CS_TRI_UNKNOWN);
 }
@@ -62,18 +62,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct cs_cel_mistake m;
     struct cs_cel c;
     struct cs_facts f;
+    struct cs_cel_input in;
     cs_arena_init(&a, 4096, 8U << 20);
     facts_of(size > 0 ? data[0] : 0, &f);
+    cs_cel_prepare(&f, &in);
     struct cs_slice text = cs_slice(data, size);
     enum cs_err err = cs_cel_compile(text, &a, &code, &m);
     if (err == CS_OK) {
         check(cs_cel_load(cs_buf_slice(&code), &a, &c) == CS_OK);
-        plain_is_the_same(text, &a, cs_cel_eval(&c, &f), &f);
+        plain_is_the_same(text, &a, cs_cel_eval(&c, &in), &in);
     } else if (err == CS_ERR_INVALID) {
         check(m.line >= 1 && m.column >= 1 && m.text[0] != 0 && code.len == 0);
     }
     if (cs_cel_load(text, &a, &c) == CS_OK) {
-        (void)cs_cel_eval(&c, &f);
+        (void)cs_cel_eval(&c, &in);
     }
     cs_buf_done(&code);
     cs_arena_done(&a);

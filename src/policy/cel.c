@@ -91,11 +91,13 @@ enum cs_err cs_cel_compile(struct cs_slice text, struct cs_arena *a, struct cs_b
     }
     /* With every fact unknown, what is still false is false always. */
     struct cs_facts nothing;
+    struct cs_cel_input in;
     memset(&nothing, 0, sizeof nothing);
     for (size_t i = 0; i < CS_FACT_MAX; i++) {
         nothing.v[i].state = CS_FACT_UNKNOWN;
     }
-    if (cs_cel_eval(&c, &nothing) == CS_TRI_FALSE) {
+    cs_cel_prepare(&nothing, &in);
+    if (cs_cel_eval(&c, &in) == CS_TRI_FALSE) {
         place(text, p.at[0], ret_mistake);
         (void)snprintf(ret_mistake->text, sizeof ret_mistake->text,
                        "this condition is false whatever happens, so the rule can never apply");

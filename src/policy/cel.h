@@ -36,7 +36,15 @@ enum cs_err cs_cel_compile(struct cs_slice text, struct cs_arena *a, struct cs_b
                            struct cs_cel_mistake *ret_mistake) CS_MUST_CHECK;
 /* Validates compiled bytes; strings borrow from `code`. CS_ERR_CORRUPT, CS_ERR_NO_MEMORY. */
 enum cs_err cs_cel_load(struct cs_slice code, struct cs_arena *a, struct cs_cel *ret) CS_MUST_CHECK;
+
+/* Facts made ready for many conditions. */
+struct cs_cel_input {
+    const struct cs_facts *facts; /* borrowed */
+    bool effects_known;
+    uint8_t effects; /* sql.effects as bits */
+};
+void cs_cel_prepare(const struct cs_facts *facts, struct cs_cel_input *ret);
 /* Absent and unknown facts are unknown; so is what takes more than CS_LIMIT_CEL_STEPS. */
-enum cs_tri cs_cel_eval(const struct cs_cel *c, const struct cs_facts *facts);
+enum cs_tri cs_cel_eval(const struct cs_cel *c, const struct cs_cel_input *in);
 
 #endif

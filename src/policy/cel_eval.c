@@ -29,10 +29,15 @@ struct val {
 struct ev {
     const struct cs_cel_node *n;
     const struct cs_facts *facts;
+    const struct cs_cel_input *in;
     uint32_t steps;
     struct val vars[CS_CEL_VARS];
     uint32_t n_vars;
 };
+
+/* The rarer cases are functions of their own, so that the usual ones do not pay for their locals.
+ */
+#define SEPARATE __attribute__((noinline))
 
 static enum cs_tri eval_bool(struct ev *e, uint32_t at);
 
@@ -48,38 +53,53 @@ static enum cs_tri tri_not(enum cs_tri t)
 
 /* ---- values ---- */
 
+enum { OPAQUE = 1 << 5, OTHER = 1 << 6 };
+
+uint8_t cs_cel_effect_bit(struct cs_slice s)
+{
+    static const char *const words[] = {"session", "read", "write", "ddl", "admin", "opaque"};
+    for (unsigned i = 0; i < CS_ARRAY_LEN(words); i++) {
+        if (cs_slice_eq_str(s, words[i])) {
+            return (uint8_t)(1U << i);
+        }
+    }
+    return OTHER;
+}
+
 static bool is_opaque(struct cs_slice s)
 {
     return s.n == 6 && memcmp(s.p, "opaque", 6) == 0;
 }
 
-static struct val fact_val(const struct ev *e, int64_t id)
+static struct val fact_val(const struct ev *e, const struct cs_cel_node *n)
 {
-    const struct cs_fact *f = &e->facts->v[id];
+    const struct cs_fact *f = &e->facts->v[n->u.i];
     struct val v = {.kind = V_UNKNOWN};
     if (f->state != CS_FACT_KNOWN) {
         return v;
     }
-    switch (cs_fact_info((enum cs_fact_id)id)->type) {
-    case CS_FACT_STRING:
+    switch (n->type) { /* the checker set it */
+    case CS_CEL_T_STRING:
         v.kind = V_STRING;
         v.u.s = f->u.string;
         break;
-    case CS_FACT_STRINGS:
-        v.effects = id == CS_FACT_SQL_EFFECTS;
+    case CS_CEL_T_STRINGS:
+        v.effects = n->u.i == CS_FACT_SQL_EFFECTS;
         /* SECURITY: sql.effects is never empty. An empty one is a classifier's bug, and "all
          * effects are reads" would be true of it. */
         v.kind = v.effects && f->u.strings.n == 0 ? V_UNKNOWN : V_WORDS;
         v.u.words.v = f->u.strings.v;
         v.u.words.n = f->u.strings.n;
         break;
-    case CS_FACT_INT:
+    case CS_CEL_T_INT:
         v.kind = V_INT;
         v.u.i = f->u.integer;
         break;
-    case CS_FACT_BOOL:
+    case CS_CEL_T_BOOL:
         v.kind = V_BOOL;
         v.u.b = f->u.boolean;
+        break;
+    default:
         break;
     }
     return v;
@@ -147,7 +167,7 @@ static enum cs_tri equal(struct ev *e, const struct val *a, const struct val *b)
     return equal_lists(e, a, b);
 }
 
-static enum cs_tri equal_lists(struct ev *e, const struct val *a, const struct val *b)
+static SEPARATE enum cs_tri equal_lists(struct ev *e, const struct val *a, const struct val *b)
 {
     if (a->kind < V_WORDS || b->kind < V_WORDS) {
         return CS_TRI_UNKNOWN; /* the checker does not let this happen */
@@ -187,7 +207,7 @@ static enum cs_tri is_in(struct ev *e, const struct val *v, const struct val *li
 
 static struct val eval_val(struct ev *e, uint32_t at);
 
-static struct val eval_size(struct ev *e, uint32_t at)
+static SEPARATE struct val eval_size(struct ev *e, uint32_t at)
 {
     struct val v = eval_val(e, at + 1);
     struct val out = {.kind = V_INT};
@@ -205,7 +225,7 @@ static struct val eval_size(struct ev *e, uint32_t at)
     return out;
 }
 
-static struct val eval_sum(struct ev *e, uint32_t at)
+static SEPARATE struct val eval_sum(struct ev *e, uint32_t at)
 {
     const struct cs_cel_node *n = &e->n[at];
     struct val a = eval_val(e, at + 1);
@@ -218,7 +238,7 @@ static struct val eval_sum(struct ev *e, uint32_t at)
     return out;
 }
 
-static struct val eval_cond(struct ev *e, uint32_t at)
+static SEPARATE struct val eval_cond(struct ev *e, uint32_t at)
 {
     uint32_t yes = at + 1 + e->n[at + 1].size;
     uint32_t no = yes + e->n[yes].size;
@@ -241,7 +261,7 @@ static struct val eval_val(struct ev *e, uint32_t at)
     }
     switch (n->op) {
     case CS_CEL_FACT:
-        return fact_val(e, n->u.i);
+        return fact_val(e, n);
     case CS_CEL_VAR:
         return e->vars[n->u.i];
     case CS_CEL_STRING:
@@ -283,7 +303,7 @@ static enum cs_tri eval_logic(struct ev *e, uint32_t at)
     return out;
 }
 
-static enum cs_tri eval_compare(struct ev *e, uint32_t at)
+static SEPARATE enum cs_tri eval_compare(struct ev *e, uint32_t at)
 {
     const struct cs_cel_node *n = &e->n[at];
     struct val a = eval_val(e, at + 1);
@@ -313,7 +333,7 @@ static enum cs_tri eval_compare(struct ev *e, uint32_t at)
     }
 }
 
-static enum cs_tri eval_text(struct ev *e, uint32_t at)
+static SEPARATE enum cs_tri eval_text(struct ev *e, uint32_t at)
 {
     struct val a = eval_val(e, at + 1);
     struct val b = eval_val(e, at + 1 + e->n[at + 1].size);
@@ -335,7 +355,7 @@ static enum cs_tri eval_text(struct ev *e, uint32_t at)
 
 /* exists: any true; all: no false; exists_one: exactly one true. With the list unknown, the
  * predicate can still decide: one that is false whatever the element makes exists false. */
-static enum cs_tri eval_macro(struct ev *e, uint32_t at)
+static SEPARATE enum cs_tri eval_macro(struct ev *e, uint32_t at)
 {
     const struct cs_cel_node *n = &e->n[at];
     uint32_t pred = at + 1 + e->n[at + 1].size;
@@ -377,30 +397,49 @@ static enum cs_tri eval_macro(struct ev *e, uint32_t at)
 
 /* ANY_OF, ALL_OF (lowered): elements of a list fact against literals. Same results as the nodes
  * that they stand for (a test compares both). */
-static enum cs_tri eval_words(struct ev *e, uint32_t at)
+static SEPARATE enum cs_tri eval_words(struct ev *e, uint32_t at)
 {
     const struct cs_cel_node *n = &e->n[at];
     const struct cs_fact *f = &e->facts->v[n->u.i];
-    bool effects = n->u.i == CS_FACT_SQL_EFFECTS;
-    if (f->state != CS_FACT_KNOWN || (effects && f->u.strings.n == 0)) {
+    if (f->state != CS_FACT_KNOWN) {
         return CS_TRI_UNKNOWN;
     }
-    enum cs_tri decides = n->op == CS_CEL_ANY_OF ? CS_TRI_TRUE : CS_TRI_FALSE;
-    enum cs_tri out = tri_not(decides);
-    for (size_t i = 0; i < f->u.strings.n && e->steps < CS_LIMIT_CEL_STEPS; i++) {
+    bool any = n->op == CS_CEL_ANY_OF;
+    bool out = !any;
+    for (size_t i = 0; i < f->u.strings.n && out != any; i++) {
         struct cs_slice w = f->u.strings.v[i];
         bool hit = false;
         for (uint32_t k = 0; k < n->lits && !hit; k++) {
             const struct cs_slice *l = &e->n[n->lit + k].u.s;
-            hit = l->n == w.n && (w.n == 0 || (l->p[0] == w.p[0] && memcmp(l->p, w.p, w.n) == 0));
+            /* The last bytes differ more often than the first ones ("public.…"). */
+            hit = l->n == w.n &&
+                  (w.n == 0 || (l->p[w.n - 1] == w.p[w.n - 1] && memcmp(l->p, w.p, w.n - 1) == 0));
         }
         e->steps += n->lits + 1U;
-        enum cs_tri t = !hit && effects && is_opaque(w) ? CS_TRI_UNKNOWN : tri(hit);
-        if (t == decides) {
-            out = t;
+        if (hit == any) {
+            out = any;
             break;
         }
-        out = t == CS_TRI_UNKNOWN ? t : out;
+    }
+    return tri(out != n->negate);
+}
+
+/* EFFECTS_ANY, EFFECTS_ALL (lowered): the same for sql.effects, with its element opaque, which is
+ * unknown unless the literals name it. */
+static enum cs_tri eval_effects(const struct cs_cel_input *in, const struct cs_cel_node *n)
+{
+    unsigned got = in->effects, want = n->lits;
+    if (!in->effects_known) {
+        return CS_TRI_UNKNOWN;
+    }
+    bool unclear = (got & ~want & (unsigned)OPAQUE) != 0;
+    enum cs_tri out;
+    if (n->op == CS_CEL_EFFECTS_ANY) {
+        out = (got & want) != 0 ? CS_TRI_TRUE : unclear ? CS_TRI_UNKNOWN : CS_TRI_FALSE;
+    } else {
+        out = (got & ~want & ~(unsigned)OPAQUE) != 0 ? CS_TRI_FALSE
+              : unclear                              ? CS_TRI_UNKNOWN
+                                                     : CS_TRI_TRUE;
     }
     return n->negate ? tri_not(out) : out;
 }
@@ -418,6 +457,13 @@ static enum cs_tri eval_has(const struct ev *e, int64_t id)
     }
 }
 
+/* A value of type bool. */
+static SEPARATE enum cs_tri eval_plain(struct ev *e, uint32_t at)
+{
+    struct val v = eval_val(e, at);
+    return v.kind == V_BOOL ? tri(v.u.b) : CS_TRI_UNKNOWN;
+}
+
 static enum cs_tri eval_bool(struct ev *e, uint32_t at)
 {
     const struct cs_cel_node *n = &e->n[at];
@@ -425,6 +471,9 @@ static enum cs_tri eval_bool(struct ev *e, uint32_t at)
         return CS_TRI_UNKNOWN;
     }
     switch (n->op) {
+    case CS_CEL_EFFECTS_ANY:
+    case CS_CEL_EFFECTS_ALL:
+        return eval_effects(e->in, n);
     case CS_CEL_ANY_OF:
     case CS_CEL_ALL_OF:
         return eval_words(e, at);
@@ -454,108 +503,40 @@ static enum cs_tri eval_bool(struct ev *e, uint32_t at)
     case CS_CEL_BOOL:
     case CS_CEL_FACT:
     case CS_CEL_VAR:
-    case CS_CEL_COND: {
-        struct val v = eval_val(e, at);
-        return v.kind == V_BOOL ? tri(v.u.b) : CS_TRI_UNKNOWN;
-    }
+    case CS_CEL_COND:
+        return eval_plain(e, at);
     default:
         return CS_TRI_UNKNOWN;
     }
 }
 
-enum cs_tri cs_cel_eval(const struct cs_cel *c, const struct cs_facts *facts)
+void cs_cel_prepare(const struct cs_facts *facts, struct cs_cel_input *ret)
+{
+    const struct cs_fact *f = &facts->v[CS_FACT_SQL_EFFECTS];
+    ret->facts = facts;
+    ret->effects = 0;
+    /* SECURITY: empty is unknown, as in fact_val. */
+    ret->effects_known = f->state == CS_FACT_KNOWN && f->u.strings.n > 0;
+    for (size_t i = 0; ret->effects_known && i < f->u.strings.n; i++) {
+        ret->effects |= cs_cel_effect_bit(f->u.strings.v[i]);
+    }
+}
+
+enum cs_tri cs_cel_eval(const struct cs_cel *c, const struct cs_cel_input *in)
 {
     if (c->n_nodes == 0) {
         return CS_TRI_TRUE;
     }
-    struct ev e;
+    /* The build zeroes every local; the variables here are written before they are read, and
+     * zeroing them would cost more than most conditions. */
+    struct ev e __attribute__((uninitialized));
     e.n = c->nodes;
-    e.facts = facts;
+    e.facts = in->facts;
+    e.in = in;
     e.steps = 0;
     e.n_vars = 0;
     enum cs_tri t = eval_bool(&e, 0);
     /* SECURITY: out of steps, part of the answer is missing: an attacker who makes a deny rule
      * expensive must not make it false. */
     return e.steps >= CS_LIMIT_CEL_STEPS ? CS_TRI_UNKNOWN : t;
-}
-
-/* ---- lowering ---- */
-
-/* The literals on the right of `var == L`, `L == var`, `var in [L, …]`; false when it is another
- * shape. */
-static bool literals_of(const struct cs_cel_node *n, uint32_t at, bool *negate, uint32_t *lit,
-                        uint32_t *lits)
-{
-    while (n[at].op == CS_CEL_NOT) {
-        *negate = !*negate;
-        at++;
-    }
-    if (n[at].op != CS_CEL_EQ && n[at].op != CS_CEL_NE && n[at].op != CS_CEL_IN) {
-        return false;
-    }
-    *negate ^= n[at].op == CS_CEL_NE;
-    const struct cs_cel_node *a = &n[at + 1], *b = &n[at + 1 + n[at + 1].size];
-    if (n[at].op == CS_CEL_IN) {
-        *lit = at + 3;
-        *lits = b->n_args;
-        return a->op == CS_CEL_VAR && b->op == CS_CEL_LIST && b->type == CS_CEL_T_STRINGS;
-    }
-    bool swapped = a->op == CS_CEL_STRING;
-    *lit = swapped ? at + 1 : at + 2;
-    *lits = 1;
-    return swapped ? b->op == CS_CEL_VAR : a->op == CS_CEL_VAR && b->op == CS_CEL_STRING;
-}
-
-/* exists(e, e == L) and its like, over a list fact. The variable is the macro's own: a comparison
- * of an outer variable keeps its nodes. */
-static void lower_macro(struct cs_cel_node *n, uint32_t at, uint32_t level)
-{
-    bool negate = false;
-    uint32_t lit = 0, lits = 0;
-    uint32_t pred = at + 1 + n[at + 1].size;
-    if (n[at + 1].op != CS_CEL_FACT || n[at].op == CS_CEL_ONE ||
-        !literals_of(n, pred, &negate, &lit, &lits)) {
-        return;
-    }
-    for (uint32_t i = pred; i < pred + n[pred].size; i++) {
-        if (n[i].op == CS_CEL_VAR && n[i].u.i != (int64_t)level) {
-            return;
-        }
-    }
-    /* exists(!(e in L)) = !all(e in L); all(!(e in L)) = !exists(e in L): true in Kleene's logic
-     * too. */
-    bool all = n[at].op == CS_CEL_ALL;
-    n[at].u.i = n[at + 1].u.i;
-    n[at].op = all != negate ? CS_CEL_ALL_OF : CS_CEL_ANY_OF;
-    n[at].negate = negate;
-    n[at].lit = lit;
-    n[at].lits = (uint16_t)lits;
-}
-
-static void lower(struct cs_cel_node *n, uint32_t at, uint32_t level)
-{
-    uint32_t end = at + n[at].size;
-    bool macro = n[at].op == CS_CEL_EXISTS || n[at].op == CS_CEL_ALL || n[at].op == CS_CEL_ONE;
-    if (macro) {
-        lower(n, at + 1 + n[at + 1].size, level + 1);
-        lower_macro(n, at, level);
-        return;
-    }
-    if (n[at].op == CS_CEL_IN && n[at + 1].op == CS_CEL_STRING && n[at + 2].op == CS_CEL_FACT) {
-        n[at].op = CS_CEL_ANY_OF;
-        n[at].u.i = n[at + 2].u.i;
-        n[at].lit = at + 1;
-        n[at].lits = 1;
-        return;
-    }
-    for (uint32_t i = at + 1; i < end; i += n[i].size) {
-        lower(n, i, level);
-    }
-}
-
-void cs_cel_lower(struct cs_cel_node *nodes, uint32_t n)
-{
-    if (n > 0) {
-        lower(nodes, 0, 0);
-    }
 }

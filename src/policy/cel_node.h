@@ -45,9 +45,11 @@ enum cs_cel_op {
 #undef CS_CEL_OP
     CS_CEL_OP_MAX,
     /* Made by the loader only, never in bytes: a quantifier over a list fact whose condition is that
-     * the element is one of some literals. */
+     * the element is one of some literals; the same for sql.effects, whose words are bits. */
     CS_CEL_ANY_OF = CS_CEL_OP_MAX,
     CS_CEL_ALL_OF,
+    CS_CEL_EFFECTS_ANY,
+    CS_CEL_EFFECTS_ALL,
 };
 
 enum cs_cel_type {
@@ -65,9 +67,9 @@ struct cs_cel_node {
     uint8_t op;     /* enum cs_cel_op */
     uint8_t type;   /* enum cs_cel_type, by the checker */
     uint8_t domain; /* which closed set of words a string is from, by the checker */
-    bool negate;    /* ANY_OF, ALL_OF: the result is inverted */
+    bool negate;    /* lowered ops: the result is inverted */
     uint16_t n_args;
-    uint16_t lits;  /* ANY_OF, ALL_OF: number of literals … */
+    uint16_t lits;  /* EFFECTS_*: the literals as bits; *_OF: number of literals … */
     uint32_t size;  /* nodes of this subtree, itself included */
     uint32_t lit;   /* … from this node on */
     union {
@@ -84,6 +86,8 @@ struct cs_cel_fault {
 };
 bool cs_cel_check(struct cs_cel_node *nodes, uint32_t n, uint32_t *ret_families,
                   struct cs_cel_fault *ret_fault);
+/* A word of sql.effects as a bit. */
+uint8_t cs_cel_effect_bit(struct cs_slice s);
 /* Replaces patterns by the faster ops above. Only on checked nodes. */
 void cs_cel_lower(struct cs_cel_node *nodes, uint32_t n);
 /* Parses into nodes with their byte offsets in the text. */

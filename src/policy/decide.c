@@ -193,12 +193,12 @@ static void add_hold(struct cs_decision *d, const struct cs_rule *r)
 }
 
 /* Evaluates the entries [from, to) whose rules deny or hold: what is unknown matches. */
-static void match_strict(const struct cs_policy_session *s, const struct cs_facts *facts,
+static void match_strict(const struct cs_policy_session *s, const struct cs_cel_input *in,
                          uint32_t from, uint32_t to, uint8_t *covered, struct cs_decision *ret)
 {
     for (uint32_t i = from; i < to; i++) {
         const struct cs_rule_full *r = &s->rules[s->e[i].rule];
-        if (cs_cel_eval(&r->when, facts) == CS_TRI_FALSE) {
+        if (cs_cel_eval(&r->when, in) == CS_TRI_FALSE) {
             continue;
         }
         *covered |= s->e[i].members;
@@ -214,7 +214,7 @@ static void match_strict(const struct cs_policy_session *s, const struct cs_fact
 
 /* Allows: what is unknown does not match. Behind a hold they only have to cover the members that no
  * hold covers. */
-static void match_allow(const struct cs_policy_session *s, const struct cs_facts *facts, bool held,
+static void match_allow(const struct cs_policy_session *s, const struct cs_cel_input *in, bool held,
                         uint8_t *covered, struct cs_decision *ret)
 {
     for (uint32_t i = s->end[CS_HOLD]; i < s->end[CS_ALLOW]; i++) {
@@ -222,7 +222,7 @@ static void match_allow(const struct cs_policy_session *s, const struct cs_facts
             return;
         }
         const struct cs_rule_full *r = &s->rules[s->e[i].rule];
-        if (cs_cel_eval(&r->when, facts) != CS_TRI_TRUE) {
+        if (cs_cel_eval(&r->when, in) != CS_TRI_TRUE) {
             continue;
         }
         *covered |= s->e[i].members;
@@ -251,12 +251,14 @@ void cs_policy_decide(const struct cs_policy_session *s, const struct cs_facts *
         deny(ret, NULL);
         return;
     }
-    match_strict(s, facts, 0, s->end[CS_DENY], &covered, ret);
+    struct cs_cel_input in;
+    cs_cel_prepare(facts, &in);
+    match_strict(s, &in, 0, s->end[CS_DENY], &covered, ret);
     if (ret->n_rules > 0) {
         say_rule(ret, "denies");
         return;
     }
-    match_strict(s, facts, s->end[CS_DENY], s->end[CS_HOLD], &covered, ret);
+    match_strict(s, &in, s->end[CS_DENY], s->end[CS_HOLD], &covered, ret);
     bool held = ret->n_rules > 0;
     if (ret->n_rules > CS_RULES_FIRED) {
         size_t n = 0;
@@ -266,7 +268,7 @@ void cs_policy_decide(const struct cs_policy_session *s, const struct cs_facts *
             holds, CS_RULES_FIRED);
         return;
     }
-    match_allow(s, facts, held, &covered, ret);
+    match_allow(s, &in, held, &covered, ret);
     if (covered != s->everyone) {
         deny(ret, uncovered(s, covered));
         return;

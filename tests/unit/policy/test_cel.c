@@ -65,7 +65,9 @@ static enum cs_tri value(const char *text, const struct cs_facts *f)
     CS_CHECK(cs_cel_parse(cs_slice_str(text), &arena, &p, &at, why) == CS_OK);
     CS_CHECK(cs_cel_check(p.nodes, p.n, &families, &fault));
     struct cs_cel plain = {p.nodes, p.n, families};
-    enum cs_tri a = cs_cel_eval(&c, f), b = cs_cel_eval(&plain, f);
+    struct cs_cel_input in;
+    cs_cel_prepare(f, &in);
+    enum cs_tri a = cs_cel_eval(&c, &in), b = cs_cel_eval(&plain, &in);
     if (a != b) {
         CS_FAIL("%s: lowered %u, plain %u", text, a, b);
     }
@@ -396,7 +398,9 @@ CS_TEST(cel_loader_survives_hostile_bytes)
             struct cs_cel c;
             if (cs_cel_load(cs_slice(copy, good.n), &a, &c) == CS_OK) {
                 loaded++;
-                (void)cs_cel_eval(&c, &f);
+                struct cs_cel_input in;
+                cs_cel_prepare(&f, &in);
+                (void)cs_cel_eval(&c, &in);
             }
             cs_free(copy);
             cs_arena_reset(&a);
