@@ -23,8 +23,10 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 CS_TEST_MAIN()
 
@@ -665,4 +667,87 @@ CS_TEST(recorder_refuses_a_directory_that_another_one_has)
 {
     static struct world w;
     world_run(&w, second_script, 11, 0);
+}
+
+/* ---- reading while it is written ---- */
+
+/* Runs the replayer on one session; true and the JSON in `ret` when it found it. */
+static bool replay(const struct world *w, const char *session, struct cs_slice *ret)
+{
+    int pair[2], memfd = -1;
+    uint8_t bytes[512];
+    union {
+        char room[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    CS_CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (dup2(pair[1], 3) < 0 || close_range(4, ~0u, 0) != 0) {
+            _exit(126);
+        }
+        (void)execl(CS_REPLAYER, "job-replayer", w->dir, session, (char *)NULL);
+        _exit(126);
+    }
+    (void)close(pair[1]);
+    struct iovec piece = {bytes, sizeof bytes};
+    struct msghdr m = {.msg_iov = &piece,
+                       .msg_iovlen = 1,
+                       .msg_control = control.room,
+                       .msg_controllen = sizeof control.room};
+    ssize_t n = recvmsg(pair[0], &m, 0);
+    CS_CHECK(n > 0);
+    struct cs_reader r = cs_reader(cs_slice(bytes, (size_t)n));
+    uint64_t err = cs_reader_u64le(&r);
+    (void)cs_reader_slice(&r);
+    CS_CHECK(cs_reader_done(&r));
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    if (c != NULL) {
+        memcpy(&memfd, CMSG_DATA(c), sizeof memfd);
+        CS_EQ_U64(cs_sealed_map(memfd, CS_LIMIT_REPLAY_BYTES * 2, ret), CS_OK);
+        (void)close(memfd);
+    }
+    CS_EQ_U64(memfd >= 0, err == CS_OK);
+    CS_CHECK(err == CS_OK || err == CS_ERR_NOT_FOUND);
+    int status = 0;
+    CS_CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+    (void)close(pair[0]);
+    return err == CS_OK;
+}
+
+static void replay_script(void *arg)
+{
+    struct world *w = arg;
+    struct gate *g = &w->gates[0];
+    struct cs_slice json = CS_SLICE_NULL;
+    char session[CS_ID_TEXT];
+    struct cs_id id = {{(uint8_t)g->epoch}};
+    (void)cs_id_text(&id, session);
+    recorder_start(w);
+    wait_flag(w, &w->ready, "READY");
+    CS_CHECK(!replay(w, "ffffffffffffffffffffffffffffffff", &json));
+    for (unsigned i = 0; i < 20; i++) {
+        for (unsigned k = 0; k < 10; k++) {
+            CS_EQ_U64(append(g), CS_OK);
+        }
+        CS_EQ_U64(append_durable(g), CS_OK);
+        CS_EQ_U64(append(g), CS_OK); /* one that may be half written */
+        CS_CHECK(replay(w, session, &json));
+        size_t frames = 0;
+        for (const uint8_t *p = json.p;
+             (p = memmem(p, (size_t)(json.p + json.n - p), "\"kind\"", 6)) != NULL; p++) {
+            frames++;
+        }
+        CS_CHECK(frames >= g->appended - 1 && frames <= g->appended);
+        cs_sealed_unmap(json);
+    }
+    CS_EQ_U64(recorder_stop(w), 0);
+    expect_everything(w);
+    cs_loop_stop(w->loop);
+}
+
+CS_TEST(replayer_sees_everything_durable_while_the_recorder_writes)
+{
+    static struct world w;
+    world_run(&w, replay_script, 12, 0);
 }
