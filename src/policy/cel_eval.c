@@ -395,6 +395,21 @@ static SEPARATE enum cs_tri eval_macro(struct ev *e, uint32_t at)
     return out;
 }
 
+/* Is the word one of the literals of a lowered node? */
+static inline bool is_literal(const struct cs_cel_node *nodes, const struct cs_cel_node *n,
+                              struct cs_slice w)
+{
+    for (uint32_t k = 0; k < n->lits; k++) {
+        const struct cs_slice *l = &nodes[n->lit + k].u.s;
+        /* The last bytes differ more often than the first ones ("public.…"). */
+        if (l->n == w.n &&
+            (w.n == 0 || (l->p[w.n - 1] == w.p[w.n - 1] && memcmp(l->p, w.p, w.n - 1) == 0))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ANY_OF, ALL_OF (lowered): elements of a list fact against literals. Same results as the nodes
  * that they stand for (a test compares both). */
 static SEPARATE enum cs_tri eval_words(struct ev *e, uint32_t at)
@@ -408,13 +423,7 @@ static SEPARATE enum cs_tri eval_words(struct ev *e, uint32_t at)
     bool out = !any;
     for (size_t i = 0; i < f->u.strings.n && out != any; i++) {
         struct cs_slice w = f->u.strings.v[i];
-        bool hit = false;
-        for (uint32_t k = 0; k < n->lits && !hit; k++) {
-            const struct cs_slice *l = &e->n[n->lit + k].u.s;
-            /* The last bytes differ more often than the first ones ("public.…"). */
-            hit = l->n == w.n &&
-                  (w.n == 0 || (l->p[w.n - 1] == w.p[w.n - 1] && memcmp(l->p, w.p, w.n - 1) == 0));
-        }
+        bool hit = is_literal(e->n, n, w);
         e->steps += n->lits + 1U;
         if (hit == any) {
             out = any;
@@ -422,6 +431,17 @@ static SEPARATE enum cs_tri eval_words(struct ev *e, uint32_t at)
         }
     }
     return tri(out != n->negate);
+}
+
+/* STRING_OF (lowered): a string fact against literals. */
+static enum cs_tri eval_string_of(struct ev *e, const struct cs_cel_node *n)
+{
+    const struct cs_fact *f = &e->facts->v[n->u.i];
+    if (f->state != CS_FACT_KNOWN) {
+        return CS_TRI_UNKNOWN;
+    }
+    e->steps += n->lits + (uint32_t)(f->u.string.n / 64);
+    return tri(is_literal(e->n, n, f->u.string) != n->negate);
 }
 
 /* EFFECTS_ANY, EFFECTS_ALL (lowered): the same for sql.effects, with its element opaque, which is
@@ -474,6 +494,8 @@ static enum cs_tri eval_bool(struct ev *e, uint32_t at)
     case CS_CEL_EFFECTS_ANY:
     case CS_CEL_EFFECTS_ALL:
         return eval_effects(e->in, n);
+    case CS_CEL_STRING_OF:
+        return eval_string_of(e, n);
     case CS_CEL_ANY_OF:
     case CS_CEL_ALL_OF:
         return eval_words(e, at);

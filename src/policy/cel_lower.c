@@ -68,6 +68,23 @@ static void lower_macro(struct cs_cel_node *n, uint32_t at, uint32_t level)
     lower_effects(n, at);
 }
 
+/* fact == L, fact != L, L == fact, fact in [L, …] for a fact that is a string. */
+static void lower_string(struct cs_cel_node *n, uint32_t at)
+{
+    const struct cs_cel_node *a = &n[at + 1], *b = &n[at + 1 + n[at + 1].size];
+    bool in = n[at].op == CS_CEL_IN, swapped = !in && a->op == CS_CEL_STRING;
+    const struct cs_cel_node *fact = swapped ? b : a, *lit = swapped ? a : b;
+    if (fact->op != CS_CEL_FACT || fact->type != CS_CEL_T_STRING ||
+        (in ? lit->type != CS_CEL_T_STRINGS || lit->op != CS_CEL_LIST : lit->op != CS_CEL_STRING)) {
+        return;
+    }
+    n[at].lit = (uint32_t)(lit - n) + (in ? 1 : 0);
+    n[at].lits = in ? lit->n_args : 1;
+    n[at].negate = n[at].op == CS_CEL_NE;
+    n[at].u.i = fact->u.i;
+    n[at].op = CS_CEL_STRING_OF;
+}
+
 static void lower(struct cs_cel_node *n, uint32_t at, uint32_t level)
 {
     uint32_t end = at + n[at].size;
@@ -84,6 +101,10 @@ static void lower(struct cs_cel_node *n, uint32_t at, uint32_t level)
         n[at].lits = 1;
         lower_effects(n, at);
         return;
+    }
+    if (n[at].op == CS_CEL_EQ || n[at].op == CS_CEL_NE || n[at].op == CS_CEL_IN) {
+        lower_string(n, at);
+        return; /* their operands hold nothing to lower but in rare cases, which stay as they are */
     }
     for (uint32_t i = at + 1; i < end; i += n[i].size) {
         lower(n, i, level);

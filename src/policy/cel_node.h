@@ -48,6 +48,7 @@ enum cs_cel_op {
      * the element is one of some literals; the same for sql.effects, whose words are bits. */
     CS_CEL_ANY_OF = CS_CEL_OP_MAX,
     CS_CEL_ALL_OF,
+    CS_CEL_STRING_OF, /* a string fact is one of some literals */
     CS_CEL_EFFECTS_ANY,
     CS_CEL_EFFECTS_ALL,
 };
