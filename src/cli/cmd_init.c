@@ -17,7 +17,8 @@
 
 enum { CERTIFICATE_DAYS = 825, NAMES_MAX = 16, MASTER_KEY_BYTES = 32 };
 
-/* %1$s: the host in the url. Kept in step with config.def by a test. */
+/* %s: the host in the url. Each "#" at a line's start that no blank follows is a mark to take away.
+ */
 static const char configuration[] =
     "# Countersign. Every key: docs/configuration.md. After a change: countersign reload\n"
     "# Relative paths start at this file's directory. Unknown keys are errors.\n"
@@ -42,7 +43,7 @@ static const char configuration[] =
     "\n"
     "# What it guards. Passwords are stored with `countersign secret set NAME`, never written "
     "here.\n"
-    "# Take the marks away and put your own database in:\n"
+    "# Take the marks away down to the end, and put your own database in.\n"
     "#targets:\n"
     "#  - name: orders\n"
     "#    labels: { env: prod }\n"
@@ -51,23 +52,23 @@ static const char configuration[] =
     "#    elevated: { user: orders_owner, password: \"secret:orders-owner\" }\n"
     "\n"
     "# Who may do what. The strictest matching rule wins; what no rule names is denied.\n"
-    "rules:\n"
-    "  - name: read\n"
-    "    title: Reading is free\n"
-    "    who: { groups: [agents, engineers] }\n"
-    "    target: { kind: postgres }\n"
-    "    when: |\n"
-    "      sql.effects.all(e, e in [\"session\", \"read\"])\n"
-    "    then: allow\n"
-    "  - name: change\n"
-    "    title: Changing data needs a countersign\n"
-    "    who: { groups: [agents, engineers] }\n"
-    "    target: { kind: postgres }\n"
-    "    when: |\n"
-    "      sql.effects.exists(e, !(e in [\"session\", \"read\"]))\n"
-    "    then: hold\n"
-    "    # run_as: elevated   # the approved action runs with the target's elevated credential\n"
-    "    approvers: { groups: [dba], quorum: 1, within: 15m, valid: 10m, attach: 10m }\n";
+    "#rules:\n"
+    "#  - name: read\n"
+    "#    title: Reading is free\n"
+    "#    who: { groups: [agents, engineers] }\n"
+    "#    target: { kind: postgres }\n"
+    "#    when: |\n"
+    "#      sql.effects.all(e, e in [\"session\", \"read\"])\n"
+    "#    then: allow\n"
+    "#  - name: change\n"
+    "#    title: Changing data needs a countersign\n"
+    "#    who: { groups: [agents, engineers] }\n"
+    "#    target: { kind: postgres }\n"
+    "#    when: |\n"
+    "#      sql.effects.exists(e, !(e in [\"session\", \"read\"]))\n"
+    "#    then: hold\n"
+    "#    run_as: elevated\n"
+    "#    approvers: { groups: [dba], quorum: 1, within: 15m, valid: 10m, attach: 10m }\n";
 
 static const char *const directories[] = {"run", "recordings", "state"};
 static const char *const files[] = {"countersign.yaml", "tls.crt", "tls.key", "master.key"};
