@@ -75,8 +75,8 @@ static void on_change(const struct cs_store_change *from, void *arg)
     }
 }
 
-enum cs_err cs_approval_new(struct cs_store *s, cs_approval_change_fn fn, void *arg,
-                            struct cs_approval **ret)
+enum cs_err cs_approval_resume(struct cs_store *s, cs_approval_change_fn fn, void *arg,
+                               struct cs_approval **ret)
 {
     struct cs_approval *a = cs_alloc(sizeof *a);
     if (a == NULL) {
@@ -86,8 +86,19 @@ enum cs_err cs_approval_new(struct cs_store *s, cs_approval_change_fn fn, void *
     a->on_change = fn;
     a->arg = arg;
     cs_store_on_change(s, on_change, a);
+    *ret = a;
+    return CS_OK;
+}
+
+enum cs_err cs_approval_new(struct cs_store *s, cs_approval_change_fn fn, void *arg,
+                            struct cs_approval **ret)
+{
+    struct cs_approval *a = NULL;
     uint64_t closed = 0;
-    enum cs_err err = cs_store_recover(s, &closed);
+    enum cs_err err = cs_approval_resume(s, fn, arg, &a);
+    if (err == CS_OK) {
+        err = cs_store_recover(s, &closed);
+    }
     if (err != CS_OK) {
         cs_approval_free(a);
         return err;

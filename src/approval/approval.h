@@ -50,6 +50,10 @@ typedef void (*cs_approval_change_fn)(const struct cs_approval_change *c, void *
  */
 enum cs_err cs_approval_new(struct cs_store *s, cs_approval_change_fn on_change, void *arg,
                             struct cs_approval **ret) CS_MUST_CHECK;
+/* As new, without the recovery: for a control that was restarted while the gates went on. Sessions
+ * stay live, attachments stay, consumed grants stay consumed: their gate still reports. */
+enum cs_err cs_approval_resume(struct cs_store *s, cs_approval_change_fn fn, void *arg,
+                               struct cs_approval **ret) CS_MUST_CHECK;
 void cs_approval_free(struct cs_approval *a);
 /* The newest seq delivered: what "since" of the list starts from. */
 uint64_t cs_approval_seq(const struct cs_approval *a);
@@ -75,6 +79,8 @@ struct cs_approval_held {
         state; /* PENDING, APPROVED; or already ended (others decided in between) */
     uint64_t expires_ms;
     uint8_t digest[CS_DIGEST]; /* what consume must show */
+    uint8_t nonce[CS_NONCE];   /* the request's own, also when it was found by its match */
+    uint64_t policy_version;
     struct cs_slice by, words; /* in the arena */
     struct cs_id grant;        /* non-zero: this session may consume now */
     bool created;              /* false: found by its match */

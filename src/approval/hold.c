@@ -142,6 +142,8 @@ static enum cs_err answer(const struct cs_placing *p, const struct cs_store_held
                                      .attached = held->attached};
     memcpy(ret->request, held->request, sizeof ret->request);
     memcpy(ret->digest, held->digest, sizeof ret->digest);
+    memcpy(ret->nonce, held->nonce, sizeof ret->nonce);
+    ret->policy_version = held->policy_version;
     if (p->out_of_memory) {
         return CS_ERR_NO_MEMORY;
     }

@@ -56,6 +56,8 @@ enum cs_err cs_request_row(struct cs_db *db, struct cs_op *op, struct cs_slice i
         ret->lost = cs_q_get_u64(&q);
         ret->valid_ms = cs_q_get_u64(&q);
         cs_q_get_bytes(&q, ret->digest, sizeof ret->digest);
+        cs_q_get_bytes(&q, ret->nonce, sizeof ret->nonce);
+        ret->policy_version = cs_q_get_u64(&q);
         ret->grant = cs_q_get_id(&q);
         ret->grant_session = cs_q_get_id(&q);
         ret->grant_state = cs_q_get_u64(&q);
@@ -245,6 +247,8 @@ static enum cs_err held_fill(struct cs_db *db, struct cs_op *op, struct cs_slice
     out->by = row.by;
     out->words = row.words;
     memcpy(out->digest, row.digest, sizeof out->digest);
+    memcpy(out->nonce, row.nonce, sizeof out->nonce);
+    out->policy_version = row.policy_version;
     if (row.grant_state == CS_GRANT_READY && cs_id_eq(&row.grant_session, session)) {
         out->grant = row.grant;
     }

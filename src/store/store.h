@@ -209,6 +209,8 @@ struct cs_store_held {
     bool attached; /* this session will be told of changes */
     uint64_t state, expires_ms, seq;
     uint8_t digest[CS_STORE_DIGEST];
+    uint8_t nonce[CS_STORE_NONCE]; /* with it and its policy version anybody computes the digest */
+    uint64_t policy_version;
     struct cs_slice by, words;
     struct cs_id grant; /* non-zero: this session may consume it now */
 };

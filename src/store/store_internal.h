@@ -158,7 +158,8 @@ struct cs_slice cs_line_next(struct cs_slice *left);
 struct cs_request_row {
     struct cs_slice id, rule_names;
     uint64_t state, in_transaction, elevated, expires, lost, valid_ms;
-    uint8_t digest[CS_STORE_DIGEST];
+    uint8_t digest[CS_STORE_DIGEST], nonce[CS_STORE_NONCE];
+    uint64_t policy_version;
     struct cs_id grant, grant_session;
     uint64_t grant_state, attached;
     struct cs_slice by, words;
