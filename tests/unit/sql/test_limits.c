@@ -141,6 +141,28 @@ CS_TEST(hostile_shapes_of_64_kb_neither_crash_nor_take_long)
     CS_EQ_U64(cs_alloc_live(), 0);
 }
 
+/* SET (a, b, c) = (…): three columns share one source; visiting it thrice at each level would be
+ * 3^40 visits. */
+CS_TEST(a_source_shared_by_columns_is_visited_once)
+{
+    struct cs_sql *sql = new_sql();
+    size_t n = (size_t)snprintf(text, sizeof text, "WITH x AS (");
+    for (int i = 0; i < 40; i++) {
+        n += (size_t)snprintf(text + n, sizeof text - n, "UPDATE t SET (a,b,c) = (WITH x AS (");
+    }
+    n += (size_t)snprintf(text + n, sizeof text - n, "SELECT 1 FROM u");
+    for (int i = 0; i < 40; i++) {
+        n += (size_t)snprintf(text + n, sizeof text - n, ") SELECT 1,2,3) RETURNING 1");
+    }
+    n += (size_t)snprintf(text + n, sizeof text - n, ") SELECT 1");
+    const struct cs_sql_class *c = cs_sql_classify(sql, cs_slice(text, n));
+    CS_EQ_U64(c->effects, CS_SQL_READ | CS_SQL_WRITE);
+    CS_EQ_STR(c->reads[0], "u");
+    CS_EQ_STR(c->writes[0], "t");
+    cs_sql_release(sql, c);
+    cs_sql_free(sql);
+}
+
 CS_TEST(many_names_are_opaque)
 {
     struct cs_sql *sql = new_sql();
