@@ -296,14 +296,27 @@ enum cs_err cs_api_request_list(struct cs_api_call *call)
     return list_wait(call, &q, cs_mono_ns() + wait * CS_NS_PER_S);
 }
 
+/* Voting refused for a reason that only an approver meets (votes.def: the first that applies is the
+ * one reported): somebody who could decide it, and sees how it ended. */
+static bool is_approver(const struct cs_card *card)
+{
+    const char *why = card->may_not_vote_because;
+    for (int r = CS_STORE_VOTE_DECIDED; why != NULL && r < CS_STORE_VOTE_MAX; r++) {
+        if (strcmp(why, cs_store_vote_text((enum cs_store_vote_refusal)r)) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The card, when the caller may see it. What they may not see does not exist for them. */
 static enum cs_err look(struct cs_api_call *call, struct cs_slice id, struct cs_arena *a,
                         struct cs_card *ret)
 {
     struct cs_slice viewer = viewer_of(call);
     enum cs_err e = cs_approval_card(call->c->approval, id, viewer, a, ret);
-    if (e == CS_ERR_NOT_FOUND ||
-        (e == CS_OK && !call->caller.may_set_up && !cs_approval_may_see(ret, viewer))) {
+    if (e == CS_ERR_NOT_FOUND || (e == CS_OK && !call->caller.may_set_up &&
+                                  !cs_approval_may_see(ret, viewer) && !is_approver(ret))) {
         return cs_api_fail(call, CS_ERR_NOT_FOUND, "there is no such request");
     }
     return e;

@@ -10,7 +10,7 @@
 
 #define REPLAY_CALL_NS (60 * CS_NS_PER_S)
 
-enum { SESSIONS_MAX = 1000, SESSIONS_USUAL = 100 };
+enum { SESSIONS_MAX = 10000, SESSIONS_USUAL = 100 };
 
 static json_t *chain_json(struct cs_slice bytes, struct cs_arena *a)
 {
@@ -44,7 +44,7 @@ static json_t *session_json(const struct cs_store_session *s, struct cs_arena *a
               cs_json_put(o, "application", cs_json_text(s->application, a)) &&
               cs_json_put(o, "address", cs_json_text(s->address, a)) &&
               cs_json_put(o, "gate", json_integer((json_int_t)(s->gate & 0xffff))) &&
-              cs_json_put(o, "live", json_boolean(s->closed_ms == 0)) &&
+              cs_json_put(o, "state", json_string(s->closed_ms == 0 ? "live" : "ended")) &&
               cs_json_put(o, "opened", cs_json_time(s->opened_ms)) &&
               cs_json_put(o, "closed", cs_json_time(s->closed_ms)) &&
               cs_json_put(o, "why", cs_json_text(s->why, a));

@@ -153,3 +153,124 @@ void cs_connect_dial(struct cs_job *j)
     dial_with(j, s, view);
     cs_view_drop(view);
 }
+
+/* ---- PROVE ---- */
+
+struct proving { /* belongs to the helper thread while it computes */
+    struct cs_vault_prover *prover;
+    struct cs_secret password;
+    struct cs_arena arena; /* of the exchange's copies */
+    struct cs_vault_exchange exchange;
+    struct cs_vault_proof proof;
+    const char *why;
+    enum cs_err err;
+};
+
+static void proving_run(void *arg)
+{
+    struct proving *p = arg;
+    /* Only this thread uses the prover: it may remember salted passwords without a lock. */
+    p->err = cs_vault_scram_prove(p->prover, &p->password, &p->exchange, &p->proof, &p->why);
+    cs_secret_done(&p->password);
+}
+
+static void proving_free(void *arg)
+{
+    struct proving *p = arg;
+    cs_secret_done(&p->password);
+    cs_wipe(&p->proof, sizeof p->proof);
+    cs_arena_done(&p->arena);
+    cs_free(p);
+}
+
+static void not_proved(struct cs_job *j, enum cs_err e, const char *text)
+{
+    const struct cs_msg_prove *m = (const void *)j->msg.raw;
+    struct cs_msg_proof out = {.err = (uint64_t)e, .text = cs_slice_str(text)};
+    cs_log(CS_EV_UPSTREAM_FAILED, &m->session, "connection=%llu error=%s why=%s",
+           (unsigned long long)m->connection, cs_err_name(e),
+           cs_log_quote(cs_slice_str(text)).text);
+    (void)cs_peer_send(j->peer, CS_MSG_PROOF, j->corr, &out, NULL, 0);
+}
+
+/* The secret, unsealed, for as short as possible. */
+static enum cs_err unseal(struct cs_job *j, struct cs_slice name, struct cs_secret *ret)
+{
+    struct cs_control *c = j->peer->c;
+    struct cs_store_secret row;
+    enum cs_err e = cs_store_secret_get(c->store, name, &j->arena, &row);
+    return e == CS_OK ? cs_vault_unseal(c->vault, name, row.version, row.box, ret) : e;
+}
+
+static struct proving *proving_new(struct cs_job *j, struct cs_secret *password)
+{
+    const struct cs_msg_prove *m = (const void *)j->msg.raw;
+    struct proving *p = cs_alloc(sizeof *p);
+    if (p == NULL) {
+        cs_secret_done(password);
+        return NULL;
+    }
+    p->prover = j->peer->c->prover;
+    p->password = *password;
+    p->why = "";
+    p->err = CS_ERR_INTERNAL;
+    cs_arena_init(&p->arena, 4096, 64 * 1024);
+    p->exchange.mechanism = cs_arena_dup(&p->arena, m->mechanism);
+    p->exchange.client_first_bare = cs_arena_dup(&p->arena, m->client_first_bare);
+    p->exchange.server_first = cs_arena_dup(&p->arena, m->server_first);
+    p->exchange.client_final_bare = cs_arena_dup(&p->arena, m->client_final_bare);
+    if (p->exchange.client_final_bare.p == NULL || p->exchange.server_first.p == NULL ||
+        p->exchange.client_first_bare.p == NULL || p->exchange.mechanism.p == NULL) {
+        proving_free(p);
+        return NULL;
+    }
+    return p;
+}
+
+static void prove_with(struct cs_job *j, struct cs_slice secret)
+{
+    char text[200];
+    struct cs_secret password = {0};
+    enum cs_err e = unseal(j, secret, &password);
+    if (e == CS_ERR_NOT_FOUND) {
+        (void)snprintf(text, sizeof text, "the secret \"%.*s\" is not set: countersign secret set",
+                       (int)CS_MIN(secret.n, (size_t)64), secret.p);
+        not_proved(j, e, text);
+        return;
+    }
+    struct proving *p = e == CS_OK ? proving_new(j, &password) : NULL;
+    if (p == NULL) {
+        not_proved(j, e == CS_OK ? CS_ERR_NO_MEMORY : e, "the credential cannot be read");
+        return;
+    }
+    e = cs_slow_call(j->peer->c->keys, proving_run, proving_free, p,
+                     cs_mono_ns() + CS_LIMIT_UPSTREAM_LOGIN_S * CS_NS_PER_S);
+    if (e != CS_OK) {
+        not_proved(j, e, cs_err_text(e)); /* p is the thread's */
+        return;
+    }
+    if (p->err != CS_OK) {
+        not_proved(j, p->err, p->why[0] != 0 ? p->why : cs_err_text(p->err));
+    } else {
+        const struct cs_vault_proof *f = &p->proof;
+        struct cs_msg_proof out = {.proof = cs_slice(f->proof, sizeof f->proof),
+                                   .server_signature =
+                                       cs_slice(f->server_signature, sizeof f->server_signature)};
+        (void)cs_peer_send(j->peer, CS_MSG_PROOF, j->corr, &out, NULL, 0);
+    }
+    proving_free(p);
+}
+
+void cs_connect_prove(struct cs_job *j)
+{
+    const struct cs_msg_prove *m = (const void *)j->msg.raw;
+    struct cs_ctl_session *s = cs_gate_session(j->peer, &m->session);
+    struct cs_ctl_connection conn;
+    /* SECURITY: taken out whatever happens next: one proof per connection, tried or given. */
+    if (s == NULL || !cs_ctl_connection_take(s, m->connection, &conn)) {
+        not_proved(j, CS_ERR_DENIED, "this connection is not known, or was proved before");
+        return;
+    }
+    prove_with(j, conn.secret);
+    cs_free((void *)(uintptr_t)conn.secret.p);
+}

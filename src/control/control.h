@@ -18,6 +18,7 @@
 #include "wire/snapshot.h"
 
 struct cs_vault;
+struct cs_vault_prover;
 struct cs_api_call;
 
 enum {
@@ -85,6 +86,7 @@ struct cs_control {
     struct cs_view *view;
     struct cs_store *store; /* owned, as all below */
     struct cs_vault *vault;
+    struct cs_vault_prover *prover; /* the thread `keys` alone uses it */
     struct cs_identity *identity;
     struct cs_approval *approval;
     struct cs_slow *names, *keys; /* look-ups; key derivation */

@@ -109,6 +109,7 @@ static void answer(struct cs_job *j, const struct asked *q)
                             .expires_ms = h->expires_ms,
                             .digest = cs_slice(h->digest, CS_DIGEST),
                             .nonce = cs_slice(h->nonce, CS_NONCE),
+                            .policy = h->policy_version,
                             .url = base.n > 0 ? cs_slice_str(url) : CS_SLICE_NULL,
                             .words = cs_slice_head(h->words, CS_LIMIT_REASON_BYTES),
                             .grant = h->grant,

@@ -227,41 +227,45 @@ static void watch_store(void *arg)
     }
 }
 
+static bool path_of(struct cs_slice s, char *out, size_t n)
+{
+    (void)snprintf(out, n, "%.*s", CS_SLICE_FMT(s));
+    return s.n > 0 && s.n < n;
+}
+
+/* A missing master key is made only while nothing is sealed under it: later, a new one would hide
+ * that the old one is lost. */
+static enum cs_err open_vault(struct cs_control *c, const char *path, char *why, size_t why_size)
+{
+    struct cs_arena a;
+    struct cs_store_secret *list = NULL;
+    size_t n = 0;
+    cs_arena_init(&a, 4096, 16 * 1024 * 1024);
+    enum cs_err e = cs_store_secret_list(c->store, &a, &list, &n);
+    cs_arena_done(&a);
+    return e == CS_OK ? cs_vault_open(path, n == 0, &c->vault, why, why_size) : e;
+}
+
 static enum cs_err open_files(struct cs_control *c, char *why, size_t why_size)
 {
-    char path[1024];
+    char store[512], key[512];
     const struct cs_snapshot *s = &c->view->snapshot;
-    if (s->store.n == 0 || s->store.n >= sizeof path || s->master_key.n == 0 ||
-        s->master_key.n >= sizeof path) {
+    if (!path_of(s->store, store, sizeof store) || !path_of(s->master_key, key, sizeof key)) {
         (void)snprintf(why, why_size, "the configuration names no store or no master key");
         return CS_ERR_INVALID;
     }
-    (void)snprintf(path, sizeof path, "%.*s", CS_SLICE_FMT(s->master_key));
-    enum cs_err e = cs_vault_open(path, why, why_size, &c->vault);
-    if (e != CS_OK) {
-        return e;
-    }
-    (void)snprintf(path, sizeof path, "%.*s", CS_SLICE_FMT(s->store));
-    return cs_store_open(c->loop, path, NULL, why, why_size, &c->store);
+    enum cs_err e = cs_store_open(c->loop, store, NULL, why, why_size, &c->store);
+    return e == CS_OK ? open_vault(c, key, why, why_size) : e;
 }
 
-static enum cs_err open_all(struct cs_control *c, char *why, size_t why_size)
+static enum cs_err open_helpers(struct cs_control *c)
 {
-    enum cs_err e = open_files(c, why, why_size);
-    if (e != CS_OK) {
-        return e;
-    }
-    e = cs_identity_new(c->store, &c->identity);
-    if (e == CS_OK) {
-        e = cs_approval_new(c->store, cs_gate_on_change, c, &c->approval);
-    }
-    if (e == CS_OK) {
-        e = cs_slow_new(c->loop, &c->names);
-    }
+    cs_handle co;
+    c->prover = cs_vault_prover_new();
+    enum cs_err e = c->prover != NULL ? cs_slow_new(c->loop, &c->names) : CS_ERR_NO_MEMORY;
     if (e == CS_OK) {
         e = cs_slow_new(c->loop, &c->keys);
     }
-    cs_handle co;
     if (e == CS_OK) {
         e = cs_co_spawn(c->loop, "tick", tick, c, &co);
     }
@@ -269,6 +273,21 @@ static enum cs_err open_all(struct cs_control *c, char *why, size_t why_size)
         e = cs_co_spawn(c->loop, "store-failure", watch_store, c, &co);
     }
     return e;
+}
+
+static enum cs_err open_all(struct cs_control *c, char *why, size_t why_size)
+{
+    enum cs_err e = open_files(c, why, why_size);
+    if (e == CS_OK) {
+        e = cs_identity_new(c->store, &c->identity);
+    }
+    if (e == CS_OK) {
+        /* With `keep` the gates still carry their sessions: tick() closes those that none claims.
+         */
+        e = c->keep ? cs_approval_resume(c->store, cs_gate_on_change, c, &c->approval)
+                    : cs_approval_new(c->store, cs_gate_on_change, c, &c->approval);
+    }
+    return e == CS_OK ? open_helpers(c) : e;
 }
 
 static void start(void *arg)
@@ -449,8 +468,10 @@ void cs_control_free(struct cs_control *c)
     cs_approval_free(c->approval);
     cs_identity_free(c->identity);
     cs_store_close(c->store);
-    cs_slow_free(c->names);
-    cs_slow_free(c->keys);
+    (void)cs_slow_free(c->names);
+    if (cs_slow_free(c->keys)) {
+        cs_vault_prover_free(c->prover);
+    }
     cs_vault_close(c->vault);
     cs_sessions_done(&c->sessions);
     cs_view_drop(c->view);

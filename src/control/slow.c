@@ -136,7 +136,7 @@ enum cs_err cs_slow_new(struct cs_loop *loop, struct cs_slow **ret)
     cs_handle co;
     e = cs_co_spawn(loop, "slow", hear, s, &co);
     if (e != CS_OK) {
-        cs_slow_free(s);
+        (void)cs_slow_free(s);
         return e;
     }
     *ret = s;
@@ -175,10 +175,10 @@ enum cs_err cs_slow_call(struct cs_slow *s, void (*fn)(void *arg), void (*drop)(
     return CS_OK;
 }
 
-void cs_slow_free(struct cs_slow *s)
+bool cs_slow_free(struct cs_slow *s)
 {
     if (s == NULL) {
-        return;
+        return true;
     }
     (void)pthread_mutex_lock(&s->lock);
     s->stop = true;
@@ -188,7 +188,7 @@ void cs_slow_free(struct cs_slow *s)
     cs_fd_close(&s->kick);
     if (busy) {
         (void)pthread_detach(s->thread);
-        return; /* the memory stays: the thread still looks at it */
+        return false; /* the memory stays: the thread still looks at it */
     }
     (void)pthread_join(s->thread, NULL);
     collect(s);
@@ -201,4 +201,5 @@ void cs_slow_free(struct cs_slow *s)
     (void)pthread_mutex_destroy(&s->lock);
     (void)close(s->signal_fd);
     cs_free(s);
+    return true;
 }

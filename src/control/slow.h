@@ -18,8 +18,9 @@ enum cs_err cs_slow_new(struct cs_loop *loop, struct cs_slow **ret) CS_MUST_CHEC
  * caller must not touch it any more. LIMIT: too much waits; TIMEOUT, CANCELLED, NO_MEMORY. */
 enum cs_err cs_slow_call(struct cs_slow *s, void (*fn)(void *arg), void (*drop)(void *arg),
                          void *arg, uint64_t deadline_ns) CS_MUST_CHECK;
-/* No call may be waiting in a coroutine any more. A thread that hangs inside the C library is left
- * behind: the process is about to end. NULL is fine. */
-void cs_slow_free(struct cs_slow *s);
+/* No call may be waiting in a coroutine any more. A thread that is at work (it may hang inside the
+ * C library) is left behind, with what it uses: the process is about to end. False then. NULL is
+ * fine. */
+bool cs_slow_free(struct cs_slow *s);
 
 #endif

@@ -40,7 +40,7 @@ static void in_loop(void (*script)(void *))
     CS_CHECK(cs_slow_new(loop, &slow) == CS_OK);
     CS_CHECK(cs_co_spawn(loop, "script", script, loop, &co) == CS_OK);
     cs_loop_run(loop);
-    cs_slow_free(slow);
+    CS_CHECK(cs_slow_free(slow));
     cs_loop_free(loop);
     CS_EQ_U64(cs_alloc_live(), 0);
 }

@@ -1,0 +1,102 @@
+/* The whole control role in the test's process: the test plays supervisor, two gates and front at
+ * the other ends of its channels, and a target that accepts connections. */
+#ifndef CS_TEST_WORLD_H
+#define CS_TEST_WORLD_H
+
+#include "control/control.h"
+#include "control/json.h"
+#include "crypto/scram.h"
+#include "tap.h"
+
+enum { WORLD_NEWS = 64 };
+
+enum world_rules { WORLD_RULES, WORLD_OTHER_APPROVERS, WORLD_SAME_RULES_NEWER };
+
+struct world_news { /* one REQUEST_STATE at a gate */
+    unsigned gate;
+    struct cs_id session, grant;
+    char request[CS_REQUEST_ID_TEXT], words[200], by[80];
+    enum cs_request_state state;
+};
+
+struct world_held;
+
+struct world {
+    struct cs_loop *loop;
+    struct cs_control *control;
+    struct cs_channel *supervisor, *gate[2], *front; /* our ends */
+    char dir[64];
+    int listener; /* the target "orders" */
+    uint16_t port, closed_port;
+    uint64_t version;
+    struct cs_event ready, news;
+    struct world_news seen[WORLD_NEWS];
+    size_t n_seen;
+    struct cs_id killed[WORLD_NEWS];
+    size_t n_killed, n_cancels[2];
+    bool keep;  /* gates=keep at boot */
+    bool again; /* the second start */
+    const char *reload_mistakes;
+    void (*script)(struct world *w);
+    char alice[CS_TOKEN_TEXT], bot[CS_TOKEN_TEXT], carol[CS_TOKEN_TEXT], dan[CS_TOKEN_TEXT];
+    struct cs_id kept; /* for the script's own use */
+    struct world_held *kept_held;
+    struct cs_arena arena;
+};
+
+/* Boots, creates alice (engineer), bot (her agent), carol and dan (DBAs), runs the script in a
+ * coroutine, shuts down, checks that no memory is left. */
+void world_run(void (*script)(struct world *w));
+/* The same, and then control once more on the same store, with or without gates=keep: what the
+ * first left open is what a gate would still have. */
+void world_run_twice(void (*first)(struct world *w), void (*second)(struct world *w), bool keep);
+/* A new configuration from the supervisor. */
+void world_snapshot(struct world *w, enum world_rules rules);
+
+struct world_call {
+    const char *method, *path, *query, *token, *body;
+    bool local;
+    uint64_t uid;
+};
+/* The status; the JSON answer in *ret (json_decref), NULL when it is none. */
+unsigned world_api(struct world *w, const struct world_call *call, json_t **ret);
+/* Without looking at the answer; as uid 0 on the local socket. */
+unsigned world_setup(struct world *w, const char *method, const char *path, const char *body);
+const char *world_text(const json_t *o, const char *key);
+
+/* Logs in by SCRAM through gate `g`. */
+enum cs_err world_login(struct world *w, unsigned g, const char *user, const char *token,
+                        const char *target, struct cs_id *ret);
+struct world_hold {
+    unsigned gate;
+    struct cs_id session;
+    const char *sql, *rules;
+    bool async, everyday, in_transaction;
+    uint64_t snapshot; /* 0 = the right one */
+};
+struct world_held {
+    enum cs_err err;
+    char text[200];
+    char request[CS_REQUEST_ID_TEXT];
+    char digest[CS_DIGEST * 2 + 1], url[128];
+    uint8_t raw_digest[CS_DIGEST], nonce[CS_NONCE];
+    enum cs_request_state state;
+    struct cs_id grant;
+    bool attached;
+};
+void world_hold(struct world *w, const struct world_hold *h, struct world_held *ret);
+/* The action that world_hold makes of a text. */
+void world_action(struct world *w, const struct world_hold *h, struct cs_action *ret);
+/* Waits (2 s) for news of this request at this session. */
+const struct world_news *world_news(struct world *w, const struct cs_id *session,
+                                    const char *request, enum cs_request_state state);
+enum cs_err world_consume(struct world *w, unsigned g, const struct cs_id *session,
+                          const struct world_held *held, const struct cs_id *grant);
+/* Descriptor ≥ 0, or -1 with the error and sentence. */
+int world_connect(struct world *w, unsigned g, const struct cs_id *session, const char *target,
+                  enum cs_credential which, const struct cs_id *grant, uint64_t *ret_connection,
+                  char *ret_user, char *text, enum cs_err *ret_err);
+unsigned world_vote(struct world *w, const char *token, const char *verb, const char *request,
+                    const char *digest, const char *reason);
+
+#endif
