@@ -125,7 +125,7 @@ enum cs_err cs_job_run(struct cs_loop *loop, const char *path, const char *const
         cs_fd_close(&answer);
     }
     if (err != CS_OK) {
-        (void)kill(pid, SIGTERM); /* nothing it could say now would be heard */
+        (void)kill(pid, SIGKILL); /* nothing it could say now would be heard */
     }
     finish(pid, &pidfd, err == CS_OK ? deadline_ns : cs_mono_ns() + CS_NS_PER_S, argv[0]);
     cs_fd_close(&pidfd);

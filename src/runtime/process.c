@@ -274,9 +274,15 @@ void cs_process_harden(void)
     }
     rc = prctl(PR_SET_PDEATHSIG, SIGKILL);
     cs_assert(rc == 0);
+    /* A terminal's Ctrl-C and service managers signal whole groups. Only the supervisor acts on
+     * that and stops its roles in order by message; a role that fell at once would lose what it
+     * holds. */
+    static const int ignored[] = {SIGPIPE, SIGTERM, SIGINT, SIGHUP};
     struct sigaction ign = {.sa_handler = SIG_IGN};
-    rc = sigaction(SIGPIPE, &ign, NULL);
-    cs_assert(rc == 0);
+    for (size_t i = 0; i < CS_ARRAY_LEN(ignored); i++) {
+        rc = sigaction(ignored[i], &ign, NULL);
+        cs_assert(rc == 0);
+    }
 }
 
 void cs_fd_cloexec(int fd, bool on)

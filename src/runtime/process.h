@@ -24,7 +24,9 @@ enum cs_err cs_signals_open(struct cs_loop *loop, const int *signals, size_t n,
                             struct cs_fd *ret) CS_MUST_CHECK;
 /* The next signal's number, or 0 when there is none now. Never waits. */
 int cs_signals_next(struct cs_fd *f);
-/* What every role does first: no core file, not dumpable, dies with its parent, ignores SIGPIPE. */
+/* What every role does first: no core file, not dumpable, dies with its parent, ignores SIGPIPE and
+ * the signals that a terminal or a service manager sends to a whole group (TERM, INT, HUP): those
+ * are the supervisor's to act on. */
 void cs_process_harden(void);
 /* Marks a descriptor close-on-exec or not. */
 void cs_fd_cloexec(int fd, bool on);

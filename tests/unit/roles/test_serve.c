@@ -72,6 +72,7 @@ static void serve(const char *gates)
         char a0[] = "serve", a1[] = "--config", a2[] = "c.yaml", a3[] = "--gates", a4[8];
         char *argv[] = {a0, a1, a2, a3, a4, NULL};
         (void)snprintf(a4, sizeof a4, "%s", gates);
+        (void)setpgid(0, 0);
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed test leaves nothing behind */
         (void)setenv("COUNTERSIGN_LIBEXEC", "libexec", 1);
         int out = open("out", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -209,6 +210,19 @@ CS_TEST(serve_starts_and_stops_in_order)
     (void)event("recorder", "ended");
     CS_EQ_U64(count("err", "role-died"), 0);
     CS_CHECK(access("run/local.sock", F_OK) != 0);
+    clean();
+}
+
+CS_TEST(serve_stops_in_order_when_the_whole_group_is_signalled)
+{
+    scratch("good 1");
+    up("1");
+    CS_CHECK(kill(-server, SIGINT) == 0); /* Ctrl-C */
+    CS_EQ_U64(ended(), 0);
+    CS_CHECK(event("gate/0", "ended") < event("control", "shutdown"));
+    CS_CHECK(event("control", "ended") < event("recorder", "shutdown"));
+    (void)event("recorder", "ended");
+    CS_EQ_U64(count("err", "role-died"), 0);
     clean();
 }
 
