@@ -136,6 +136,7 @@ int cs_front_main(int supervisor_fd, const char *name)
         return 1;
     }
     cs_loop_run(r.loop);
+    cs_channel_close(r.supervisor);
     cs_front_free(r.front);
     cs_loop_free(r.loop);
     return r.failed ? 1 : 0;

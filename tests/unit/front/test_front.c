@@ -687,3 +687,106 @@ CS_TEST(front_refuses_a_snapshot_that_is_none)
     cs_front_free(f);
     cs_loop_free(loop);
 }
+
+/* ---- the role, as a process of its own behind a fake supervisor ---- */
+static struct {
+    struct cs_channel *supervisor;
+    bool ready;
+    pid_t pid;
+} role;
+
+static void role_message(struct cs_channel *c, const struct cs_channel_in *in, void *arg)
+{
+    (void)arg;
+    CS_CHECK(in->type == CS_MSG_READY);
+    cs_channel_run_phase(c);
+    role.ready = true;
+    cs_loop_stop(t.loop);
+}
+
+static void role_gone(struct cs_channel *c, void *arg)
+{
+    (void)c;
+    (void)arg;
+    cs_loop_stop(t.loop);
+}
+
+static void send_fd(enum cs_msg_type type, const void *msg, int fd)
+{
+    CS_CHECK(cs_channel_send(role.supervisor, type, 0, msg, fd >= 0 ? &fd : NULL, fd >= 0) ==
+             CS_OK);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+}
+
+static void send_snapshot(void)
+{
+    struct cs_snapshot s = {.url = CS_SLICE_LIT(URL), .n_listeners = 1};
+    struct cs_msg_snapshot m = {.version = 1};
+    uint8_t hash[32];
+    int fd;
+    s.listeners[0].kind = CS_SLICE_LIT("local");
+    struct cs_buf b = cs_buf(CS_SNAPSHOT_MAX);
+    cs_snapshot_write(&b, &s);
+    cs_sha256(cs_buf_slice(&b), hash);
+    m.sha256 = cs_slice(hash, 32);
+    CS_CHECK(cs_sealed_make("snapshot", cs_buf_slice(&b), &fd) == CS_OK);
+    cs_buf_done(&b);
+    send_fd(CS_MSG_SNAPSHOT, &m, fd);
+}
+
+static void start_role(void)
+{
+    int fds[2];
+    CS_CHECK(cs_socketpair(fds) == CS_OK);
+    role.pid = fork();
+    if (role.pid == 0) {
+        (void)close(fds[0]);
+        _exit(cs_front_main(fds[1], "front"));
+    }
+    (void)close(fds[1]);
+    t.loop = cs_loop_new();
+    CS_CHECK(cs_channel_open(t.loop, fds[0], CS_ROLE_SUPERVISOR, CS_ROLE_FRONT, 0, role_message,
+                             role_gone, NULL, &role.supervisor) == CS_OK);
+}
+
+CS_TEST(front_role_is_ready_when_it_has_everything_and_stops_in_order)
+{
+    struct cs_msg_boot boot = {.role = CS_ROLE_FRONT};
+    struct cs_msg_listener listener = {.name = CS_SLICE_LIT("local"),
+                                       .kind = CS_SLICE_LIT("local")};
+    struct cs_msg_peer peer = {.role = CS_ROLE_CONTROL};
+    struct cs_msg_shutdown bye = {0};
+    int fds[2], fd, status;
+    start_role();
+    send_fd(CS_MSG_BOOT, &boot, -1);
+    CS_CHECK(cs_socketpair(fds) == CS_OK);
+    send_fd(CS_MSG_PEER, &peer, fds[0]);
+    send_snapshot();
+    (void)snprintf(t.local, sizeof t.local, "/tmp/front-test-%d.sock", (int)getpid());
+    CS_CHECK(cs_listen_unix(t.local, 0600, &fd) == CS_OK);
+    send_fd(CS_MSG_LISTENER, &listener, fd);
+    cs_loop_run(t.loop);
+    CS_CHECK(role.ready);
+    fd = dial_local();
+    CS_EQ_U64(ask(fd, "GET /r/7Q2KD4M9 HTTP/1.1\r\n" H "\r\n"), 200);
+    send_fd(CS_MSG_SHUTDOWN, &bye, -1);
+    CS_CHECK(closed(fd));
+    CS_CHECK(waitpid(role.pid, &status, 0) == role.pid);
+    CS_EQ_U64(status, 0);
+    (void)close(fd);
+    (void)close(fds[1]);
+    (void)unlink(t.local);
+}
+
+CS_TEST(front_role_ends_with_its_supervisor)
+{
+    int status;
+    start_role();
+    cs_channel_close(role.supervisor);
+    cs_loop_run(t.loop);
+    CS_CHECK(waitpid(role.pid, &status, 0) == role.pid);
+    CS_EQ_U64(status, 0);
+    CS_CHECK(!role.ready);
+}
