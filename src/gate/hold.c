@@ -404,12 +404,13 @@ static enum over wait_until_over(struct cs_session *s, const struct cs_action *a
     return o;
 }
 
+/* How long this connection waits. Where the rule sets no shorter wait it is the request's whole life,
+ * and a little more: then it is control that ends it, as expired. */
 static uint64_t budget_of(const struct cs_action *a, const struct cs_decision *d)
 {
-    uint64_t wait_s = d->wait_s > 0 ? d->wait_s : CS_MIN((uint64_t)d->within_s, CS_LIMIT_WAIT_S);
-    if (wait_s == 0) {
-        wait_s = CS_LIMIT_WAIT_S;
-    }
+    enum { GRACE_S = 5 };
+    uint64_t life_s = d->within_s > 0 ? (uint64_t)d->within_s + GRACE_S : CS_LIMIT_WAIT_S + GRACE_S;
+    uint64_t wait_s = d->wait_s > 0 ? d->wait_s : CS_MIN(life_s, (uint64_t)CS_LIMIT_WAIT_S + GRACE_S);
     if (a->in_transaction) {
         wait_s = CS_MIN(wait_s, (uint64_t)CS_LIMIT_TX_HOLD_S); /* locks stay held meanwhile */
     }

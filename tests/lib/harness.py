@@ -240,26 +240,11 @@ class Gateway:
         self.env = dict(os.environ, COUNTERSIGN_SOCKET=self.socket, **(env or {}))
         self.env.pop("COUNTERSIGN_TOKEN", None)
         self.tokens = {}
-        out = self.cli("init", self.home)
-        self.ca = self._find(".crt", ".pem")
+        self.cli("init", self.home)
+        self.ca = os.path.join(self.home, "tls.crt")
         self.config_path = os.path.join(self.home, "countersign.yaml")
-        with open(self.config_path) as f:
-            self.generated = f.read()
         self.targets, self.more = targets, more
         self.configure(rules)
-        del out
-
-    def _find(self, *suffixes):
-        for base, _, names in os.walk(self.home):
-            for n in names:
-                if n.endswith(suffixes) and "key" not in n:
-                    return os.path.join(base, n)
-        raise AssertionError("init made no certificate")
-
-    def _path(self, pattern):
-        m = re.search(pattern, self.generated, re.M)
-        assert m, "not in the generated configuration: " + pattern
-        return m.group(1).strip().strip('"')
 
     def configure(self, rules, targets=None):
         """Writes the configuration; serve or reload takes it in."""
@@ -269,10 +254,8 @@ class Gateway:
                  '  control: { address: "127.0.0.1:%d", url: "https://localhost:%d" }' % (self.api_port, self.api_port),
                  '  local: { socket: "%s" }' % self.socket]
         lines.append('  postgres: { address: "127.0.0.1:%d"%s }' % (self.port, "" if self.tls else ", tls: off"))
-        lines.append("tls: { certificate: %s, key: %s }" % (self._path(r"certificate: *([^,}\n]+)"), self._path(r"\bkey: *([^,}\n]+)")))
-        lines.append("store: { sqlite: %s }" % self._path(r"sqlite: *([^,}\n]+)"))
-        lines.append("recordings: { directory: %s }" % self._path(r"directory: *([^,}\n]+)"))
-        lines.append("master_key: %s" % self._path(r"^master_key: *(\S+)"))
+        lines += ["tls: { certificate: tls.crt, key: tls.key }", "store: { sqlite: state/state.db }",
+                  "recordings: { directory: recordings }", "master_key: master.key"]
         lines += ["identity:", "  - name: local", "targets:"]
         for t in self.targets:
             lines.append("  - name: %s" % t["name"])

@@ -455,7 +455,10 @@ CS_TEST(serve_told_twice_to_stop_does_not_wait)
     put("gate-0.hang", "");
     put("recorder.hang", "");
     CS_CHECK(kill(server, SIGTERM) == 0);
+    CS_CHECK(kill(server, SIGTERM) == 0); /* at once: the same order, said twice */
     await("log", "shutdown", 1);
+    (void)usleep(1100000);
+    CS_EQ_U64(count("err", "at_once=yes"), 0);
     CS_CHECK(kill(server, SIGINT) == 0);
     CS_EQ_U64(ended(), 0);
     CS_CHECK(strstr(get("err"), "at_once=yes") != NULL);
