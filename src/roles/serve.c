@@ -20,6 +20,7 @@
 
 enum { TEXT_MAX = 64 * 1024, OK = 0, FAILED = 1, USAGE = 2 };
 #define START_NS (60 * CS_NS_PER_S) /* of one stage */
+#define HURRY_NS CS_NS_PER_S        /* a signal this long after the first one: stop at once */
 #define STOP_NS  (10 * CS_NS_PER_S) /* of one stage, then SIGKILL */
 
 /* ---- arguments and programs ---- */
@@ -29,7 +30,8 @@ static const char usage[] =
     "  --config FILE   the configuration (countersign init writes one)\n"
     "  --gates N       processes that carry client connections; default: one per processor\n"
     "example: countersign serve --config /etc/countersign/countersign.yaml\n"
-    "SIGHUP reloads the configuration, SIGTERM or SIGINT stops in order, a second one at once.\n";
+    "SIGHUP reloads the configuration, SIGTERM or SIGINT stops in order, another one a second\n"
+    "later at once.\n";
 
 static unsigned processors(void)
 {
@@ -304,7 +306,10 @@ static void signals_co(void *arg)
                 cs_reload(sv, NULL, 0);
                 continue;
             }
-            sv->hurry = sv->hurry || sv->stop.set;
+            /* Some senders signal a process and its group: two within a moment are one. */
+            uint64_t now = cs_mono_ns();
+            sv->stop_ns = sv->stop_ns == 0 ? now : sv->stop_ns;
+            sv->hurry = sv->hurry || now - sv->stop_ns >= HURRY_NS;
             cs_log(CS_EV_STOPPED, NULL, "why=\"signal %d\"%s", s, sv->hurry ? " at_once=yes" : "");
             cs_event_set(&sv->stop);
             cs_event_set(&sv->changed);

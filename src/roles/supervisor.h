@@ -88,8 +88,8 @@ struct cs_supervisor {
     bool starting, stopping, hurry;
     bool reloading, reload_again;
     unsigned replays;
-    uint64_t started_ms;
-    int status; /* exit status */
+    uint64_t started_ms, stop_ns; /* stop_ns: when it was first told to stop */
+    int status;                   /* exit status */
 };
 
 /* ---- child.c ---- */
