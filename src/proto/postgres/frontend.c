@@ -247,6 +247,14 @@ static const struct pg_statement *executed(struct pg *p, const struct cs_sql_cla
     return pg_statement_find(p, cs_slice_head(class->statements[0].name, CS_LIMIT_PG_NAME_BYTES));
 }
 
+/* What was prepared, and what the parameters of this EXECUTE do themselves. */
+static uint8_t effects_of(const struct pg_statement *prepared, const struct cs_sql_class *execute)
+{
+    uint8_t of_parameters = execute->n_kept > 0 ? execute->statements[0].inner_effects : 0;
+    uint8_t own = prepared->class != NULL ? prepared->class->effects : prepared->effects;
+    return own | of_parameters;
+}
+
 static enum act judge_query(struct pg *p, struct batch *b, struct cs_slice text,
                             struct cs_slice message)
 {
@@ -264,7 +272,7 @@ static enum act judge_query(struct pg *p, struct batch *b, struct cs_slice text,
         const struct pg_statement *st = executed(p, class);
         if (st != NULL) {
             struct pg_statement effective = *st;
-            effective.effects = st->class != NULL ? st->class->effects : st->effects;
+            effective.effects = effects_of(st, class);
             describe_prepared(&a, &effective, names, &settings);
         }
         act = decide_query(p, b, &a, class, message, v);
@@ -523,7 +531,7 @@ static enum act judge_bind(struct pg *p, struct batch *b, const struct pg_bind *
         const struct pg_statement *inner = st->class != NULL ? executed(p, class) : st;
         if (inner != NULL) {
             struct pg_statement effective = *inner;
-            effective.effects = inner->class != NULL ? inner->class->effects : inner->effects;
+            effective.effects = effects_of(inner, class);
             describe_prepared(&a, &effective, names, &settings);
         }
         act = decide_bind(p, b, m, st, &a, v, message);
