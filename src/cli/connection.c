@@ -155,6 +155,12 @@ static bool start_tls(struct cs_cli_connection *n, const char *host, const char 
     return true;
 }
 
+static bool is_loopback(const char *host)
+{
+    return strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0 ||
+           strncmp(host, "127.", 4) == 0;
+}
+
 bool cs_cli_connect(const struct cs_cli_place *p, struct cs_cli_connection *ret, char *why,
                     size_t why_size)
 {
@@ -175,6 +181,11 @@ bool cs_cli_connect(const struct cs_cli_place *p, struct cs_cli_connection *ret,
     }
     memcpy(host, base.host.p, base.host.n);
     host[base.host.n] = 0;
+    /* SECURITY: the token would cross the network for everybody to read. */
+    if (!base.tls && !is_loopback(host)) {
+        (void)snprintf(why, why_size, "%s would carry the token in clear: use https", p->url);
+        return false;
+    }
     bool v6 = strchr(host, ':') != NULL;
     (void)snprintf(ret->host, sizeof ret->host, "%s%s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "",
                    base.port);

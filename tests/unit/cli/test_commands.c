@@ -321,6 +321,7 @@ CS_TEST(nobody_there_ends_with_one_and_usage_with_two)
     CS_EQ_U64(command("countersign|whoami|--socket|/nowhere/at/all"), 1);
     CS_EQ_U64(command("countersign|whoami|--socket|/a|--url|https://b"), 1);
     CS_EQ_U64(command("countersign|whoami|--url|nonsense"), 1);
+    CS_EQ_U64(command("countersign|whoami|--url|http://192.0.2.1:1"), 1); /* a token in clear */
     CS_EQ_U64(command("countersign|nonsense"), 2);
     CS_EQ_U64(command("countersign|help|nonsense"), 2);
     CS_EQ_U64(command("countersign|help|user|add"), 0);
