@@ -17,7 +17,7 @@ FEWER = "select count(*) < 3 from canary"
 MORE = "select count(*) > 3 from canary"
 ROLE = "select exists (select 1 from pg_roles where rolname = 'intruder')"
 ADDS = "insert into canary values (9, 'x')"
-FUNCTION = "create or replace function public.sneaky() returns int language plpgsql as 'begin insert into canary values (9, ''f''); return 1; end'; "
+FUNCTION = "create or replace function public.sneaky() returns int language plpgsql as 'begin insert into public.canary values (9, ''f''); return 1; end'; "
 
 ATTACKS = [
     Attack("S01", "second statement", "select 1; drop table canary", GONE, extended=False),
@@ -63,7 +63,7 @@ ATTACKS = [
     Attack("S07", "operator of a schema", "select 1 operator(public.#!#) 2", MORE,
            prepare=FUNCTION + "create or replace function two(int, int) returns int language plpgsql as 'begin return sneaky(); end'; "
            "drop operator if exists public.#!# (int, int); create operator public.#!# (leftarg = int, rightarg = int, function = two)"),
-    Attack("S08", "query_to_xml runs text", "select query_to_xml('insert into canary values (9, ''x'')', true, true, '')", MORE),
+    Attack("S08", "query_to_xml runs text", "select query_to_xml('select public.sneaky()', true, true, '')", MORE, prepare=FUNCTION),
     Attack("S08", "setval", "select setval('seq', 1000)", "select last_value = 1000 from seq", prepare="drop sequence if exists seq; create sequence seq"),
     Attack("S08", "nextval", "select nextval('seq')", "select is_called from seq", prepare="drop sequence if exists seq; create sequence seq"),
     Attack("S08", "large object", "select lo_from_bytea(777, 'x')", "select exists (select 1 from pg_largeobject_metadata where oid = 777)",
@@ -101,7 +101,6 @@ ATTACKS = [
            prepare="drop extension if exists pgcrypto"),
     Attack("S14", "vacuum", "vacuum (freeze) canary", "select relfrozenxid <> '0'::xid and reltuples >= 0 from pg_class where oid = 'canary'::regclass"),
     Attack("S15", "standard_conforming_strings off", ["set standard_conforming_strings = off", "select '\\'' ; delete from canary; --'"], FEWER),
-    Attack("S16", "statement that only the server understands", "select json_array(1); delete from canary", FEWER, extended=False),
     Attack("S17", "deep parentheses", "select " + "(" * 3000 + "1" + ")" * 3000 + "; delete from canary", FEWER, extended=False),
     Attack("S17", "long comment in front", "/*" + "x" * 70000 + "*/ delete from canary", FEWER),
     Attack("S17", "text over the inline limit", "delete from canary where v <> '" + "y" * 66000 + "'", FEWER),

@@ -89,7 +89,8 @@ class SqlBypass(unittest.TestCase):
                 "select count(*) = 0 from pg_stat_activity where datname = '%s' and pid <> pg_backend_pid()" % self.db, self.db)[0][0])
 
     def test_every_row_of_the_table_has_an_attack_or_stands_elsewhere(self):
-        elsewhere = {"S10": "test_main_job (the credential)", "S18": "test_protocol (cancel keys)", "S19": "test_protocol",
+        # S16 needs a server newer than the packaged grammar; what the grammar rejects is opaque (corpus.txt).
+        elsewhere = {"S16": "tests/unit/sql/corpus.txt", "S10": "test_main_job (the credential)", "S18": "test_protocol (cancel keys)", "S19": "test_protocol",
                      "S20": "test_main_job (digest)"}
         covered = {a.row for a in ATTACKS}
         with open(os.path.join(HERE, "sql-rows.txt")) as f:
