@@ -84,6 +84,9 @@ static enum cs_err blobs_fill(const struct cs_approval_ask *ask, const struct cs
         }
     }
     r->parties = cs_names_join(ids, ask->chain->n, a);
+    if (r->parties.p == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
     if (r->action.n == 0 || r->chain.n == 0 || r->parties.n == 0) {
         return CS_ERR_INVALID;
     }

@@ -1,0 +1,4 @@
+#include "store/world.h"
+
+CS_WORLD
+CS_TEST_MAIN()
