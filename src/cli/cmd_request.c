@@ -150,10 +150,10 @@ static void print_members(struct cs_cli *c, const char *label, const json_t *obj
     for (; at != NULL; at = json_object_iter_next((json_t *)(uintptr_t)object, at)) {
         key = json_object_iter_key(at);
         v = json_object_iter_value(at);
+        const char *text = cs_cli_value_text(c, v);
         /* The text itself stands below, whole. */
-        if (!cs_cli_is(key, "sql.text")) {
-            printf("  %-10s %s = %s\n", label, cs_cli_safe(c, cs_slice_str(key)),
-                   cs_cli_value_text(c, v));
+        if (!cs_cli_is(key, "sql.text") && text[0] != 0) {
+            printf("  %-10s %s = %s\n", label, cs_cli_safe(c, cs_slice_str(key)), text);
             label = "";
         }
     }

@@ -6,6 +6,13 @@
 
 #include <stdlib.h>
 
+static const char *session_state(struct cs_cli *c, const json_t *s)
+{
+    const char *why = cs_cli_text(c, s, "why");
+    bool ended = why[0] != 0 || cs_cli_text(c, s, "closed")[0] != 0;
+    return ended ? why : "live";
+}
+
 int cs_cmd_sessions(struct cs_cli *c)
 {
     static const char *const titles[] = {"ID",    "WHO",    "TARGET", "DATABASE",
@@ -32,13 +39,11 @@ int cs_cmd_sessions(struct cs_cli *c)
     } else {
         json_array_foreach(json_object_get(a.json, "sessions"), i, s)
         {
-            const char *row[] = {cs_cli_text(c, s, "id"),
-                                 cs_cli_chain(c, json_object_get(s, "chain")),
-                                 cs_cli_text(c, s, "target"),
-                                 cs_cli_text(c, s, "database"),
-                                 cs_cli_true(s, "live") ? "live" : cs_cli_text(c, s, "why"),
-                                 cs_cli_when(c, s, "opened"),
-                                 cs_cli_text(c, s, "address")};
+            const char *row[] = {
+                cs_cli_text(c, s, "id"),     cs_cli_chain(c, json_object_get(s, "chain")),
+                cs_cli_text(c, s, "target"), cs_cli_text(c, s, "database"),
+                session_state(c, s),         cs_cli_when(c, s, "opened"),
+                cs_cli_text(c, s, "address")};
             cs_cli_table_row(&t, row);
         }
         cs_cli_table_print(
