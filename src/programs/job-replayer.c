@@ -85,7 +85,10 @@ int main(int argc, char **argv)
     cs_process_harden();
     struct cs_buf json = cs_buf((size_t)CS_LIMIT_REPLAY_BYTES + CS_LIMIT_RECORD_FRAME_BYTES * 6 +
                                 (size_t)CLOSING_BYTES);
-    enum cs_err err = cs_replay_session(argv[1], &session, CS_LIMIT_REPLAY_BYTES, &json);
+    /* What goes on through the API must fit a sealed payload there: cut, and said, not refused. */
+    size_t cap = asked_by_socket() ? (size_t)CS_LIMIT_IPC_BLOB_BYTES - CLOSING_BYTES
+                                   : (size_t)CS_LIMIT_REPLAY_BYTES;
+    enum cs_err err = cs_replay_session(argv[1], &session, cap, &json);
     bool ok = answer(err, cs_buf_slice(&json));
     cs_buf_done(&json);
     return ok ? 0 : 1;
