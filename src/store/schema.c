@@ -5,55 +5,59 @@
 #include <stdio.h>
 
 /* clang-format off */
-static const char STEP_1[] =
-"CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;"
+static const char *const step_1[] = {
+"CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;",
 "CREATE TABLE principal(id TEXT PRIMARY KEY, kind INTEGER NOT NULL CHECK(kind IN (1, 2, 3)), name TEXT NOT NULL,"
 " owner TEXT REFERENCES principal(id), created INTEGER NOT NULL, disabled_at INTEGER NOT NULL DEFAULT 0,"
 " token_sha256 BLOB NOT NULL UNIQUE, salt BLOB NOT NULL, iterations INTEGER NOT NULL, stored_key BLOB NOT NULL,"
-" server_key BLOB NOT NULL, CHECK((kind = 2) = (owner IS NOT NULL))) STRICT, WITHOUT ROWID;"
+" server_key BLOB NOT NULL, CHECK((kind = 2) = (owner IS NOT NULL))) STRICT, WITHOUT ROWID;",
 "CREATE TABLE principal_group(principal TEXT NOT NULL REFERENCES principal(id), name TEXT NOT NULL,"
-" PRIMARY KEY(principal, name)) STRICT, WITHOUT ROWID;"
-"CREATE TABLE secret(name TEXT PRIMARY KEY, version INTEGER NOT NULL, box BLOB NOT NULL, changed INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+" PRIMARY KEY(principal, name)) STRICT, WITHOUT ROWID;",
+"CREATE TABLE secret(name TEXT PRIMARY KEY, version INTEGER NOT NULL, box BLOB NOT NULL, changed INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
 "CREATE TABLE session(id BLOB PRIMARY KEY, chain BLOB NOT NULL, root TEXT NOT NULL, actor TEXT NOT NULL, target TEXT NOT NULL,"
 " gate INTEGER NOT NULL, address TEXT NOT NULL, database TEXT NOT NULL DEFAULT '', application TEXT NOT NULL DEFAULT '',"
-" opened INTEGER NOT NULL, closed INTEGER NOT NULL DEFAULT 0, why TEXT NOT NULL DEFAULT '') STRICT, WITHOUT ROWID;"
-"CREATE INDEX session_live ON session(gate) WHERE closed = 0;"
-"CREATE INDEX session_opened ON session(opened);"
+" opened INTEGER NOT NULL, closed INTEGER NOT NULL DEFAULT 0, why TEXT NOT NULL DEFAULT '') STRICT, WITHOUT ROWID;",
+"CREATE INDEX session_live ON session(gate) WHERE closed = 0;",
+"CREATE INDEX session_opened ON session(opened);",
 "CREATE TABLE request(id TEXT PRIMARY KEY, state INTEGER NOT NULL CHECK(state BETWEEN 1 AND 9), seq INTEGER NOT NULL DEFAULT 0,"
 " session BLOB NOT NULL REFERENCES session(id), chain BLOB NOT NULL, actor TEXT NOT NULL, target TEXT NOT NULL, action BLOB NOT NULL,"
 " address TEXT NOT NULL, claimed TEXT NOT NULL, match BLOB NOT NULL, digest BLOB NOT NULL, nonce BLOB NOT NULL,"
 " policy_version INTEGER NOT NULL, in_transaction INTEGER NOT NULL CHECK(in_transaction IN (0, 1)),"
 " elevated INTEGER NOT NULL CHECK(elevated IN (0, 1)), rule_names TEXT NOT NULL, within_ms INTEGER NOT NULL, valid_ms INTEGER NOT NULL,"
 " attach_ms INTEGER NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL, decided INTEGER NOT NULL DEFAULT 0,"
-" ended INTEGER NOT NULL DEFAULT 0, lost INTEGER NOT NULL DEFAULT 0, by TEXT NOT NULL DEFAULT '', words TEXT NOT NULL DEFAULT '') STRICT;"
+" ended INTEGER NOT NULL DEFAULT 0, lost INTEGER NOT NULL DEFAULT 0, by TEXT NOT NULL DEFAULT '', words TEXT NOT NULL DEFAULT '') STRICT;",
 /* Two requests for one question cannot exist at once, whatever the code above does. */
-"CREATE UNIQUE INDEX request_match ON request(match) WHERE in_transaction = 0 AND state IN (1, 2);"
-"CREATE INDEX request_seq ON request(seq);"
-"CREATE INDEX request_open ON request(state, actor) WHERE state IN (1, 2);"
-"CREATE INDEX request_created ON request(created);"
-"CREATE INDEX request_ended ON request(ended);"
-"CREATE TABLE request_party(request TEXT NOT NULL REFERENCES request(id), principal TEXT NOT NULL, PRIMARY KEY(request, principal)) STRICT, WITHOUT ROWID;"
-"CREATE INDEX request_party_principal ON request_party(principal);"
+"CREATE UNIQUE INDEX request_match ON request(match) WHERE in_transaction = 0 AND state IN (1, 2);",
+"CREATE INDEX request_seq ON request(seq);",
+"CREATE INDEX request_open ON request(state, actor) WHERE state IN (1, 2);",
+/* What expires next, found without looking at every parked request each second. */
+"CREATE INDEX request_due ON request(CASE WHEN lost <> 0 THEN min(expires, lost + attach_ms) ELSE expires END) WHERE state IN (1, 2);",
+"CREATE INDEX request_created ON request(created);",
+"CREATE INDEX request_ended ON request(ended);",
+"CREATE TABLE request_party(request TEXT NOT NULL REFERENCES request(id), principal TEXT NOT NULL, PRIMARY KEY(request, principal)) STRICT, WITHOUT ROWID;",
+"CREATE INDEX request_party_principal ON request_party(principal);",
 "CREATE TABLE request_rule(request TEXT NOT NULL REFERENCES request(id), n INTEGER NOT NULL, name TEXT NOT NULL, title TEXT NOT NULL,"
-" quorum INTEGER NOT NULL CHECK(quorum >= 1), PRIMARY KEY(request, n)) STRICT, WITHOUT ROWID;"
+" quorum INTEGER NOT NULL CHECK(quorum >= 1), PRIMARY KEY(request, n)) STRICT, WITHOUT ROWID;",
 "CREATE TABLE request_rule_group(request TEXT NOT NULL, n INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY(request, n, name),"
-" FOREIGN KEY(request, n) REFERENCES request_rule(request, n)) STRICT, WITHOUT ROWID;"
+" FOREIGN KEY(request, n) REFERENCES request_rule(request, n)) STRICT, WITHOUT ROWID;",
 "CREATE TABLE attachment(n INTEGER PRIMARY KEY AUTOINCREMENT, request TEXT NOT NULL REFERENCES request(id),"
-" session BLOB NOT NULL REFERENCES session(id), UNIQUE(request, session)) STRICT;"
-"CREATE INDEX attachment_session ON attachment(session);"
+" session BLOB NOT NULL REFERENCES session(id), UNIQUE(request, session)) STRICT;",
+"CREATE INDEX attachment_session ON attachment(session);",
 /* Nobody votes twice, and nothing has two grants: the keys say so. */
 "CREATE TABLE vote(request TEXT NOT NULL REFERENCES request(id), approver TEXT NOT NULL REFERENCES principal(id),"
 " approve INTEGER NOT NULL CHECK(approve IN (0, 1)), digest BLOB NOT NULL, reason TEXT NOT NULL, at INTEGER NOT NULL,"
-" PRIMARY KEY(request, approver)) STRICT, WITHOUT ROWID;"
-"CREATE INDEX vote_at ON vote(at);"
+" PRIMARY KEY(request, approver)) STRICT, WITHOUT ROWID;",
+"CREATE INDEX vote_at ON vote(at);",
 "CREATE TABLE grants(id BLOB PRIMARY KEY, request TEXT NOT NULL UNIQUE REFERENCES request(id), digest BLOB NOT NULL,"
 " session BLOB REFERENCES session(id), state INTEGER NOT NULL CHECK(state BETWEEN 1 AND 5), not_after INTEGER NOT NULL,"
 " consumed_by BLOB REFERENCES session(id), consumed_at INTEGER, finished_at INTEGER,"
-" CHECK((state IN (2, 3, 4)) = (consumed_by IS NOT NULL))) STRICT, WITHOUT ROWID;"
-"CREATE INDEX grants_consumed ON grants(consumed_by) WHERE state = 2;";
+" CHECK((state IN (2, 3, 4)) = (consumed_by IS NOT NULL))) STRICT, WITHOUT ROWID;",
+"CREATE INDEX grants_consumed ON grants(consumed_by) WHERE state = 2;",
+    NULL,
+};
 /* clang-format on */
 
-static const char *const steps[] = {STEP_1};
+static const char *const *const steps[] = {step_1};
 enum { APPLICATION_ID = 0x43534742 }; /* "CSGB" */
 
 static enum cs_err pragma_number(struct cs_db *db, const char *sql, uint64_t *ret)
@@ -72,7 +76,9 @@ static enum cs_err step_run(struct cs_db *db, size_t i)
     char version[64];
     (void)snprintf(version, sizeof version, "PRAGMA user_version = %zu", i + 1);
     enum cs_err err = cs_db_exec(db, "BEGIN IMMEDIATE");
-    err = err != CS_OK ? err : cs_db_exec(db, steps[i]);
+    for (const char *const *sql = steps[i]; err == CS_OK && *sql != NULL; sql++) {
+        err = cs_db_exec(db, *sql);
+    }
     err = err != CS_OK ? err : cs_db_exec(db, version);
     err = err != CS_OK ? err : cs_db_exec(db, "COMMIT");
     if (err != CS_OK && cs_db_in_transaction(db)) {
