@@ -64,6 +64,9 @@ struct cs_slice cs_api_caller_text(struct cs_api_call *call)
 enum cs_err cs_api_wait(struct cs_api_call *call, struct cs_poll *p, uint64_t deadline_ns)
 {
     struct cs_control *c = call->c;
+    if (call->gone) {
+        return CS_ERR_CANCELLED;
+    }
     if (c->n_waiting >= CS_CONTROL_WAITING) {
         return cs_api_fail(call, CS_ERR_LIMIT, "too many callers wait already; ask again later");
     }
@@ -374,15 +377,21 @@ void cs_api_start(struct cs_peer *front, uint32_t corr, const struct cs_msg_api 
     }
 }
 
+/* SECURITY: only a wait is cut short. What has begun to change something runs to its end: a caller
+ * who hangs up must not be able to leave it half-done. */
+static void leave(struct cs_api_call *call)
+{
+    call->gone = true;
+    if (call->waiting) {
+        cs_co_cancel(call->c->loop, call->co);
+    }
+}
+
 void cs_api_gone(struct cs_peer *front, uint64_t corr)
 {
     for (struct cs_api_call *call = front->c->calls; call != NULL; call = call->next) {
         if (call->front == front && call->corr == corr) {
-            /* SECURITY: only a wait is cut short. What has begun to change something runs to its
-             * end: a caller who hangs up must not be able to leave it half-done. */
-            if (call->waiting) {
-                cs_co_cancel(front->c->loop, call->co);
-            }
+            leave(call);
             return;
         }
     }
@@ -391,8 +400,8 @@ void cs_api_gone(struct cs_peer *front, uint64_t corr)
 void cs_api_front_gone(struct cs_peer *front)
 {
     for (struct cs_api_call *call = front->c->calls; call != NULL; call = call->next) {
-        if (call->front == front && call->waiting) {
-            cs_co_cancel(front->c->loop, call->co);
+        if (call->front == front) {
+            leave(call);
         }
     }
     cs_peer_release(front);

@@ -10,7 +10,7 @@
 #include "control/json.h"
 
 enum {
-    CS_API_ARENA_MAX = 8 * 1024 * 1024,
+    CS_API_ARENA_MAX = 64 * 1024 * 1024,
     CS_API_QUERY_MAX = 4,
     CS_API_INLINE_MAX = 60 * 1024,
     CS_API_WAIT_MAX_S = 45
@@ -56,6 +56,7 @@ struct cs_api_call {
     size_t n_bytes;
     cs_handle co;
     bool waiting; /* in a long poll: may be cancelled */
+    bool gone;    /* the caller has left: no (further) long poll */
     struct cs_api_call *next;
 
     struct cs_arena arena;

@@ -289,7 +289,7 @@ enum cs_err cs_api_request_list(struct cs_api_call *call)
     struct cs_approval_query q = {
         .viewer_id = viewer_of(call), .all = call->caller.may_set_up, .limit = 200};
     uint64_t wait = 0;
-    if (!state_of(call, 0, &q.state) || !cs_api_number(call, 1, 0, UINT64_MAX, &q.since) ||
+    if (!state_of(call, 0, &q.state) || !cs_api_number(call, 1, 0, INT64_MAX, &q.since) ||
         !cs_api_number(call, 2, 0, CS_API_WAIT_MAX_S, &wait)) {
         return CS_ERR_INVALID;
     }

@@ -52,7 +52,12 @@ static enum cs_err attempt_add(struct cs_peer *p, uint64_t number,
 {
     struct cs_control *c = p->c;
     if (c->n_attempts >= CS_ATTEMPTS_MAX) {
-        return CS_ERR_LIMIT;
+        /* The oldest goes, as in identity/: a flood of first messages must not keep people out. */
+        struct cs_attempt **last = &c->attempts;
+        while ((*last)->next != NULL) {
+            last = &(*last)->next;
+        }
+        attempt_free(c, last);
     }
     struct cs_attempt *x = cs_alloc(sizeof *x);
     if (x == NULL) {

@@ -98,6 +98,8 @@ struct cs_control {
     struct cs_poll *polls;
     struct cs_api_call *calls;
     size_t n_calls, n_waiting;
+    unsigned
+        redeciding; /* reloads whose requests are not yet decided again: no grant is consumed */
 };
 
 /* The message type must fit the channel. False when the peer is gone; one that does not read is cut

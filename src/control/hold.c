@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "base/time.h"
 
 #include <stdio.h>
 
@@ -185,9 +186,22 @@ void cs_hold_leave(struct cs_job *j)
     }
 }
 
+/* SECURITY: between a reload and the end of its decisions a grant may be about to become void. */
+static enum cs_err wait_redecided(struct cs_control *c)
+{
+    enum cs_err e = CS_OK;
+    while (e == CS_OK && c->redeciding > 0) {
+        e = cs_co_sleep(5 * CS_NS_PER_MS) ? CS_OK : CS_ERR_CANCELLED;
+    }
+    return e;
+}
+
 static enum cs_err consume(struct cs_job *j, const struct cs_msg_consume *m)
 {
     struct cs_control *c = j->peer->c;
+    if (wait_redecided(c) != CS_OK) {
+        return CS_ERR_CANCELLED;
+    }
     struct cs_ctl_session *s = cs_gate_session(j->peer, &m->session);
     if (s == NULL || m->digest.n != CS_DIGEST || cs_id_is_zero(&m->grant)) {
         return CS_ERR_CONFLICT;
@@ -314,6 +328,7 @@ void cs_hold_redecide(struct cs_control *c)
     if (e == CS_ERR_CANCELLED) {
         return;
     }
+    c->redeciding--;
     if (e != CS_OK) {
         /* Requests would stay open under rules that are no longer in force. */
         cs_control_fail(c, "requests could not be decided again after a reload");

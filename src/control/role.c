@@ -358,6 +358,7 @@ static void snapshot_new(struct cs_control *c, const struct cs_msg_snapshot *m, 
         cs_log(CS_EV_RELOADED, NULL, "policy=%016llx",
                (unsigned long long)cs_policy_version(v->policy));
         if (c->phase == CS_CONTROL_RUN) {
+            c->redeciding++; /* from this moment on */
             e = cs_co_spawn(c->loop, "redecide", redecide, c, &co);
         }
     }
