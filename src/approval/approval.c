@@ -107,6 +107,11 @@ enum cs_err cs_approval_new(struct cs_store *s, cs_approval_change_fn fn, void *
     return CS_OK;
 }
 
+enum cs_err cs_approval_retell(struct cs_approval *a)
+{
+    return cs_store_retell(a->store);
+}
+
 void cs_approval_free(struct cs_approval *a)
 {
     if (a != NULL) {

@@ -54,6 +54,10 @@ enum cs_err cs_approval_new(struct cs_store *s, cs_approval_change_fn on_change,
  * stay live, attachments stay, consumed grants stay consumed: their gate still reports. */
 enum cs_err cs_approval_resume(struct cs_store *s, cs_approval_change_fn fn, void *arg,
                                struct cs_approval **ret) CS_MUST_CHECK;
+/* After resume, once the gates are connected again: the last control may have died between a commit
+ * and its message. Reports again what waiting sessions may not have heard (a gate ignores what it
+ * knows already or does not know at all). */
+enum cs_err cs_approval_retell(struct cs_approval *a) CS_MUST_CHECK;
 void cs_approval_free(struct cs_approval *a);
 /* The newest seq delivered: what "since" of the list starts from. */
 uint64_t cs_approval_seq(const struct cs_approval *a);

@@ -851,3 +851,54 @@ enum cs_err cs_store_expire(struct cs_store *s, uint64_t *ret_n)
     }
     return err;
 }
+
+/* ---- telling again ---- */
+
+enum { RETELL_MS = 120000 };
+
+static enum cs_err retell_ids(struct cs_db *db, struct cs_op *op, struct cs_q *q, bool ended)
+{
+    struct retold {
+        struct cs_slice id;
+        struct cs_id session;
+    };
+    struct cs_rows rows = {0};
+    while (cs_q_row(q)) {
+        struct retold *row = cs_rows_add(op, &rows, sizeof *row);
+        if (row == NULL) {
+            break;
+        }
+        row->id = cs_q_get(q);
+        row->session = ended ? cs_q_get_id(q) : (struct cs_id){{0}};
+    }
+    enum cs_err err = cs_q_end(q);
+    struct retold *v = rows.v;
+    for (size_t i = 0; err == CS_OK && i < rows.n; i++) {
+        err = cs_request_changed(db, op, v[i].id, !ended);
+        if (err == CS_OK && ended) { /* nobody is attached any more: whoever opened it */
+            struct cs_change *last = CS_CONTAINER(op->changes_end, struct cs_change, next);
+            last->c.sessions = &v[i].session;
+            last->c.n_sessions = 1;
+        }
+    }
+    return err;
+}
+
+static enum cs_err retell(struct cs_db *db, struct cs_op *op)
+{
+    struct cs_q q = cs_q(db, op, CS_SQL_RETELL_APPROVED);
+    enum cs_err err = retell_ids(db, op, &q, false);
+    if (err != CS_OK) {
+        return err;
+    }
+    q = cs_q(db, op, CS_SQL_RETELL_ENDED);
+    cs_q_u64(&q, db->now > RETELL_MS ? db->now - RETELL_MS : 0);
+    return retell_ids(db, op, &q, true);
+}
+
+enum cs_err cs_store_retell(struct cs_store *s)
+{
+    static const struct cs_op_kind kind = {"retell", retell, true, 1, 1};
+    struct cs_op *op = cs_op_new(&kind);
+    return op != NULL ? cs_op_finish(s, op) : CS_ERR_NO_MEMORY;
+}

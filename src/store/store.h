@@ -274,6 +274,9 @@ enum cs_err cs_store_session_close(struct cs_store *s, const struct cs_id *id,
 /* The same for every live session of a gate that is gone. */
 enum cs_err cs_store_sessions_close_gate(struct cs_store *s, uint64_t gate, struct cs_slice why,
                                          uint64_t *ret_n) CS_MUST_CHECK;
+/* Delivers again what sessions may not have heard: approved requests to those that wait for them,
+ * and requests that ended in the last two minutes to the session that opened them, if it lives. */
+enum cs_err cs_store_retell(struct cs_store *s) CS_MUST_CHECK;
 /* At start, once: closes every session ("gateway restarted") with all that follows from it. */
 enum cs_err cs_store_recover(struct cs_store *s, uint64_t *ret_sessions) CS_MUST_CHECK;
 

@@ -346,6 +346,41 @@ CS_TEST(a_restart_keeps_what_waits_and_never_arms_what_was_used)
     world_run(restart);
 }
 
+static void resumed(struct world *w)
+{
+    desk_open(w);
+    struct cs_id one = desk_session(), two = desk_session(), gone = desk_session();
+    struct cs_approval_held ready = desk_hold(&one), denied, old, lost;
+    CS_EQ_U64(desk_vote(&ready, "dba1", true), CS_OK);
+    struct cs_id grant = desk_last(&ready)->grant;
+    desk->sql = "DROP TABLE old";
+    old = desk_hold(&two);
+    CS_EQ_U64(desk_vote(&old, "dba1", false), CS_OK);
+    world_now += 200000;
+    desk->sql = "DROP TABLE denied";
+    denied = desk_hold(&two);
+    CS_EQ_U64(desk_vote(&denied, "dba1", false), CS_OK);
+    desk->sql = "DROP TABLE lost";
+    lost = desk_hold(&gone);
+    CS_EQ_U64(desk_vote(&lost, "dba1", false), CS_OK);
+    CS_EQ_U64(cs_approval_session_closed(desk->a, &gone, CS_SLICE_LIT("left")), CS_OK);
+    cs_approval_free(desk->a);
+    world_restart(w);
+    CS_EQ_U64(cs_approval_resume(w->store, desk_change, NULL, &desk->a), CS_OK);
+    desk->n_changes = 0;
+    CS_EQ_U64(cs_approval_retell(desk->a), CS_OK);
+    CS_EQ_U64(desk->n_changes, 2);
+    CS_CHECK(desk_told(desk_last(&ready), &one) && desk_told(desk_last(&denied), &two));
+    CS_EQ_U64(desk_last(&denied)->state, CS_REQUEST_DENIED);
+    CS_CHECK(cs_id_eq(&desk_last(&ready)->grant, &grant));
+    CS_EQ_U64(desk_consume(&ready, &one), CS_OK);
+    desk_close();
+}
+CS_TEST(a_resumed_control_tells_again_what_may_be_unheard)
+{
+    world_run(resumed);
+}
+
 static bool stale(const struct cs_card *c, void *arg)
 {
     CS_CHECK(c->chain.n == 2 && c->n_rules == 1);
