@@ -124,7 +124,7 @@ struct cs_op {
     void *placed_arg;
     struct cs_event done;
 };
-/* One reference; NULL when there is no memory or the store has ended (ret_err says which). */
+/* One reference; NULL when there is no memory. */
 struct cs_op *cs_op_new(const struct cs_op_kind *kind);
 void cs_op_unref(struct cs_op *op);
 void cs_op_done(struct cs_op **op);                              /* for CS_CLEANUP */
@@ -154,6 +154,8 @@ void *cs_rows_add(struct cs_op *op, struct cs_rows *rows, size_t size);
 struct cs_slice cs_line_next(struct cs_slice *left);
 
 /* ---- requests, shared by request.c, vote.c, grant.c ---- */
+extern const struct cs_shape cs_request_shape, cs_rule_shape;
+void cs_request_id_copy(struct cs_slice id, char ret[static CS_REQUEST_ID_TEXT]);
 /* The columns that decide, without the blobs. */
 struct cs_request_row {
     struct cs_slice id, rule_names;
