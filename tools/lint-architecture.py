@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """docs/architecture.md against the tree: its folder table names each folder under src, in the build's
 order, with exactly the folders it may see; its role table names each program of src/programs/meson.build;
-its table of messages between roles names each sender and receiver of src/ipc/messages.def."""
+its table of messages between roles names each message of src/ipc/messages.def under its sender and
+receiver. And a protocol of src/proto/protocols.list has everything that a protocol needs."""
 import os
 import re
 import sys
@@ -22,6 +23,21 @@ def rows(text, heading):
 
 def words(cell):
     return re.findall(r"[a-z0-9/-]+", cell.replace("`", ""))
+
+
+def protocols(layers):
+    """docs/adding-a-protocol.md, as far as a script can ask for it."""
+    bad = []
+    listed = tree.read("src/proto/protocols.list").split()
+    there = [l[0][len("proto/"):] for l in layers if l[0].startswith("proto/")]
+    registry = re.findall(r"&cs_proto_(\w+)", tree.read("src/programs/gate.c"))
+    for what, have in (("the layer table", there), ("src/programs/gate.c", registry)):
+        if sorted(have) != sorted(listed):
+            bad.append("protocols.list names %s, %s has %s" % (" ".join(listed), what, " ".join(have)))
+    for name in listed:
+        if not os.path.isdir(os.path.join(tree.ROOT, "tests/unit/proto", name)):
+            bad.append("the protocol %s has no unit tests in tests/unit/proto/%s" % (name, name))
+    return bad
 
 
 def main():
@@ -62,6 +78,7 @@ def main():
         said_names = set(re.findall(r"`([a-z_]+)`", m[1]))
         if who in pairs and names != said_names:
             bad.append("%s: %s to %s: %s; in messages.def %s" % (DOC, *who, " ".join(sorted(said_names)), " ".join(sorted(names))))
+    bad += protocols(layers)
     print("\n".join(bad) if bad else "", end="\n" if bad else "")
     return 1 if bad else 0
 
