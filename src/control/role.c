@@ -204,8 +204,12 @@ static void tick(void *arg)
 {
     struct cs_control *c = arg;
     uint64_t sweep_ns = cs_mono_ns() + SWEEP_AFTER_S * CS_NS_PER_S;
-    bool swept = !c->keep;
+    bool swept = !c->keep, told = !c->keep;
     while (cs_co_sleep(CS_NS_PER_S)) {
+        if (!told) {
+            /* The control before may have died between a commit and its message. */
+            told = cs_approval_retell(c->approval) == CS_OK;
+        }
         enum cs_err e = cs_approval_tick(c->approval);
         if (e != CS_OK && e != CS_ERR_CANCELLED) {
             cs_log(CS_EV_STORE_FAILED, NULL, "expiry=%s", cs_err_name(e));
@@ -301,6 +305,10 @@ static void start(void *arg)
         }
         return;
     }
+    /* The rules may have changed while no control ran: as after a reload, before anybody is served.
+     */
+    c->redeciding++;
+    cs_hold_redecide(c);
     if (c->phase != CS_CONTROL_STARTING) {
         return;
     }

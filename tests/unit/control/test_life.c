@@ -355,3 +355,51 @@ CS_TEST(reload_voids_what_the_new_rules_decide_differently)
 {
     world_run(reloads);
 }
+
+static void leaves_pending(struct world *w)
+{
+    static struct world_held held;
+    struct cs_id id = login_bot(w);
+    world_hold(w, &(struct world_hold){.session = id, .sql = "DROP TABLE a"}, &held);
+    CS_CHECK(held.err == CS_OK);
+    w->kept_held = &held;
+    w->kept = id;
+    w->rules[1] = WORLD_OTHER_APPROVERS;
+}
+
+static void finds_void(struct world *w)
+{
+    state_is(w, w->kept_held->request, "void");
+}
+
+CS_TEST(requests_of_the_last_run_are_decided_again_at_a_start)
+{
+    world_run_twice(leaves_pending, finds_void, false);
+}
+
+static void leaves_approved(struct world *w)
+{
+    leaves_pending(w);
+    w->rules[1] = WORLD_RULES;
+    CS_EQ_U64(world_vote(w, w->carol, "approve", w->kept_held->request, w->kept_held->digest, ""),
+              200);
+    CS_CHECK(world_news(w, &w->kept, w->kept_held->request, CS_REQUEST_APPROVED) != NULL);
+    w->n_seen = 0;
+}
+
+static void hears_again(struct world *w)
+{
+    CS_CHECK(cs_co_sleep(CS_NS_PER_S));
+    const struct world_news *n =
+        world_news(w, &w->kept, w->kept_held->request, CS_REQUEST_APPROVED);
+    CS_CHECK(n != NULL && n->gate == 0 && !cs_id_is_zero(&n->grant));
+    struct cs_id grant = n->grant;
+    CS_CHECK(world_consume(w, 1, &w->kept, w->kept_held, &grant) == CS_ERR_CONFLICT);
+    CS_CHECK(world_consume(w, 0, &w->kept, w->kept_held, &grant) == CS_OK);
+    CS_CHECK(world_consume(w, 0, &w->kept, w->kept_held, &grant) == CS_ERR_CONFLICT);
+}
+
+CS_TEST(approval_outlives_a_restart_of_control_and_is_told_again)
+{
+    world_run_twice(leaves_approved, hears_again, true);
+}

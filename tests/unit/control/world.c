@@ -211,7 +211,7 @@ static void boot(struct world *w)
                             .epoch = 1,
                             .params = w->keep ? CS_SLICE_LIT("gates=keep\n") : CS_SLICE_NULL};
     CS_CHECK(cs_channel_send(w->supervisor, CS_MSG_BOOT, 0, &m, NULL, 0) == CS_OK);
-    world_snapshot(w, WORLD_RULES);
+    world_snapshot(w, w->rules[w->again ? 1 : 0]);
     w->gate[0] = join(w, CS_ROLE_GATE, 0, on_gate);
     w->gate[1] = join(w, CS_ROLE_GATE, 1, on_gate);
     w->front = join(w, CS_ROLE_FRONT, 0, on_front);

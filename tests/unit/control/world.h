@@ -34,8 +34,9 @@ struct world {
     size_t n_seen;
     struct cs_id killed[WORLD_NEWS];
     size_t n_killed, n_cancels[2];
-    bool keep;  /* gates=keep at boot */
-    bool again; /* the second start */
+    bool keep;                 /* gates=keep at boot */
+    bool again;                /* the second start */
+    enum world_rules rules[2]; /* at the first and the second start */
     const char *reload_mistakes;
     void (*script)(struct world *w);
     char alice[CS_TOKEN_TEXT], bot[CS_TOKEN_TEXT], carol[CS_TOKEN_TEXT], dan[CS_TOKEN_TEXT];
