@@ -2,7 +2,8 @@
 """docs/architecture.md against the tree: its folder table names each folder under src, in the build's
 order, with exactly the folders it may see; its role table names each program of src/programs/meson.build;
 its table of messages between roles names each message of src/ipc/messages.def under its sender and
-receiver. And a protocol of src/proto/protocols.list has everything that a protocol needs."""
+receiver. A protocol of src/proto/protocols.list has everything that a protocol needs. And each SQLSTATE
+that src/proto/postgres sends is in docs/postgresql.md."""
 import os
 import re
 import sys
@@ -38,6 +39,14 @@ def protocols(layers):
         if not os.path.isdir(os.path.join(tree.ROOT, "tests/unit/proto", name)):
             bad.append("the protocol %s has no unit tests in tests/unit/proto/%s" % (name, name))
     return bad
+
+
+def sqlstates():
+    sent = set()
+    for path in tree.files("src/proto/postgres/*.c"):
+        sent.update(re.findall(r'"(CS\d{3}|\d[0-9A-Z]{4})"', tree.strip_comments(tree.read(path))))
+    told = set(re.findall(r"\b(CS\d{3}|\d[0-9A-Z]{4})\b", tree.read("docs/postgresql.md")))
+    return ["docs/postgresql.md: SQLSTATE %s is not in it" % s for s in sorted(sent - told)]
 
 
 def main():
@@ -78,7 +87,7 @@ def main():
         said_names = set(re.findall(r"`([a-z_]+)`", m[1]))
         if who in pairs and names != said_names:
             bad.append("%s: %s to %s: %s; in messages.def %s" % (DOC, *who, " ".join(sorted(said_names)), " ".join(sorted(names))))
-    bad += protocols(layers)
+    bad += protocols(layers) + sqlstates()
     print("\n".join(bad) if bad else "", end="\n" if bad else "")
     return 1 if bad else 0
 
