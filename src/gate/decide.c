@@ -144,11 +144,50 @@ enum cs_outcome cs_gate_preview(struct cs_session *s, const struct cs_action *a)
     return d.outcome;
 }
 
-void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_verdict *ret)
+/* True when the memo's decision is still the answer: same view of the rules, same transaction state. */
+static bool remembered(struct cs_session *s, const struct cs_action *a, const struct cs_memo *m,
+                       struct cs_decision *ret)
+{
+    if (m == NULL || m->decision == NULL || !cs_session_refresh(s) ||
+        m->generation != s->policy_generation ||
+        !cs_slice_eq(m->tx, a->facts.v[CS_FACT_SQL_TX].u.string)) {
+        return false;
+    }
+    *ret = *m->decision;
+    return true;
+}
+
+static void remember(const struct cs_session *s, const struct cs_action *a,
+                     const struct cs_decision *d, struct cs_memo *m)
+{
+    if (m == NULL || d->outcome != CS_ALLOW) {
+        return;
+    }
+    if (m->decision == NULL) {
+        m->decision = cs_alloc(sizeof *m->decision);
+    }
+    if (m->decision != NULL) {
+        *m->decision = *d;
+        m->generation = s->policy_generation;
+        m->tx = a->facts.v[CS_FACT_SQL_TX].u.string;
+    }
+}
+
+void cs_memo_done(struct cs_memo *m)
+{
+    cs_free(m->decision);
+    *m = (struct cs_memo){0};
+}
+
+void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_memo *memo,
+                    struct cs_verdict *ret)
 {
     memset(ret, 0, sizeof *ret);
     ret->n = ++s->actions;
-    rules_say(s, a, CS_VERDICT_DECISION(ret));
+    if (!remembered(s, a, memo, CS_VERDICT_DECISION(ret))) {
+        rules_say(s, a, CS_VERDICT_DECISION(ret));
+        remember(s, a, CS_VERDICT_DECISION(ret), memo);
+    }
     outcome_to_verdict(ret);
     if (ret->outcome == CS_HOLD && cs_action_encoded_size(a) > CS_LIMIT_HELD_BYTES) {
         refuse(ret, CS_REFUSAL_LIMIT, "Countersign denied this: it is larger than what can be held for approval",

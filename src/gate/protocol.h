@@ -22,6 +22,7 @@
 
 struct cs_gate;
 struct cs_sql;
+struct cs_decision;
 
 struct cs_protocol {
     const char *name; /* also the kind of its targets and listeners */
@@ -106,9 +107,20 @@ struct cs_verdict {
     _Alignas(8) uint8_t decision[CS_DECISION_BYTES]; /* gate's own struct cs_decision */
 };
 
-/* Decides and records. Never allocates for an allowed action; waits only for durability where the
+/* A decision remembered for a prepared statement: its facts cannot change but with the state of the
+ * transaction, so what the rules said last time holds until the rules or that state are others. Only
+ * an ALLOW is remembered. Owned by the protocol folder; zeroed at first. */
+struct cs_memo {
+    struct cs_decision *decision; /* owned: cs_memo_done */
+    uint64_t generation;          /* of the session's rules */
+    struct cs_slice tx;           /* a literal: the fact sql.tx */
+};
+void cs_memo_done(struct cs_memo *m);
+
+/* Decides and records; `memo` may be NULL. Never allocates for an allowed action; waits only for durability where the
  * action changes something. */
-void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_verdict *ret);
+void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_memo *memo,
+                    struct cs_verdict *ret);
 
 /* Looks only: the outcome that the action would get now, unrecorded. For messages that prepare an
  * action (PostgreSQL's Parse): a DENY is refused there already, anything else is decided when it is

@@ -103,6 +103,7 @@ bool cs_session_refresh(struct cs_session *s)
     cs_arena_reset(&s->policy_arena);
     s->target = cs_policy_target(now->policy, s->target_name);
     s->policy = NULL;
+    s->policy_generation++;
     if (s->target != NULL && s->chain != NULL) {
         s->policy = cs_policy_session_new(now->policy, s->chain, s->target, &s->policy_arena);
     }

@@ -47,6 +47,7 @@ struct cs_session {
     struct cs_gate_config *config; /* reference: the snapshot that `target` and `policy` come from */
     const struct cs_target *target;
     struct cs_policy_session *policy;
+    uint64_t policy_generation; /* counts the views that `policy` has been */
     struct cs_arena policy_arena;
 
     uint64_t actions;

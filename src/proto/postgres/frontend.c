@@ -224,7 +224,7 @@ static enum act decide_query(struct pg *p, struct batch *b, struct cs_action *a,
                              const struct cs_sql_class *class, struct cs_slice message,
                              struct cs_verdict *v)
 {
-    cs_gate_decide(p->s, a, v);
+    cs_gate_decide(p->s, a, NULL, v);
     switch (v->outcome) {
     case CS_ALLOW:
         remember(p, a);
@@ -364,7 +364,7 @@ static enum act on_parse(struct pg *p, struct batch *b, const struct pg_frame *f
         struct cs_verdict *v = cs_alloc(sizeof *v);
         bool ok = false;
         if (v != NULL) {
-            cs_gate_decide(p->s, &a, v); /* recorded like any other denial */
+            cs_gate_decide(p->s, &a, NULL, v); /* recorded like any other denial */
             ok = v->outcome == CS_DENY && pass(p, b) && pg_deny_extended(p, v);
         }
         cs_free(v);
@@ -494,10 +494,10 @@ static enum act hold_bind(struct pg *p, struct batch *b, const struct pg_bind *m
 }
 
 static enum act decide_bind(struct pg *p, struct batch *b, const struct pg_bind *m,
-                            const struct pg_statement *st, struct cs_action *a,
+                            struct pg_statement *st, struct cs_action *a, bool own_facts,
                             struct cs_verdict *v, struct cs_slice message)
 {
-    cs_gate_decide(p->s, a, v);
+    cs_gate_decide(p->s, a, own_facts ? &st->memo : NULL, v);
     switch (v->outcome) {
     case CS_ALLOW:
         remember(p, a);
@@ -534,7 +534,7 @@ static enum act judge_bind(struct pg *p, struct batch *b, const struct pg_bind *
             effective.effects = effects_of(inner, class);
             describe_prepared(&a, &effective, names, &settings);
         }
-        act = decide_bind(p, b, m, st, &a, v, message);
+        act = decide_bind(p, b, m, st, &a, inner == NULL, v, message);
     } else {
         pg_fatal(p, "53200", "out of memory");
         pg_end(p, "out of memory");

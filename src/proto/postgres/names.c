@@ -43,6 +43,7 @@ void pg_statement_unref(struct pg *p, struct pg_statement *st)
     if (st->class != NULL) {
         cs_sql_release(cs_gate_sql(p->s->gate), st->class);
     }
+    cs_memo_done(&st->memo);
     cs_free(st->types);
     cs_free(st);
 }

@@ -24,6 +24,7 @@ struct pg_statement { /* a prepared statement; reference-counted */
     uint8_t effects;                  /* of one made by SQL PREPARE */
     uint32_t *types;                  /* owned */
     size_t n_types;
+    struct cs_memo memo;  /* what the rules said of it last */
     struct cs_slice text; /* behind the struct */
     char name[CS_LIMIT_PG_NAME_BYTES + 1];
 };
