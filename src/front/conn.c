@@ -82,7 +82,9 @@ static bool reply(struct cs_front_conn *c, unsigned status, struct cs_slice type
                    cs_stream_drain(&c->stream, after_ms(c, c->front->times.idle_ms)) == CS_OK;
         }
     }
-    return write_all(c, head) && write_all(c, body);
+    /* Drained: what is only queued would be lost when the connection closes. */
+    return write_all(c, head) && write_all(c, body) &&
+           cs_stream_drain(&c->stream, after_ms(c, c->front->times.idle_ms)) == CS_OK;
 }
 
 static enum cs_err error_of(unsigned status)

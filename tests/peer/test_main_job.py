@@ -6,6 +6,7 @@ import unittest
 
 import harness
 from base import WAIT_LINE, GatewayCase
+from pgwire import TERMINATE, query
 
 
 class MainJob(GatewayCase):
@@ -156,6 +157,20 @@ class MainJob(GatewayCase):
         text = self.gw.cli("replay", session).stdout
         self.assertIn("drop table " + t, text)
         self.assertIn("bob", text)
+
+    def test_a_long_recording_arrives_whole_every_time(self):
+        w = self.wire("alice")
+        session = next(s["id"] for s in self.gw.json("sessions")["sessions"] if s["state"] == "live" and s["application"] == "")
+        for _ in range(4):
+            w.send(query("select 'a statement of some length, so that the answer exceeds a socket buffer'") * 250)
+            w.until_ready(250)
+        w.send(TERMINATE)
+        harness.wait_until("the session's end in the record", lambda: self.gw.recording(session)[-1]["kind"] == "session_close")
+        for _ in range(12):
+            self.assertEqual(sum(f["kind"] == "action" for f in self.gw.recording(session)), 1000)
+            status, body = self.gw.api("GET", "/v1/sessions/%s/recording" % session)
+            self.assertEqual((status, len(body["frames"])), (200, 2002))
+        w.close()
 
     def test_client_never_sees_the_credential(self):
         r = self.gw.psql("bot", self.name, "select current_user, session_user")
