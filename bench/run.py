@@ -7,7 +7,6 @@ nothing. A throughput run counts only if the record holds as many actions as the
 transactions.
 """
 import argparse
-import json
 import os
 import re
 import shutil
@@ -166,9 +165,7 @@ def recorded_actions(gw):
     """Actions in the record of all sessions that have ended, from the record itself."""
     total = 0
     for s in gw.json("sessions", "--all", "--limit", "100")["sessions"]:
-        r = gw.cli("replay", s["id"], "--json", ok=False)
-        frames = json.loads(r.stdout)["frames"] if r.returncode == 0 else []  # one that has only just begun
-        total += sum(1 for f in frames if f["kind"] == "action" and "pgbench_accounts" in str(f["text"]))
+        total += sum(1 for f in gw.recording(s["id"]) if f["kind"] == "action" and "pgbench_accounts" in str(f["text"]))
     return total
 
 

@@ -159,5 +159,12 @@ enum cs_err cs_api_session_recording(struct cs_api_call *call)
         }
     }
     cs_call_done(&done);
+    if (e == CS_ERR_NOT_FOUND) {
+        /* The session exists (session_row), its first frames are on their way to the disk. */
+        json_t *root = json_object();
+        bool ok = cs_json_put(root, "session", cs_json_text(call->name, &call->arena)) &&
+                  cs_json_put(root, "frames", json_array());
+        return cs_api_reply(call, 200, root, ok);
+    }
     return e;
 }

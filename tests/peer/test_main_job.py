@@ -165,7 +165,7 @@ class MainJob(GatewayCase):
             w.send(query("select 'a statement of some length, so that the answer exceeds a socket buffer'") * 250)
             w.until_ready(250)
         w.send(TERMINATE)
-        harness.wait_until("the session's end in the record", lambda: self.gw.recording(session)[-1]["kind"] == "session_close")
+        harness.wait_until("the session's end in the record", lambda: [f["kind"] for f in self.gw.recording(session)[-1:]] == ["session_close"])
         for _ in range(12):
             self.assertEqual(sum(f["kind"] == "action" for f in self.gw.recording(session)), 1000)
             status, body = self.gw.api("GET", "/v1/sessions/%s/recording" % session)
