@@ -165,7 +165,7 @@ def recorded_actions(gw):
     """Actions in the record of all sessions that have ended, from the record itself."""
     total = 0
     for s in gw.json("sessions", "--all", "--limit", "100")["sessions"]:
-        total += sum(1 for f in gw.recording(s["id"]) if f["kind"] == "action" and "pgbench_accounts" in str(f["text"]))
+        total += sum(1 for f in gw.recording(s["id"]) if f["kind"] == "action" and "SELECT abalance" in str(f["text"]))
     return total
 
 
