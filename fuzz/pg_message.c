@@ -1,5 +1,5 @@
-/* PostgreSQL messages: framing gives the same messages however the bytes arrive, and no reader reads
- * past its message. The first byte chooses direction and where the input is cut. */
+/* PostgreSQL messages: framing gives the same messages however the bytes arrive, and no reader
+ * reads past its message. The first byte chooses direction and where the input is cut. */
 #include "proto/postgres/message.h"
 
 #include <stdlib.h>
@@ -98,7 +98,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     struct cs_slice in = {data + 2, size - 2};
     bool client = (data[0] & 1) != 0;
-    struct seen whole = run(in, client, in.n), split = run(in, client, (size_t)data[1] % (in.n + 1));
+    struct seen whole = run(in, client, in.n),
+                split = run(in, client, (size_t)data[1] % (in.n + 1));
     if (whole.hash != split.hash || whole.messages != split.messages || whole.bad != split.bad) {
         abort();
     }

@@ -37,7 +37,9 @@ int main(int argc, char **argv)
     int n = 0;
     DIR *d = argc == 2 ? opendir(argv[1]) : NULL;
     if (d == NULL) {
-        (void)fprintf(stderr, "usage: %s FOLDER (it must exist: a harness without seeds is no test)\n", argv[0]);
+        (void)fprintf(stderr,
+                      "usage: %s FOLDER (it must exist: a harness without seeds is no test)\n",
+                      argv[0]);
         return 2;
     }
     for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {

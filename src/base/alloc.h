@@ -10,7 +10,8 @@ void *cs_alloc(size_t n) __attribute__((malloc, alloc_size(1)));
 void *cs_realloc(void *p, size_t n) __attribute__((alloc_size(2)));
 /* NULL is fine. */
 void cs_free(void *p);
-/* For tests: let `n` allocations succeed, then fail every one; a negative number switches it off. */
+/* For tests: let `n` allocations succeed, then fail every one; a negative number switches it off.
+ */
 void cs_alloc_fail_after(long n);
 /* For tests: allocations not freed yet. */
 long cs_alloc_live(void);

@@ -30,7 +30,7 @@ struct cs_slice cs_arena_dup(struct cs_arena *a, struct cs_slice s);
 struct cs_slice cs_arena_printf(struct cs_arena *a, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
-#define CS_NEW(arena, type) ((type *)cs_arena_alloc((arena), sizeof(type)))
+#define CS_NEW(arena, type)          ((type *)cs_arena_alloc((arena), sizeof(type)))
 #define CS_NEW_ARRAY(arena, type, n) ((type *)cs_arena_array((arena), (n), sizeof(type)))
 
 #endif

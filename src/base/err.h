@@ -13,7 +13,8 @@ enum cs_err {
 
 #define CS_OK CS_ERR_OK
 
-/* Stable machine name ("not-found"), HTTP status, sentence for a person. Out of range = internal. */
+/* Stable machine name ("not-found"), HTTP status, sentence for a person. Out of range = internal.
+ */
 const char *cs_err_name(enum cs_err e);
 int cs_err_http(enum cs_err e);
 const char *cs_err_text(enum cs_err e);

@@ -1,5 +1,5 @@
-/* Structs described by tables of fields, and one strict codec for all of them: messages between roles
- * (ipc/messages.def) and frames of a recording (action/frames.def).
+/* Structs described by tables of fields, and one strict codec for all of them: messages between
+ * roles (ipc/messages.def) and frames of a recording (action/frames.def).
  *
  * On the wire: U64 as u64le, ID as 16 bytes, SLICE as u32le length and bytes. */
 #ifndef CS_BASE_FIELDS_H
@@ -18,8 +18,8 @@ struct cs_field {
 };
 
 /* Members of a struct from a field list: CS_FIELDS_X(CS_FIELD_MEMBER). */
-#define CS_FIELD_MEMBER_U64(name) uint64_t name;
-#define CS_FIELD_MEMBER_ID(name) struct cs_id name;
+#define CS_FIELD_MEMBER_U64(name)   uint64_t name;
+#define CS_FIELD_MEMBER_ID(name)    struct cs_id name;
 #define CS_FIELD_MEMBER_SLICE(name) struct cs_slice name;
 #define CS_FIELD_MEMBER(kind, name) CS_FIELD_MEMBER_##kind(name)
 

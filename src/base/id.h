@@ -1,4 +1,5 @@
-/* Identifiers. Sessions and grants: 128 random bits. Requests: 40 random bits in Crockford's base 32
+/* Identifiers. Sessions and grants: 128 random bits. Requests: 40 random bits in Crockford's base
+ * 32
  * ("7Q2KD4M9"), short enough to read over a telephone; they name, they never authorise. */
 #ifndef CS_BASE_ID_H
 #define CS_BASE_ID_H

@@ -1,7 +1,8 @@
 /* Structured logging to standard error, one line an event:
  *   2026-11-22T10:11:12.123Z WARN gate/0 auth-failed session=4f… user="x\x0ay" …
  * Values that came from outside are passed as slices through CS_LOG_Q and appear quoted with
- * control bytes escaped, so that nobody can forge a line. Secrets have a type that fits no format. */
+ * control bytes escaped, so that nobody can forge a line. Secrets have a type that fits no format.
+ */
 #ifndef CS_BASE_LOG_H
 #define CS_BASE_LOG_H
 

@@ -108,7 +108,11 @@ bool cs_utf8_next(struct cs_slice s, size_t *at, uint32_t *ret)
     static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
     size_t i = *at;
     uint8_t c = s.p[i];
-    size_t n = c < 0x80 ? 1 : (c & 0xe0) == 0xc0 ? 2 : (c & 0xf0) == 0xe0 ? 3 : (c & 0xf8) == 0xf0 ? 4 : 0;
+    size_t n = c < 0x80             ? 1
+               : (c & 0xe0) == 0xc0 ? 2
+               : (c & 0xf0) == 0xe0 ? 3
+               : (c & 0xf8) == 0xf0 ? 4
+                                    : 0;
     *at = i + 1;
     if (n == 0 || n > s.n - i) {
         return false;

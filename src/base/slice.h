@@ -14,7 +14,7 @@ struct cs_slice {
 };
 
 #define CS_SLICE_LIT(s) ((struct cs_slice){(const uint8_t *)("" s), sizeof(s) - 1})
-#define CS_SLICE_NULL ((struct cs_slice){NULL, 0})
+#define CS_SLICE_NULL   ((struct cs_slice){NULL, 0})
 /* For printf's "%.*s": CS_SLICE_FMT(x). The text may hold control bytes: logs escape them. */
 #define CS_SLICE_FMT(s) (int)((s).n > 0x7fffffff ? 0x7fffffff : (s).n), (const char *)(s).p
 

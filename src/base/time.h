@@ -7,8 +7,8 @@
 #include <stdint.h>
 
 #define CS_NS_PER_MS 1000000ULL
-#define CS_NS_PER_S 1000000000ULL
-#define CS_FOREVER UINT64_MAX /* a deadline that never comes */
+#define CS_NS_PER_S  1000000000ULL
+#define CS_FOREVER   UINT64_MAX /* a deadline that never comes */
 
 uint64_t cs_mono_ns(void);
 uint64_t cs_wall_ms(void);

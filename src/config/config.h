@@ -1,8 +1,9 @@
-/* The configuration file: YAML in, snapshot out, or every mistake at once with line and column. Used
- * by the compile job alone; no other process sees YAML.
+/* The configuration file: YAML in, snapshot out, or every mistake at once with line and column.
+ * Used by the compile job alone; no other process sees YAML.
  *
  * Strict: unknown and repeated keys, wrong types, tags, anchors, aliases, merge keys, a second
- * document, an empty condition are errors; so is a key of a feature that this version does not have. */
+ * document, an empty condition are errors; so is a key of a feature that this version does not
+ * have. */
 #ifndef CS_CONFIG_CONFIG_H
 #define CS_CONFIG_CONFIG_H
 
@@ -11,8 +12,8 @@
 #include "base/err.h"
 
 enum {
-    CS_CONFIG_MISTAKES = 100,          /* shown */
-    CS_CONFIG_FILE_BYTES = 1024 * 1024, /* a file named in the configuration */
+    CS_CONFIG_MISTAKES = 100,            /* shown */
+    CS_CONFIG_FILE_BYTES = 1024 * 1024,  /* a file named in the configuration */
     CS_CONFIG_ARENA = 128 * 1024 * 1024, /* what the arena must be able to hand out */
 };
 
@@ -43,8 +44,8 @@ enum cs_err cs_config_read_file(void *arg, struct cs_slice path, size_t max, str
 /* What went wrong with a file, as the end of a sentence. */
 const char *cs_config_file_problem(enum cs_err err);
 
-/* CS_OK (perhaps with warnings): `out` gets the snapshot (wire/snapshot.h). CS_ERR_INVALID: ret_report
- * has at least one error. CS_ERR_NO_MEMORY. */
+/* CS_OK (perhaps with warnings): `out` gets the snapshot (wire/snapshot.h). CS_ERR_INVALID:
+ * ret_report has at least one error. CS_ERR_NO_MEMORY. */
 enum cs_err cs_config_compile(struct cs_slice text, const struct cs_config_files *files,
                               struct cs_arena *a, struct cs_buf *out, uint64_t *ret_version,
                               struct cs_config_report *ret_report) CS_MUST_CHECK;

@@ -19,8 +19,8 @@ struct cs_mistakes {
 
 void cs_mistake(struct cs_mistakes *m, struct cs_cfg_pos at, const char *fmt, ...) CS_PRINTF(3, 4);
 void cs_warning(struct cs_mistakes *m, struct cs_cfg_pos at, const char *fmt, ...) CS_PRINTF(3, 4);
-/* A value as it may stand in a message: cut at 60 bytes, control bytes as "?". Valid until the eighth
- * call after it. */
+/* A value as it may stand in a message: cut at 60 bytes, control bytes as "?". Valid until the
+ * eighth call after it. */
 const char *cs_shown(struct cs_slice s);
 /* Sorted by position, cut to CS_CONFIG_MISTAKES. */
 void cs_mistakes_report(struct cs_mistakes *m, struct cs_config_report *ret);

@@ -1,5 +1,5 @@
-/* The configuration as C structs, filled from the YAML tree by the table config.def. Every value keeps
- * the place it came from, for messages. Private to config/. */
+/* The configuration as C structs, filled from the YAML tree by the table config.def. Every value
+ * keeps the place it came from, for messages. Private to config/. */
 #ifndef CS_CONFIG_MODEL_H
 #define CS_CONFIG_MODEL_H
 

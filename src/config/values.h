@@ -5,7 +5,8 @@
 
 #include "config/model.h"
 
-/* Each checks one text; NULL when it is right, else what would be right ("a number from 1 to 9"). */
+/* Each checks one text; NULL when it is right, else what would be right ("a number from 1 to 9").
+ */
 const char *cs_value_text(struct cs_slice s);
 const char *cs_value_path(struct cs_slice s);
 const char *cs_value_name(struct cs_slice s);

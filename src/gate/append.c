@@ -56,8 +56,13 @@ enum cs_err cs_gate_append(struct cs_session *s, unsigned kind, const void *fram
 
 enum cs_err cs_gate_result(struct cs_session *s, uint64_t n, const struct cs_result *r)
 {
-    struct cs_frame_result f = {.n = n, .ok = r->ok ? 1 : 0, .tag = r->tag, .rows = r->rows,
-                                .bytes = r->bytes, .sqlstate = r->sqlstate, .message = r->message};
+    struct cs_frame_result f = {.n = n,
+                                .ok = r->ok ? 1 : 0,
+                                .tag = r->tag,
+                                .rows = r->rows,
+                                .bytes = r->bytes,
+                                .sqlstate = r->sqlstate,
+                                .message = r->message};
     return cs_gate_append(s, CS_FRAME_RESULT, &f, false);
 }
 

@@ -1,6 +1,6 @@
-/* Cancel keys: eight bytes of our own that name gate and session, so that any gate can take a cancel
- * request to the right one, and no client ever learns a target's real key.
- *   byte 0: gate index · bytes 1–3: slot in the gate's session pool · bytes 4–7: random secret */
+/* Cancel keys: eight bytes of our own that name gate and session, so that any gate can take a
+ * cancel request to the right one, and no client ever learns a target's real key. byte 0: gate
+ * index · bytes 1–3: slot in the gate's session pool · bytes 4–7: random secret */
 #include "base/log.h"
 #include "base/reader.h"
 #include "base/writer.h"
@@ -73,8 +73,7 @@ void cs_gate_cancel_route(struct cs_gate *g, const struct cs_protocol *p, struct
         return;
     }
     struct cs_msg_cancel m = {.gate = key.p[0], .key = key};
-    if (g->control != NULL &&
-        cs_channel_send(g->control, CS_MSG_CANCEL, 0, &m, NULL, 0) != CS_OK) {
+    if (g->control != NULL && cs_channel_send(g->control, CS_MSG_CANCEL, 0, &m, NULL, 0) != CS_OK) {
         cs_log(CS_EV_INTERNAL, NULL, "message=cancel lost");
     }
 }

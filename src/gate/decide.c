@@ -144,7 +144,8 @@ enum cs_outcome cs_gate_preview(struct cs_session *s, const struct cs_action *a)
     return d.outcome;
 }
 
-/* True when the memo's decision is still the answer: same view of the rules, same transaction state. */
+/* True when the memo's decision is still the answer: same view of the rules, same transaction
+ * state. */
 static bool remembered(struct cs_session *s, const struct cs_action *a, const struct cs_memo *m,
                        struct cs_decision *ret)
 {
@@ -190,7 +191,8 @@ void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_m
     }
     outcome_to_verdict(ret);
     if (ret->outcome == CS_HOLD && cs_action_encoded_size(a) > CS_LIMIT_HELD_BYTES) {
-        refuse(ret, CS_REFUSAL_LIMIT, "Countersign denied this: it is larger than what can be held for approval",
+        refuse(ret, CS_REFUSAL_LIMIT,
+               "Countersign denied this: it is larger than what can be held for approval",
                "Split it into smaller statements.");
     }
     enum cs_err e = record_action(s, a, ret);
@@ -213,12 +215,13 @@ enum cs_err cs_gate_may_open(struct cs_session *s, char *why, size_t why_size)
 {
     const struct cs_principal *who = NULL;
     if (!cs_session_refresh(s)) {
-        (void)snprintf(why, why_size, "target \"%.*s\" does not exist", CS_SLICE_FMT(s->target_name));
+        (void)snprintf(why, why_size, "target \"%.*s\" does not exist",
+                       CS_SLICE_FMT(s->target_name));
         return CS_ERR_NOT_FOUND;
     }
     if (!cs_slice_eq_str(s->target->kind, s->protocol->name)) {
-        (void)snprintf(why, why_size, "target \"%.*s\" does not speak %s", CS_SLICE_FMT(s->target_name),
-                       s->protocol->name);
+        (void)snprintf(why, why_size, "target \"%.*s\" does not speak %s",
+                       CS_SLICE_FMT(s->target_name), s->protocol->name);
         return CS_ERR_NOT_FOUND;
     }
     if (!cs_policy_may_open(s->policy, &who)) {

@@ -22,7 +22,7 @@ struct cs_gate_config {
     struct cs_arena arena;
     struct cs_policy *policy;
     struct cs_tls_ctx *listener_tls[CS_SNAPSHOT_LISTENERS]; /* owned; NULL = plain */
-    struct cs_tls_ctx **target_tls;                         /* owned, by target index, made lazily */
+    struct cs_tls_ctx **target_tls; /* owned, by target index, made lazily */
 };
 
 struct cs_gate_listener {
@@ -36,7 +36,7 @@ struct cs_gate {
     struct cs_loop *loop;
     uint64_t index, epoch;
     struct cs_channel *supervisor, *control; /* control: NULL while it is being restarted */
-    uint64_t control_generation; /* counts the channels to control so far */
+    uint64_t control_generation;             /* counts the channels to control so far */
     struct cs_ring ring;
     bool have_ring, ready, stopping;
     struct cs_gate_config *config;
@@ -46,7 +46,7 @@ struct cs_gate {
     struct cs_session *by_state[CS_SESSION_STATES];
     uint32_t state_count[CS_SESSION_STATES];
     struct cs_sql *sql;
-    uint8_t *scratch; /* one frame being encoded: CS_LIMIT_RECORD_FRAME_BYTES */
+    uint8_t *scratch;          /* one frame being encoded: CS_LIMIT_RECORD_FRAME_BYTES */
     uint64_t cancel_misses_at; /* rate limit of wrong cancel keys */
     unsigned cancel_misses;
 };
@@ -56,7 +56,7 @@ int cs_gate_run(int supervisor_fd);
 
 /* ---- inside the folder ---- */
 /* The decision inside a verdict, which the protocol folders carry but cannot see into. */
-#define CS_VERDICT_DECISION(v) ((struct cs_decision *)(void *)(v)->decision)
+#define CS_VERDICT_DECISION(v)       ((struct cs_decision *)(void *)(v)->decision)
 #define CS_VERDICT_DECISION_CONST(v) ((const struct cs_decision *)(const void *)(v)->decision)
 enum cs_err cs_gate_config_new(int memfd, struct cs_gate_config **ret) CS_MUST_CHECK;
 struct cs_gate_config *cs_gate_config_ref(struct cs_gate_config *c);

@@ -74,8 +74,8 @@ void cs_hold_on_control(struct cs_gate *g)
 
 static void leave(struct cs_session *s, struct cs_hold *h, enum cs_leave how)
 {
-    struct cs_msg_hold_leave m = {.session = s->id, .request = cs_slice_str(h->request),
-                                  .how = (uint64_t)how};
+    struct cs_msg_hold_leave m = {
+        .session = s->id, .request = cs_slice_str(h->request), .how = (uint64_t)how};
     if (h->request[0] != 0 && s->gate->control != NULL &&
         cs_channel_send(s->gate->control, CS_MSG_HOLD_LEAVE, 0, &m, NULL, 0) != CS_OK) {
         cs_log(CS_EV_INTERNAL, &s->id, "message=hold-leave lost; control sees the session's end");
@@ -91,8 +91,8 @@ static enum cs_err sealed_action(const struct cs_action *a, int *ret_fd)
     }
     struct cs_writer w = cs_writer(mem, cap);
     cs_action_encode(&w, a);
-    enum cs_err e = w.overflow ? CS_ERR_INTERNAL
-                               : cs_sealed_make("action", cs_writer_done(&w), ret_fd);
+    enum cs_err e =
+        w.overflow ? CS_ERR_INTERNAL : cs_sealed_make("action", cs_writer_done(&w), ret_fd);
     cs_free(mem);
     return e;
 }
@@ -163,9 +163,11 @@ static enum cs_err ask_hold(struct cs_session *s, const struct cs_action *a,
     if (e != CS_OK) {
         return e;
     }
-    struct cs_msg_hold m = {.session = s->id, .waiting = s->async ? 0 : 1,
+    struct cs_msg_hold m = {.session = s->id,
+                            .waiting = s->async ? 0 : 1,
                             .in_transaction = a->in_transaction ? 1 : 0,
-                            .rules = rule_names(CS_VERDICT_DECISION_CONST(v), &w), .elevated = v->elevated ? 1 : 0,
+                            .rules = rule_names(CS_VERDICT_DECISION_CONST(v), &w),
+                            .elevated = v->elevated ? 1 : 0,
                             .snapshot = cs_policy_version(s->config->policy)};
     memset(&call, 0, sizeof call);
     call.fd[0] = call.fd[1] = call.fd[2] = -1;
@@ -196,14 +198,15 @@ static uint64_t wait_left_s(const struct cs_hold *h)
     return CS_MIN(request_s, budget_s);
 }
 
-static struct cs_slice wait_line(struct cs_session *s, struct cs_hold *h, const struct cs_verdict *v,
-                                 uint64_t wait_s, struct cs_arena *a)
+static struct cs_slice wait_line(struct cs_session *s, struct cs_hold *h,
+                                 const struct cs_verdict *v, uint64_t wait_s, struct cs_arena *a)
 {
     const struct cs_decision *d = CS_VERDICT_DECISION_CONST(v);
     struct cs_slice rule = d->n_rules > 0 ? d->rules[0]->name : CS_SLICE_NULL;
     (void)s;
     return cs_wait_line(a, cs_slice_str(h->request), h->state, wait_s,
-                        seconds_until(h->expires_ms, cs_wall_ms(), 1000), cs_slice_str(h->url), rule);
+                        seconds_until(h->expires_ms, cs_wall_ms(), 1000), cs_slice_str(h->url),
+                        rule);
 }
 
 static void notice(struct cs_session *s, struct cs_hold *h, const struct cs_verdict *v,
@@ -234,9 +237,10 @@ static void refuse_by_state(struct cs_hold *h, struct cs_verdict *v)
 {
     switch (h->state) {
     case CS_REQUEST_DENIED:
-        refuse(v, CS_REFUSAL_PERSON, "", "Do not repeat it unchanged; the approver's words say why.");
-        (void)snprintf(v->message, sizeof v->message, "Countersign denied this: %s refused request %s",
-                       h->by, h->request);
+        refuse(v, CS_REFUSAL_PERSON, "",
+               "Do not repeat it unchanged; the approver's words say why.");
+        (void)snprintf(v->message, sizeof v->message,
+                       "Countersign denied this: %s refused request %s", h->by, h->request);
         copy(v->detail, sizeof v->detail, cs_slice_str(h->words));
         break;
     case CS_REQUEST_EXPIRED:
@@ -246,7 +250,8 @@ static void refuse_by_state(struct cs_hold *h, struct cs_verdict *v)
         break;
     case CS_REQUEST_CANCELLED:
         refuse(v, CS_REFUSAL_CANCELLED, "", "");
-        (void)snprintf(v->message, sizeof v->message, "Countersign: request %s was cancelled", h->request);
+        (void)snprintf(v->message, sizeof v->message, "Countersign: request %s was cancelled",
+                       h->request);
         break;
     case CS_REQUEST_DONE:
     case CS_REQUEST_EXECUTING:
@@ -269,10 +274,13 @@ static void refuse_by_state(struct cs_hold *h, struct cs_verdict *v)
     }
 }
 
-static void record_decided(struct cs_session *s, const struct cs_hold *h, const struct cs_verdict *v)
+static void record_decided(struct cs_session *s, const struct cs_hold *h,
+                           const struct cs_verdict *v)
 {
-    struct cs_frame_decided f = {.n = v->n, .request = cs_slice_str(h->request),
-                                 .state = (uint64_t)h->state, .by = cs_slice_str(h->by),
+    struct cs_frame_decided f = {.n = v->n,
+                                 .request = cs_slice_str(h->request),
+                                 .state = (uint64_t)h->state,
+                                 .by = cs_slice_str(h->by),
                                  .words = cs_slice_str(h->words)};
     if (cs_gate_append(s, CS_FRAME_DECIDED, &f, false) != CS_OK) {
         cs_log(CS_EV_RECORD_FAILED, &s->id, "frame=decided request=%s", h->request);
@@ -287,17 +295,22 @@ static void record_decided(struct cs_session *s, const struct cs_hold *h, const 
 static void consume(struct cs_session *s, const struct cs_action *a, struct cs_hold *h,
                     struct cs_verdict *v)
 {
-    struct cs_frame_execute f = {.n = v->n, .request = cs_slice_str(h->request), .grant = h->grant,
+    struct cs_frame_execute f = {.n = v->n,
+                                 .request = cs_slice_str(h->request),
+                                 .grant = h->grant,
                                  .digest = cs_slice(h->digest, CS_DIGEST),
-                                 .elevated = v->elevated ? 1 : 0, .role = a->role};
+                                 .elevated = v->elevated ? 1 : 0,
+                                 .role = a->role};
     if (cs_gate_append(s, CS_FRAME_EXECUTE, &f, true) != CS_OK) {
         refuse(v, CS_REFUSAL_RECORD, "Countersign denied this: it cannot be recorded now",
                "Repeat the request when the gateway can record again.");
         leave(s, h, CS_LEAVE_DETACH);
         return;
     }
-    struct cs_msg_consume m = {.session = s->id, .request = cs_slice_str(h->request),
-                               .grant = h->grant, .digest = cs_slice(h->digest, CS_DIGEST)};
+    struct cs_msg_consume m = {.session = s->id,
+                               .request = cs_slice_str(h->request),
+                               .grant = h->grant,
+                               .digest = cs_slice(h->digest, CS_DIGEST)};
     struct cs_call call;
     memset(&call, 0, sizeof call);
     call.fd[0] = call.fd[1] = call.fd[2] = -1;
@@ -404,13 +417,14 @@ static enum over wait_until_over(struct cs_session *s, const struct cs_action *a
     return o;
 }
 
-/* How long this connection waits. Where the rule sets no shorter wait it is the request's whole life,
- * and a little more: then it is control that ends it, as expired. */
+/* How long this connection waits. Where the rule sets no shorter wait it is the request's whole
+ * life, and a little more: then it is control that ends it, as expired. */
 static uint64_t budget_of(const struct cs_action *a, const struct cs_decision *d)
 {
     enum { GRACE_S = 5 };
     uint64_t life_s = d->within_s > 0 ? (uint64_t)d->within_s + GRACE_S : CS_LIMIT_WAIT_S + GRACE_S;
-    uint64_t wait_s = d->wait_s > 0 ? d->wait_s : CS_MIN(life_s, (uint64_t)CS_LIMIT_WAIT_S + GRACE_S);
+    uint64_t wait_s =
+        d->wait_s > 0 ? d->wait_s : CS_MIN(life_s, (uint64_t)CS_LIMIT_WAIT_S + GRACE_S);
     if (a->in_transaction) {
         wait_s = CS_MIN(wait_s, (uint64_t)CS_LIMIT_TX_HOLD_S); /* locks stay held meanwhile */
     }
@@ -440,7 +454,8 @@ static void finish(struct cs_session *s, const struct cs_action *a, struct cs_ho
         if (a->in_transaction) {
             h->state = CS_REQUEST_VOID;
             copy(h->words, sizeof h->words,
-                 CS_SLICE_LIT("the wait inside a transaction is over; run it outside the transaction"));
+                 CS_SLICE_LIT(
+                     "the wait inside a transaction is over; run it outside the transaction"));
             record_decided(s, h, v);
             refuse_by_state(h, v);
         } else {
@@ -462,23 +477,28 @@ static bool open_request(struct cs_session *s, const struct cs_action *a, struct
 {
     enum cs_err e = ask_hold(s, a, v, h);
     if (e != CS_OK) {
-        refuse(v, e == CS_ERR_DENIED || e == CS_ERR_CONFLICT ? CS_REFUSAL_RULE : CS_REFUSAL_UNAVAILABLE,
+        refuse(v,
+               e == CS_ERR_DENIED || e == CS_ERR_CONFLICT ? CS_REFUSAL_RULE
+                                                          : CS_REFUSAL_UNAVAILABLE,
                "", "Try again; if it stays so, the gateway's operator must look.");
-        (void)snprintf(v->message, sizeof v->message, "Countersign cannot hold this for approval: %.150s",
+        (void)snprintf(v->message, sizeof v->message,
+                       "Countersign cannot hold this for approval: %.150s",
                        h->words[0] != 0 ? h->words : cs_err_text(e));
         return false;
     }
-    struct cs_frame_held f = {.n = v->n, .request = cs_slice_str(h->request),
+    struct cs_frame_held f = {.n = v->n,
+                              .request = cs_slice_str(h->request),
                               .digest = cs_slice(h->digest, CS_DIGEST),
-                              .attached = h->attached ? 1 : 0, .expires_ms = h->expires_ms};
+                              .attached = h->attached ? 1 : 0,
+                              .expires_ms = h->expires_ms};
     if (cs_gate_append(s, CS_FRAME_HELD, &f, true) != CS_OK) {
         leave(s, h, CS_LEAVE_DETACH);
         refuse(v, CS_REFUSAL_RECORD, "Countersign denied this: it cannot be recorded now",
                "Repeat the request when the gateway can record again.");
         return false;
     }
-    cs_log(CS_EV_ACTION_HELD, &s->id, "action=%llu request=%s attached=%d", (unsigned long long)v->n,
-           h->request, h->attached ? 1 : 0);
+    cs_log(CS_EV_ACTION_HELD, &s->id, "action=%llu request=%s attached=%d",
+           (unsigned long long)v->n, h->request, h->attached ? 1 : 0);
     return true;
 }
 
@@ -488,8 +508,10 @@ void cs_gate_hold(struct cs_session *s, const struct cs_action *a, const struct 
     v->outcome = CS_DENY; /* until consume() says otherwise */
     if (a->in_transaction && (s->async || v->elevated)) {
         refuse(v, CS_REFUSAL_RULE,
-               v->elevated ? "Countersign denied this: it needs the elevated credential, which is used only outside a transaction"
-                           : "Countersign denied this: an asynchronous client cannot wait inside a transaction",
+               v->elevated ? "Countersign denied this: it needs the elevated credential, which is "
+                             "used only outside a transaction"
+                           : "Countersign denied this: an asynchronous client cannot wait inside a "
+                             "transaction",
                "Run it outside the transaction.");
         return;
     }
@@ -519,7 +541,8 @@ void cs_gate_hold(struct cs_session *s, const struct cs_action *a, const struct 
 void cs_gate_executed(struct cs_session *s, const struct cs_id *grant, bool known, bool ok,
                       struct cs_slice text)
 {
-    struct cs_msg_executed m = {.session = s->id, .grant = *grant,
+    struct cs_msg_executed m = {.session = s->id,
+                                .grant = *grant,
                                 .outcome = !known ? CS_EXECUTED_UNKNOWN
                                            : ok   ? CS_EXECUTED_DONE
                                                   : CS_EXECUTED_FAILED,

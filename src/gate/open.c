@@ -40,12 +40,15 @@ static enum cs_err ask(struct cs_session *s, enum cs_msg_type t, const void *msg
 enum cs_err cs_gate_auth_start(struct cs_session *s, struct cs_slice user, struct cs_slice target,
                                struct cs_slice client_nonce, struct cs_auth *ret)
 {
-    struct cs_msg_auth_start m = {.protocol = cs_slice_str(s->protocol->name), .user = user,
-                                  .target = target, .address = cs_slice_str(s->address),
+    struct cs_msg_auth_start m = {.protocol = cs_slice_str(s->protocol->name),
+                                  .user = user,
+                                  .target = target,
+                                  .address = cs_slice_str(s->address),
                                   .tls = cs_tls_on(&s->client) ? 1 : 0,
                                   .client_nonce = client_nonce};
     struct cs_call call;
-    enum cs_err e = ask(s, CS_MSG_AUTH_START, &m, CS_MSG_AUTH_CHALLENGE, CS_MSG_AUTH_CHALLENGE, &call);
+    enum cs_err e =
+        ask(s, CS_MSG_AUTH_START, &m, CS_MSG_AUTH_CHALLENGE, CS_MSG_AUTH_CHALLENGE, &call);
     if (e == CS_OK) {
         const struct cs_msg_auth_challenge *c = (const void *)call.msg.raw;
         if (c->nonce.n >= sizeof ret->nonce || c->salt.n > sizeof ret->salt ||
@@ -83,7 +86,8 @@ static enum cs_err adopt(struct cs_session *s, const struct cs_msg_auth_result *
 
 enum cs_err cs_gate_auth_finish(struct cs_session *s, const struct cs_auth *auth,
                                 struct cs_slice client_first_bare, struct cs_slice gs2_header,
-                                struct cs_slice channel_binding, const uint8_t proof[static CS_SHA256],
+                                struct cs_slice channel_binding,
+                                const uint8_t proof[static CS_SHA256],
                                 uint8_t ret_signature[static CS_SHA256])
 {
     struct cs_msg_auth_proof m = {.attempt = auth->attempt,
@@ -113,7 +117,8 @@ enum cs_err cs_gate_auth_finish(struct cs_session *s, const struct cs_auth *auth
 enum cs_err cs_gate_connect(struct cs_session *s, bool elevated, const struct cs_id *grant,
                             struct cs_upstream *ret, char *why, size_t why_size)
 {
-    struct cs_msg_connect m = {.session = s->id, .target = s->target_name,
+    struct cs_msg_connect m = {.session = s->id,
+                               .target = s->target_name,
                                .which = elevated ? CS_CREDENTIAL_ELEVATED : CS_CREDENTIAL_EVERYDAY};
     if (grant != NULL) {
         m.grant = *grant;
@@ -137,15 +142,18 @@ enum cs_err cs_gate_connect(struct cs_session *s, bool elevated, const struct cs
     return e;
 }
 
-enum cs_err cs_gate_prove(struct cs_session *s, uint64_t connection, struct cs_slice client_first_bare,
-                          struct cs_slice server_first, struct cs_slice client_final_bare,
-                          uint8_t ret_proof[static CS_SHA256],
-                          uint8_t ret_server_signature[static CS_SHA256], char *why, size_t why_size)
+enum cs_err cs_gate_prove(struct cs_session *s, uint64_t connection,
+                          struct cs_slice client_first_bare, struct cs_slice server_first,
+                          struct cs_slice client_final_bare, uint8_t ret_proof[static CS_SHA256],
+                          uint8_t ret_server_signature[static CS_SHA256], char *why,
+                          size_t why_size)
 {
-    struct cs_msg_prove m = {.session = s->id, .connection = connection,
+    struct cs_msg_prove m = {.session = s->id,
+                             .connection = connection,
                              .mechanism = CS_SLICE_LIT("SCRAM-SHA-256"),
                              .client_first_bare = client_first_bare,
-                             .server_first = server_first, .client_final_bare = client_final_bare};
+                             .server_first = server_first,
+                             .client_final_bare = client_final_bare};
     struct cs_call call;
     enum cs_err e = ask(s, CS_MSG_PROVE, &m, CS_MSG_PROOF, CS_MSG_PROOF, &call);
     if (e == CS_OK) {
@@ -172,9 +180,13 @@ enum cs_err cs_gate_opened(struct cs_session *s, struct cs_slice database, struc
 {
     char tls[64];
     struct cs_frame_session_open f = {
-        .protocol = cs_slice_str(s->protocol->name), .chain = s->chain_bytes,
-        .target = s->target_name, .database = database, .role = role,
-        .address = cs_slice_str(s->address), .application = application,
+        .protocol = cs_slice_str(s->protocol->name),
+        .chain = s->chain_bytes,
+        .target = s->target_name,
+        .database = database,
+        .role = role,
+        .address = cs_slice_str(s->address),
+        .application = application,
         .tls = cs_slice_str(cs_tls_describe(&s->client, tls, sizeof tls)),
         .policy = cs_policy_version(s->config->policy)};
     enum cs_err e = cs_gate_append(s, CS_FRAME_SESSION_OPEN, &f, false);
@@ -182,8 +194,8 @@ enum cs_err cs_gate_opened(struct cs_session *s, struct cs_slice database, struc
         return e;
     }
     s->recorded = true;
-    struct cs_msg_session_opened m = {.session = s->id, .database = database,
-                                      .application = cs_slice_head(application, 64)};
+    struct cs_msg_session_opened m = {
+        .session = s->id, .database = database, .application = cs_slice_head(application, 64)};
     if (s->gate->control != NULL &&
         cs_channel_send(s->gate->control, CS_MSG_SESSION_OPENED, 0, &m, NULL, 0) == CS_OK) {
         s->reported = true;

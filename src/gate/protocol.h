@@ -1,6 +1,6 @@
-/* The seam between gate and the protocol folders. A protocol folder turns bytes into struct cs_action
- * and a verdict into bytes; it never sees rules, approval, masking rules or storage. What is allowed
- * is decided in gate/decide.c and nowhere else.
+/* The seam between gate and the protocol folders. A protocol folder turns bytes into struct
+ * cs_action and a verdict into bytes; it never sees rules, approval, masking rules or storage. What
+ * is allowed is decided in gate/decide.c and nowhere else.
  *
  * The path of one action, in the protocol's own straight-line code:
  *     cs_gate_decide()  → ALLOW: recorded (and durable where it changes something): forward it
@@ -49,10 +49,12 @@ struct cs_auth { /* what a SCRAM exchange needs between its two steps */
 enum cs_err cs_gate_auth_start(struct cs_session *s, struct cs_slice user, struct cs_slice target,
                                struct cs_slice client_nonce, struct cs_auth *ret) CS_MUST_CHECK;
 /* Checks the proof. On CS_OK the session has its id and chain; ret_signature is the server's. On
- * CS_ERR_UNAUTHENTICATED say only that; on CS_ERR_NOT_FOUND the caller is known, the target is not. */
+ * CS_ERR_UNAUTHENTICATED say only that; on CS_ERR_NOT_FOUND the caller is known, the target is not.
+ */
 enum cs_err cs_gate_auth_finish(struct cs_session *s, const struct cs_auth *auth,
                                 struct cs_slice client_first_bare, struct cs_slice gs2_header,
-                                struct cs_slice channel_binding, const uint8_t proof[static CS_SHA256],
+                                struct cs_slice channel_binding,
+                                const uint8_t proof[static CS_SHA256],
                                 uint8_t ret_signature[static CS_SHA256]) CS_MUST_CHECK;
 /* May this chain open a session at this target? `why` (NUL-terminated) when not. */
 enum cs_err cs_gate_may_open(struct cs_session *s, char *why, size_t why_size) CS_MUST_CHECK;
@@ -68,9 +70,9 @@ enum cs_err cs_gate_connect(struct cs_session *s, bool elevated, const struct cs
 /* TLS context for the session's target; NULL where its tls is off. */
 struct cs_tls_ctx *cs_gate_target_tls(struct cs_session *s);
 /* The SCRAM proof for the connection's credential; the gate never sees the secret. */
-enum cs_err cs_gate_prove(struct cs_session *s, uint64_t connection, struct cs_slice client_first_bare,
-                          struct cs_slice server_first, struct cs_slice client_final_bare,
-                          uint8_t ret_proof[static CS_SHA256],
+enum cs_err cs_gate_prove(struct cs_session *s, uint64_t connection,
+                          struct cs_slice client_first_bare, struct cs_slice server_first,
+                          struct cs_slice client_final_bare, uint8_t ret_proof[static CS_SHA256],
                           uint8_t ret_server_signature[static CS_SHA256], char *why,
                           size_t why_size) CS_MUST_CHECK;
 /* The session is open: recorded and reported. CS_ERR_NO_SPACE when it cannot be recorded. */
@@ -79,16 +81,18 @@ enum cs_err cs_gate_opened(struct cs_session *s, struct cs_slice database, struc
 
 /* ---- actions ---- */
 enum cs_refusal { /* why an action does not run: each protocol has its own code for each */
-    CS_REFUSAL_RULE,        /* a rule, or the lack of one */
-    CS_REFUSAL_PERSON,      /* an approver said no */
-    CS_REFUSAL_EXPIRED,     /* nobody decided in time */
-    CS_REFUSAL_CANCELLED,   /* the client withdrew it */
-    CS_REFUSAL_WAITING,     /* still pending, this connection no longer waits: repeat the same request */
-    CS_REFUSAL_VOID,        /* something it depended on changed */
-    CS_REFUSAL_RECORD,      /* it cannot be recorded */
-    CS_REFUSAL_LIMIT,       /* too large to be held */
-    CS_REFUSAL_UNAVAILABLE, /* a part of the gateway is not available */
-    CS_REFUSAL_CLOSED,      /* client or target is gone, or the session is being ended: close it */
+                  CS_REFUSAL_RULE,      /* a rule, or the lack of one */
+                  CS_REFUSAL_PERSON,    /* an approver said no */
+                  CS_REFUSAL_EXPIRED,   /* nobody decided in time */
+                  CS_REFUSAL_CANCELLED, /* the client withdrew it */
+                  CS_REFUSAL_WAITING, /* still pending, this connection no longer waits: repeat the
+                                         same request */
+                  CS_REFUSAL_VOID,    /* something it depended on changed */
+                  CS_REFUSAL_RECORD,  /* it cannot be recorded */
+                  CS_REFUSAL_LIMIT,   /* too large to be held */
+                  CS_REFUSAL_UNAVAILABLE, /* a part of the gateway is not available */
+                  CS_REFUSAL_CLOSED, /* client or target is gone, or the session is being ended:
+                                        close it */
 };
 
 enum { CS_DECISION_BYTES = 448 };
@@ -108,8 +112,8 @@ struct cs_verdict {
 };
 
 /* A decision remembered for a prepared statement: its facts cannot change but with the state of the
- * transaction, so what the rules said last time holds until the rules or that state are others. Only
- * an ALLOW is remembered. Owned by the protocol folder; zeroed at first. */
+ * transaction, so what the rules said last time holds until the rules or that state are others.
+ * Only an ALLOW is remembered. Owned by the protocol folder; zeroed at first. */
 struct cs_memo {
     struct cs_decision *decision; /* owned: cs_memo_done */
     uint64_t generation;          /* of the session's rules */
@@ -117,8 +121,8 @@ struct cs_memo {
 };
 void cs_memo_done(struct cs_memo *m);
 
-/* Decides and records; `memo` may be NULL. Never allocates for an allowed action; waits only for durability where the
- * action changes something. */
+/* Decides and records; `memo` may be NULL. Never allocates for an allowed action; waits only for
+ * durability where the action changes something. */
 void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_memo *memo,
                     struct cs_verdict *ret);
 
@@ -147,7 +151,8 @@ struct cs_result {
     struct cs_slice sqlstate, message; /* of an error */
 };
 /* What the target answered to action n. Waits when the ring is full. */
-enum cs_err cs_gate_result(struct cs_session *s, uint64_t n, const struct cs_result *r) CS_MUST_CHECK;
+enum cs_err cs_gate_result(struct cs_session *s, uint64_t n,
+                           const struct cs_result *r) CS_MUST_CHECK;
 /* What became of a grant; `unknown` when the connection died between use and result. */
 void cs_gate_executed(struct cs_session *s, const struct cs_id *grant, bool known, bool ok,
                       struct cs_slice text);
@@ -162,8 +167,8 @@ struct cs_session *cs_gate_cancel_find(struct cs_gate *g, struct cs_slice key);
 /* A cancel request came in on any connection: to the right gate, ours or another. */
 void cs_gate_cancel_route(struct cs_gate *g, const struct cs_protocol *p, struct cs_slice key);
 
-/* Where the session's actions run at the target: database and role, for its everyday or its elevated
- * credential. Borrowed from the configuration in force: copy to keep over a wait. */
+/* Where the session's actions run at the target: database and role, for its everyday or its
+ * elevated credential. Borrowed from the configuration in force: copy to keep over a wait. */
 struct cs_slice cs_gate_database(const struct cs_session *s, bool elevated);
 struct cs_slice cs_gate_role(const struct cs_session *s, bool elevated);
 /* Name or address of the target, for TLS verification. */

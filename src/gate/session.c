@@ -129,7 +129,8 @@ static void report_end(struct cs_session *s, const char *why)
         return;
     }
     if (s->recorded) {
-        struct cs_frame_session_close f = {.why = cs_slice_str(why), .actions = s->actions,
+        struct cs_frame_session_close f = {.why = cs_slice_str(why),
+                                           .actions = s->actions,
                                            .bytes_in = s->client.bytes_in,
                                            .bytes_out = s->client.bytes_out};
         if (cs_gate_append(s, CS_FRAME_SESSION_CLOSE, &f, false) != CS_OK) {

@@ -33,18 +33,19 @@ struct cs_session {
 
     struct cs_stream client;
     char address[CS_ADDR_TEXT];
-    unsigned listener;   /* index in the gate */
+    unsigned listener; /* index in the gate */
     uint32_t cancel_secret;
 
-    struct cs_id id;     /* zero until authenticated */
+    struct cs_id id; /* zero until authenticated */
     struct cs_arena arena;
-    struct cs_chain *chain;       /* arena */
-    struct cs_slice chain_bytes;  /* arena: the same, encoded */
-    bool async;                   /* the client does not want to wait (countersign.mode=async) */
-    struct cs_slice user;         /* arena: as the client gave it */
-    struct cs_slice target_name;  /* arena */
+    struct cs_chain *chain;      /* arena */
+    struct cs_slice chain_bytes; /* arena: the same, encoded */
+    bool async;                  /* the client does not want to wait (countersign.mode=async) */
+    struct cs_slice user;        /* arena: as the client gave it */
+    struct cs_slice target_name; /* arena */
 
-    struct cs_gate_config *config; /* reference: the snapshot that `target` and `policy` come from */
+    struct cs_gate_config
+        *config; /* reference: the snapshot that `target` and `policy` come from */
     const struct cs_target *target;
     struct cs_policy_session *policy;
     uint64_t policy_generation; /* counts the views that `policy` has been */
@@ -52,13 +53,13 @@ struct cs_session {
 
     uint64_t actions;
     uint64_t opened_ms;
-    bool reported; /* SESSION_OPENED was sent */
-    bool recorded; /* SESSION_OPEN is in the record */
+    bool reported;          /* SESSION_OPENED was sent */
+    bool recorded;          /* SESSION_OPEN is in the record */
     struct cs_event cancel; /* the client asked to cancel what is running or held */
     struct cs_event kill;   /* the session must end: kill_why */
     char kill_why[120];
-    const char *end_why;    /* literal: why it ended */
-    struct cs_hold *hold;   /* the wait that it is in, if any */
+    const char *end_why;  /* literal: why it ended */
+    struct cs_hold *hold; /* the wait that it is in, if any */
 };
 
 const char *cs_session_state_name(enum cs_session_state s);

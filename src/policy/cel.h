@@ -3,9 +3,10 @@
  * the bytes again (a hostile snapshot is refused, it never crashes a reader) and evaluates them
  * three-valued, without allocation. Pure.
  *
- * In this version: bool, int and string literals, lists of literals, facts, == != < <= > >= in && || ! ?:,
- * + and - on ints, size(), has(), startsWith, endsWith, contains, exists, all, exists_one. Everything
- * else of CEL is an error that says so. */
+ * In this version: bool, int and string literals, lists of literals, facts, == != < <= > >= in &&
+ * || ! ?:,
+ * + and - on ints, size(), has(), startsWith, endsWith, contains, exists, all, exists_one.
+ * Everything else of CEL is an error that says so. */
 #ifndef CS_POLICY_CEL_H
 #define CS_POLICY_CEL_H
 
@@ -24,7 +25,7 @@ struct cs_cel_mistake {
 };
 
 struct cs_cel_node;
-struct cs_cel { /* a validated condition; no nodes: always true */
+struct cs_cel {                      /* a validated condition; no nodes: always true */
     const struct cs_cel_node *nodes; /* arena */
     uint32_t n_nodes;
     uint32_t families; /* bit 1 << enum cs_fact_family for each family it names */

@@ -21,10 +21,10 @@ struct cs_cel_lexer {
     bool no_memory;
     /* the current token */
     enum cs_cel_tok tok;
-    size_t at;          /* offset of its first byte */
-    struct cs_slice s;  /* its source text; STRING: the value */
-    uint64_t u;         /* INT: the magnitude */
-    char why[160];      /* BAD */
+    size_t at;         /* offset of its first byte */
+    struct cs_slice s; /* its source text; STRING: the value */
+    uint64_t u;        /* INT: the magnitude */
+    char why[160];     /* BAD */
 };
 
 void cs_cel_lex_init(struct cs_cel_lexer *l, struct cs_slice text, struct cs_arena *a);

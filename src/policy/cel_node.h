@@ -1,6 +1,6 @@
 /* The compiled form of a condition, shared by the files of the compiler and the evaluator: nodes in
- * prefix order. The arguments of node i follow it directly, each `size` nodes long, so that any array
- * of nodes is either a tree or provably not one. Private to policy/. */
+ * prefix order. The arguments of node i follow it directly, each `size` nodes long, so that any
+ * array of nodes is either a tree or provably not one. Private to policy/. */
 #ifndef CS_POLICY_CEL_NODE_H
 #define CS_POLICY_CEL_NODE_H
 
@@ -43,9 +43,9 @@ enum cs_cel_op {
 #define CS_CEL_OP(id, args, name) CS_CEL_##id,
     CS_CEL_OPS(CS_CEL_OP)
 #undef CS_CEL_OP
-    CS_CEL_OP_MAX,
-    /* Made by the loader only, never in bytes: a quantifier over a list fact whose condition is that
-     * the element is one of some literals; the same for sql.effects, whose words are bits. */
+        CS_CEL_OP_MAX,
+    /* Made by the loader only, never in bytes: a quantifier over a list fact whose condition is
+     * that the element is one of some literals; the same for sql.effects, whose words are bits. */
     CS_CEL_ANY_OF = CS_CEL_OP_MAX,
     CS_CEL_ALL_OF,
     CS_CEL_STRING_OF, /* a string fact is one of some literals */
@@ -70,9 +70,9 @@ struct cs_cel_node {
     uint8_t domain; /* which closed set of words a string is from, by the checker */
     bool negate;    /* lowered ops: the result is inverted */
     uint16_t n_args;
-    uint16_t lits;  /* EFFECTS_*: the literals as bits; *_OF: number of literals … */
-    uint32_t size;  /* nodes of this subtree, itself included */
-    uint32_t lit;   /* … from this node on */
+    uint16_t lits; /* EFFECTS_*: the literals as bits; *_OF: number of literals … */
+    uint32_t size; /* nodes of this subtree, itself included */
+    uint32_t lit;  /* … from this node on */
     union {
         int64_t i;         /* BOOL, INT; FACT and HAS: enum cs_fact_id; VAR: level */
         struct cs_slice s; /* STRING; borrowed from the source or the code */

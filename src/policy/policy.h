@@ -22,7 +22,7 @@ struct cs_approvers {
     size_t n_groups;
     uint32_t quorum;
     uint32_t within_s, valid_s, attach_s;
-    uint32_t wait_s;   /* how long a connection waits; 0 = as long as the request lives */
+    uint32_t wait_s; /* how long a connection waits; 0 = as long as the request lives */
 };
 
 struct cs_rule {
@@ -33,14 +33,14 @@ struct cs_rule {
 };
 
 struct cs_target {
-    struct cs_slice name, kind;     /* kind: "postgres" */
-    struct cs_slice address;        /* host:port */
+    struct cs_slice name, kind; /* kind: "postgres" */
+    struct cs_slice address;    /* host:port */
     struct cs_slice database;
-    struct cs_slice tls;            /* off, require, verify-ca, verify-full */
-    struct cs_slice tls_roots;      /* PEM, empty = the system's (in the snapshot) */
+    struct cs_slice tls;       /* off, require, verify-ca, verify-full */
+    struct cs_slice tls_roots; /* PEM, empty = the system's (in the snapshot) */
     struct cs_slice *label_keys, *label_values;
     size_t n_labels;
-    struct cs_slice user, password;                   /* everyday credential; password: secret's name */
+    struct cs_slice user, password; /* everyday credential; password: secret's name */
     bool has_elevated;
     struct cs_slice elevated_user, elevated_password; /* database of the elevated one: below */
     struct cs_slice elevated_database;
@@ -59,9 +59,10 @@ const struct cs_target *cs_policy_target_at(const struct cs_policy *p, size_t i)
 
 /* ---- a session's view ---- */
 struct cs_policy_session;
-/* Selects the rules for this chain and target. NULL when memory is out (then: deny). Policy and chain
- * are borrowed: they must live as long as the session's view. */
-struct cs_policy_session *cs_policy_session_new(const struct cs_policy *p, const struct cs_chain *chain,
+/* Selects the rules for this chain and target. NULL when memory is out (then: deny). Policy and
+ * chain are borrowed: they must live as long as the session's view. */
+struct cs_policy_session *cs_policy_session_new(const struct cs_policy *p,
+                                                const struct cs_chain *chain,
                                                 const struct cs_target *target, struct cs_arena *a);
 /* Opening a session: every member of the chain needs some allow or hold rule whose who and target
  * match it, and no deny rule without a condition. `ret_who` (may be NULL) gets the member that may
@@ -71,11 +72,12 @@ bool cs_policy_may_open(const struct cs_policy_session *s, const struct cs_princ
 enum { CS_RULES_FIRED = 16 };
 struct cs_decision {
     enum cs_outcome outcome;
-    const struct cs_rule *rules[CS_RULES_FIRED]; /* the matching ones of the outcome; deny by none: 0 */
+    const struct cs_rule
+        *rules[CS_RULES_FIRED]; /* the matching ones of the outcome; deny by none: 0 */
     size_t n_rules;
-    bool elevated;             /* every matching hold says so */
+    bool elevated;                                /* every matching hold says so */
     uint32_t within_s, valid_s, attach_s, wait_s; /* the shortest of the matching holds */
-    char why[200];             /* one sentence for people, NUL-terminated */
+    char why[200];                                /* one sentence for people, NUL-terminated */
 };
 /* Evaluates. More than CS_RULES_FIRED matching holds is a deny (nobody could read the card). Does
  * not allocate. */

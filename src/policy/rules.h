@@ -14,8 +14,8 @@ struct cs_names {
     size_t n;
 };
 
-/* A principal matches when it is in one of the groups or is one of the users ("local:alice"). Empty:
- * nobody. */
+/* A principal matches when it is in one of the groups or is one of the users ("local:alice").
+ * Empty: nobody. */
 struct cs_who {
     struct cs_names groups, users;
 };

@@ -28,7 +28,7 @@ enum cs_sql_effect {
 /* What a statement does to the session that the protocol must follow (on success only). */
 enum cs_sql_kind {
     CS_SQL_PLAIN,
-    CS_SQL_EMPTY,      /* no statement at all */
+    CS_SQL_EMPTY, /* no statement at all */
     CS_SQL_BEGIN,
     CS_SQL_COMMIT,
     CS_SQL_ROLLBACK,   /* of the whole transaction; PREPARE TRANSACTION is PLAIN and admin */
@@ -36,29 +36,29 @@ enum cs_sql_kind {
     CS_SQL_EXECUTE,    /* SQL EXECUTE name: the protocol looks the name up */
     CS_SQL_DEALLOCATE, /* name empty = ALL */
     CS_SQL_DISCARD_ALL,
-    CS_SQL_DECLARE,    /* cursor name, classed by its query */
-    CS_SQL_FETCH,      /* FETCH or MOVE from a portal */
-    CS_SQL_CLOSE,      /* cursor, empty = ALL */
-    CS_SQL_COPY_IN,    /* COPY … FROM STDIN */
+    CS_SQL_DECLARE, /* cursor name, classed by its query */
+    CS_SQL_FETCH,   /* FETCH or MOVE from a portal */
+    CS_SQL_CLOSE,   /* cursor, empty = ALL */
+    CS_SQL_COPY_IN, /* COPY … FROM STDIN */
     CS_SQL_COPY_OUT,
 };
 
 struct cs_sql_statement {
     enum cs_sql_kind kind;
-    uint8_t effects;        /* of this statement alone */
-    struct cs_slice name;   /* of PREPARE, EXECUTE, DECLARE, FETCH, CLOSE; identifier after folding */
-    /* PREPARE: of the prepared statement (PREPARE itself is session). EXECUTE: of its parameters, to
-     * be added to those of the statement it names (0: nothing). */
+    uint8_t effects;      /* of this statement alone */
+    struct cs_slice name; /* of PREPARE, EXECUTE, DECLARE, FETCH, CLOSE; identifier after folding */
+    /* PREPARE: of the prepared statement (PREPARE itself is session). EXECUTE: of its parameters,
+     * to be added to those of the statement it names (0: nothing). */
     uint8_t inner_effects;
-    struct cs_slice verb;   /* "DROP TABLE" */
+    struct cs_slice verb;    /* "DROP TABLE" */
     uint32_t offset, length; /* in the text; length 0 = to the end */
 };
 
 /* An immutable class record. Owned by the cache; take a reference to keep it. */
 struct cs_sql_class {
-    uint8_t effects;   /* union over all statements; never 0 */
-    bool parsed;       /* false: everything below is unknown */
-    const char *why;   /* literal: why it is opaque, "" otherwise */
+    uint8_t effects; /* union over all statements; never 0 */
+    bool parsed;     /* false: everything below is unknown */
+    const char *why; /* literal: why it is opaque, "" otherwise */
     uint32_t n_statements;
     /* The first CS_SQL_STATEMENTS_KEPT. An empty text has none, and yet statements[0] may be looked
      * at: its kind is EMPTY. */

@@ -221,7 +221,7 @@ rules:
     who: { groups: [agents, engineers] }
     target: { kind: postgres }
     when: |
-      sql.verb == "TRUNCATE"
+      sql.verb == "TRUNCATE TABLE"
     then: deny
 """
 

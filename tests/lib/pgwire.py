@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import struct
+import time
 
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 
@@ -141,8 +142,10 @@ class Wire:
 
     def until_ready(self, n=1):
         """Messages up to the n-th ReadyForQuery, notices aside, as (type, body)."""
-        got = []
+        got, end = [], time.monotonic() + 2 * (self.sock.gettimeout() or 3600)
         while n > 0:
+            if time.monotonic() > end:  # wait lines keep a connection busy for ever
+                raise TimeoutError("no ReadyForQuery, but %r and the notices %r" % (got[-3:], self.notices[-3:]))
             kind, body = self.read()
             if kind == "N":
                 self.notices.append(error_fields(body))

@@ -4,8 +4,8 @@
  *   CS_TEST_MAIN()
  *
  * A failed check prints where and ends that test's process; the others go on. CS_OOM_LOOP runs a
- * block with the N-th allocation failing, for N = 0, 1, 2 … until it needs no more. Arguments of the
- * program name the tests to run (substring); --list lists them. */
+ * block with the N-th allocation failing, for N = 0, 1, 2 … until it needs no more. Arguments of
+ * the program name the tests to run (substring); --list lists them. */
 #ifndef CS_TAP_H
 #define CS_TAP_H
 

@@ -1,5 +1,5 @@
-/* The target's messages: matched with what was asked, counted for the record, relayed. The target is
- * hostile input too: a message that answers nothing ends the session. */
+/* The target's messages: matched with what was asked, counted for the record, relayed. The target
+ * is hostile input too: a message that answers nothing ends the session. */
 #include "base/log.h"
 #include "proto/postgres/postgres_internal.h"
 
@@ -11,8 +11,8 @@ enum act { PASS, DROP, REPLACED };
 
 static void result(struct pg *p, struct pg_reply *r, bool ok, const struct pg_error *e)
 {
-    struct cs_result res = {.ok = ok, .rows = p->rows, .bytes = p->bytes,
-                            .tag = cs_slice(p->tag, p->tag_n)};
+    struct cs_result res = {
+        .ok = ok, .rows = p->rows, .bytes = p->bytes, .tag = cs_slice(p->tag, p->tag_n)};
     if (e != NULL) {
         res.sqlstate = cs_slice_head(e->sqlstate, 5);
         res.message = cs_slice_head(e->message, 1000);

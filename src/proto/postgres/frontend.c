@@ -134,7 +134,8 @@ static void describe_prepared(struct cs_action *a, const struct pg_statement *st
     a->settings = cs_buf_slice(settings);
 }
 
-/* Remembers what ran in the open transaction: part of the digest of whatever is held later in it. */
+/* Remembers what ran in the open transaction: part of the digest of whatever is held later in it.
+ */
 static void remember(struct pg *p, const struct cs_action *a)
 {
     uint8_t tx = pg_now(p)->tx;
@@ -336,8 +337,8 @@ static struct pg_statement *statement_of(struct pg *p, const struct pg_parse *m)
     return st;
 }
 
-/* Parse runs nothing of the statement, but a statement that would be denied is refused here already;
- * one that would be held is decided when its parameters are known, at Bind. */
+/* Parse runs nothing of the statement, but a statement that would be denied is refused here
+ * already; one that would be held is decided when its parameters are known, at Bind. */
 static enum act on_parse(struct pg *p, struct batch *b, const struct pg_frame *f)
 {
     struct pg_parse m;
@@ -380,7 +381,8 @@ static enum act on_parse(struct pg *p, struct batch *b, const struct pg_frame *f
     return PASS;
 }
 
-static void read_params(const struct pg_bind *m, const struct pg_statement *st, struct cs_param *out)
+static void read_params(const struct pg_bind *m, const struct pg_statement *st,
+                        struct cs_param *out)
 {
     struct cs_reader values = cs_reader(m->params);
     struct cs_reader formats = cs_reader(cs_slice(m->formats, m->n_formats * 2));
@@ -425,8 +427,8 @@ static bool push_bind(struct pg *p, const struct pg_bind *m, const struct cs_act
     return true;
 }
 
-/* The approved Bind goes to the elevated connection: its statement is prepared there again, with the
- * client's own types, under the same name; the group on the everyday connection is closed. */
+/* The approved Bind goes to the elevated connection: its statement is prepared there again, with
+ * the client's own types, under the same name; the group on the everyday connection is closed. */
 static bool elevate_bind(struct pg *p, const struct pg_statement *st, struct cs_verdict *v)
 {
     if (p->group_open) {
@@ -513,9 +515,8 @@ static enum act decide_bind(struct pg *p, struct batch *b, const struct pg_bind 
 static enum act judge_bind(struct pg *p, struct batch *b, const struct pg_bind *m,
                            struct pg_statement *st, struct cs_slice message)
 {
-    struct cs_param few[8], *params = m->n_params <= CS_ARRAY_LEN(few)
-                                          ? few
-                                          : cs_alloc(m->n_params * sizeof *params);
+    struct cs_param few[8],
+        *params = m->n_params <= CS_ARRAY_LEN(few) ? few : cs_alloc(m->n_params * sizeof *params);
     struct cs_verdict *v = cs_alloc(sizeof *v);
     struct cs_buf settings = cs_buf(2 * CS_LIMIT_PG_QUERY_BYTES);
     struct cs_slice names[6];
@@ -641,7 +642,8 @@ static enum act on_function_call(struct pg *p, struct batch *b)
     if (v != NULL) {
         v->refusal = CS_REFUSAL_RULE;
         (void)snprintf(v->message, sizeof v->message,
-                       "Countersign denied this: FunctionCall names a function by number, which cannot be judged");
+                       "Countersign denied this: FunctionCall names a function by number, which "
+                       "cannot be judged");
         cs_gate_note(p->s, "refused: FunctionCall");
         ok = pass(p, b) && pg_deny_simple(p, v);
     }
@@ -782,8 +784,10 @@ static enum step batch_run(struct pg *p)
     enum step step = NEED;
     while (b.at < b.in.n && (step = one(p, &b)) == NEXT) {
     }
-    if (!p->ending) {
-        (void)pass(p, &b);
+    if (!p->ending && pass(p, &b) && p->group_open && p->replies.count >= CS_LIMIT_PG_PIPELINE) {
+        /* The client is not read until answers come, and without its Sync the target keeps them to
+         * itself: both sides would wait for ever. */
+        (void)pg_to_server(p, cs_slice("H\0\0\0\4", 5));
     }
     cs_stream_consume(c, b.at);
     return step;

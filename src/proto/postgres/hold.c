@@ -21,9 +21,9 @@ void pg_refusal(struct cs_buf *out, const struct cs_verdict *v)
                  cs_slice_str(v->detail), cs_slice_str(v->hint));
 }
 
-/* Text that cannot lex: the server itself rejects it, with exactly its own semantics for the state of
- * the transaction and of the pipeline; its ErrorResponse is replaced by ours. The server's log then
- * holds one line with the action's number. */
+/* Text that cannot lex: the server itself rejects it, with exactly its own semantics for the state
+ * of the transaction and of the pipeline; its ErrorResponse is replaced by ours. The server's log
+ * then holds one line with the action's number. */
 static bool poison(struct pg *p, enum pg_reply_kind kind, const struct cs_verdict *v)
 {
     struct pg_reply *r = pg_replies_push(&p->replies, kind);
@@ -126,9 +126,9 @@ static bool held_copy(struct pg *p, struct cs_arena *mem, const struct cs_action
     ret->database = cs_arena_dup(mem, cs_gate_database(p->s, elevated));
     ret->role = cs_arena_dup(mem, cs_gate_role(p->s, elevated));
     ret->tx = cs_arena_dup(mem, a->tx);
-    ret->settings = cs_arena_printf(mem, "DateStyle=%s\nIntervalStyle=%s\nTimeZone=%s\nsearch_path=public\n%.*s",
-                                    p->pins.date_style, p->pins.interval_style, p->pins.time_zone,
-                                    CS_SLICE_FMT(a->settings));
+    ret->settings = cs_arena_printf(
+        mem, "DateStyle=%s\nIntervalStyle=%s\nTimeZone=%s\nsearch_path=public\n%.*s",
+        p->pins.date_style, p->pins.interval_style, p->pins.time_zone, CS_SLICE_FMT(a->settings));
     if (params == NULL || ret->bytes.p == NULL || ret->database.p == NULL || ret->role.p == NULL ||
         ret->tx.p == NULL || ret->settings.p == NULL) {
         return false;
@@ -157,7 +157,8 @@ void pg_hold(struct pg *p, struct cs_action *a, struct cs_verdict *v)
     } else {
         v->outcome = CS_DENY;
         v->refusal = CS_REFUSAL_LIMIT;
-        (void)snprintf(v->message, sizeof v->message, "Countersign denied this: no memory to hold it");
+        (void)snprintf(v->message, sizeof v->message,
+                       "Countersign denied this: no memory to hold it");
     }
     cs_arena_done(&mem);
 }
@@ -188,9 +189,10 @@ bool pg_elevate(struct pg *p, struct cs_verdict *v)
     }
     v->outcome = CS_DENY;
     v->refusal = CS_REFUSAL_UNAVAILABLE;
-    (void)snprintf(v->message, sizeof v->message,
-                   "Countersign: request %s was approved, but its elevated connection failed: nothing ran",
-                   v->request);
+    (void)snprintf(
+        v->message, sizeof v->message,
+        "Countersign: request %s was approved, but its elevated connection failed: nothing ran",
+        v->request);
     (void)snprintf(v->detail, sizeof v->detail, "%s", why);
     (void)snprintf(v->hint, sizeof v->hint, "Repeat it to ask again.");
     return false;

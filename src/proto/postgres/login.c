@@ -1,6 +1,6 @@
 /* Our own login at a target: connection from control, TLS, startup with the pinned settings, SCRAM
- * whose proof somebody else computes. The target is as untrusted as a client: every length and every
- * sequence is checked. */
+ * whose proof somebody else computes. The target is as untrusted as a client: every length and
+ * every sequence is checked. */
 #include "base/id.h"
 #include "base/log.h"
 #include "crypto/scram.h"
@@ -34,8 +34,8 @@ static enum cs_err fail(struct login *l, enum cs_err e, const char *text)
 
 static enum cs_err send_all(struct login *l, struct cs_buf *b)
 {
-    enum cs_err e = b->bad ? CS_ERR_NO_MEMORY
-                           : cs_stream_write(&l->u->stream, cs_buf_slice(b), l->deadline);
+    enum cs_err e =
+        b->bad ? CS_ERR_NO_MEMORY : cs_stream_write(&l->u->stream, cs_buf_slice(b), l->deadline);
     cs_buf_done(b);
     if (e == CS_OK) {
         e = cs_stream_drain(&l->u->stream, l->deadline);
@@ -79,9 +79,9 @@ static void put_pair(struct cs_buf *b, const char *key, const char *value)
     }
 }
 
-/* What is pinned: the encoding and string syntax that the classifier assumes, and a search_path that
- * is the same for both credentials, so that what was approved names the same tables when it runs.
- * ALTER ROLE or DATABASE … SET at the target cannot override the startup packet. */
+/* What is pinned: the encoding and string syntax that the classifier assumes, and a search_path
+ * that is the same for both credentials, so that what was approved names the same tables when it
+ * runs. ALTER ROLE or DATABASE … SET at the target cannot override the startup packet. */
 static enum cs_err send_startup(struct login *l, const struct pg_startup *st, const char *user,
                                 struct cs_slice database)
 {
@@ -165,9 +165,9 @@ static enum cs_err sasl_continue(struct login *l, struct cs_slice server_first)
     if (n < 0 || (size_t)n >= sizeof final) {
         return fail(l, CS_ERR_UPSTREAM_AUTH, "its nonce is too long");
     }
-    enum cs_err e = cs_gate_prove(l->p->s, l->connection, cs_slice_str(l->client_first_bare),
-                                  server_first, cs_slice(final, (size_t)n), proof,
-                                  l->server_signature, why, sizeof why);
+    enum cs_err e =
+        cs_gate_prove(l->p->s, l->connection, cs_slice_str(l->client_first_bare), server_first,
+                      cs_slice(final, (size_t)n), proof, l->server_signature, why, sizeof why);
     if (e != CS_OK) {
         return fail(l, e, why);
     }
@@ -202,7 +202,8 @@ static enum cs_err auth_message(struct login *l, struct cs_slice body)
         /* A server that asks for nothing ("trust") or skips its proof is not the one we mean. */
         return l->verified ? CS_OK
                            : fail(l, CS_ERR_UPSTREAM_AUTH,
-                                  "it did not ask for SCRAM authentication (trust and the like are refused)");
+                                  "it did not ask for SCRAM authentication (trust and the like are "
+                                  "refused)");
     case 10:
         return sasl_start(l, &r);
     case 11:
@@ -210,8 +211,9 @@ static enum cs_err auth_message(struct login *l, struct cs_slice body)
     case 12:
         return sasl_final(l, cs_reader_rest(&r));
     default:
-        return fail(l, CS_ERR_UPSTREAM_AUTH,
-                    "it asks for an authentication method other than SCRAM-SHA-256 (not in this version)");
+        return fail(
+            l, CS_ERR_UPSTREAM_AUTH,
+            "it asks for an authentication method other than SCRAM-SHA-256 (not in this version)");
     }
 }
 
@@ -275,7 +277,8 @@ static enum cs_err login_parameter(struct login *l, struct cs_slice body, struct
         return fail(l, CS_ERR_PROTOCOL, "it sent a malformed ParameterStatus");
     }
     if (!pg_pin_check(l->p, name, value, l->elevated)) {
-        return fail(l, CS_ERR_PROTOCOL, "a pinned setting did not take (encoding, strings or role)");
+        return fail(l, CS_ERR_PROTOCOL,
+                    "a pinned setting did not take (encoding, strings or role)");
     }
     if (greeting != NULL) {
         size_t at = pg_begin(greeting, 'S');
@@ -318,7 +321,8 @@ static enum cs_err until_ready(struct login *l, struct cs_buf *greeting)
         enum cs_err e = cs_stream_need(&l->u->stream, need, l->deadline);
         if (e != CS_OK) {
             return fail(l, e == CS_ERR_TIMEOUT ? e : CS_ERR_EOF,
-                        e == CS_ERR_TIMEOUT ? "it does not answer" : "it closed the connection during login");
+                        e == CS_ERR_TIMEOUT ? "it does not answer"
+                                            : "it closed the connection during login");
         }
         struct pg_frame f;
         enum pg_frame_result got = pg_frame_next(cs_stream_peek(&l->u->stream), false, &f);
@@ -343,7 +347,11 @@ enum cs_err pg_login(struct pg *p, const struct pg_startup *st, bool elevated,
                      const struct cs_id *grant, struct pg_upstream *ret, struct cs_buf *greeting,
                      char *why, size_t why_size)
 {
-    struct login l = {.p = p, .u = ret, .elevated = elevated, .why = why, .why_size = why_size,
+    struct login l = {.p = p,
+                      .u = ret,
+                      .elevated = elevated,
+                      .why = why,
+                      .why_size = why_size,
                       .deadline = cs_mono_ns() + CS_LIMIT_UPSTREAM_LOGIN_S * CS_NS_PER_S};
     struct cs_upstream up;
     enum cs_err e = cs_gate_connect(p->s, elevated, grant, &up, why, why_size);

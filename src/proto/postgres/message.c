@@ -4,32 +4,56 @@
 
 /* ---- framing ---- */
 
-#define WHOLE(limit) {PG_WHOLE, (limit)}
-#define STREAM {PG_STREAM, UINT32_MAX}
+#define WHOLE(limit)                                                                               \
+    {                                                                                              \
+        PG_WHOLE, (limit)                                                                          \
+    }
+#define STREAM                                                                                     \
+    {                                                                                              \
+        PG_STREAM, UINT32_MAX                                                                      \
+    }
 
 /* A type without a row is PG_UNKNOWN. */
 static const struct pg_shape frontend[256] = {
-    ['Q'] = WHOLE(CS_LIMIT_PG_QUERY_BYTES), ['P'] = WHOLE(CS_LIMIT_PG_QUERY_BYTES),
-    ['B'] = WHOLE(CS_LIMIT_PG_BIND_BYTES),  ['D'] = WHOLE(CS_LIMIT_PG_SHORT_BYTES),
-    ['E'] = WHOLE(CS_LIMIT_PG_SHORT_BYTES), ['C'] = WHOLE(CS_LIMIT_PG_SHORT_BYTES),
-    ['F'] = WHOLE(CS_LIMIT_PG_BIND_BYTES),  ['S'] = WHOLE(4),
-    ['H'] = WHOLE(4),                       ['X'] = WHOLE(4),
-    ['p'] = WHOLE(CS_LIMIT_PG_SHORT_BYTES), ['d'] = STREAM,
-    ['c'] = WHOLE(4),                       ['f'] = WHOLE(CS_LIMIT_PG_SHORT_BYTES),
+    ['Q'] = WHOLE(CS_LIMIT_PG_QUERY_BYTES),
+    ['P'] = WHOLE(CS_LIMIT_PG_QUERY_BYTES),
+    ['B'] = WHOLE(CS_LIMIT_PG_BIND_BYTES),
+    ['D'] = WHOLE(CS_LIMIT_PG_SHORT_BYTES),
+    ['E'] = WHOLE(CS_LIMIT_PG_SHORT_BYTES),
+    ['C'] = WHOLE(CS_LIMIT_PG_SHORT_BYTES),
+    ['F'] = WHOLE(CS_LIMIT_PG_BIND_BYTES),
+    ['S'] = WHOLE(4),
+    ['H'] = WHOLE(4),
+    ['X'] = WHOLE(4),
+    ['p'] = WHOLE(CS_LIMIT_PG_SHORT_BYTES),
+    ['d'] = STREAM,
+    ['c'] = WHOLE(4),
+    ['f'] = WHOLE(CS_LIMIT_PG_SHORT_BYTES),
 };
 
 static const struct pg_shape backend[256] = {
-    ['R'] = WHOLE(CS_LIMIT_PG_SERVER_CONTROL_BYTES), ['K'] = WHOLE(CS_LIMIT_PG_SHORT_BYTES),
-    ['S'] = WHOLE(CS_LIMIT_PG_SERVER_CONTROL_BYTES), ['Z'] = WHOLE(5),
-    ['E'] = WHOLE(CS_LIMIT_PG_SERVER_CONTROL_BYTES), ['N'] = WHOLE(CS_LIMIT_PG_SERVER_CONTROL_BYTES),
-    ['A'] = WHOLE(CS_LIMIT_PG_SERVER_CONTROL_BYTES), ['C'] = WHOLE(CS_LIMIT_PG_SHORT_BYTES),
-    ['I'] = WHOLE(4),                                ['1'] = WHOLE(4),
-    ['2'] = WHOLE(4),                                ['3'] = WHOLE(4),
-    ['s'] = WHOLE(4),                                ['n'] = WHOLE(4),
-    ['G'] = WHOLE(CS_LIMIT_PG_SERVER_CONTROL_BYTES), ['H'] = WHOLE(CS_LIMIT_PG_SERVER_CONTROL_BYTES),
-    ['v'] = WHOLE(CS_LIMIT_PG_SHORT_BYTES),          ['c'] = WHOLE(4),
-    ['t'] = STREAM,                                  ['T'] = STREAM,
-    ['D'] = STREAM,                                  ['d'] = STREAM,
+    ['R'] = WHOLE(CS_LIMIT_PG_SERVER_CONTROL_BYTES),
+    ['K'] = WHOLE(CS_LIMIT_PG_SHORT_BYTES),
+    ['S'] = WHOLE(CS_LIMIT_PG_SERVER_CONTROL_BYTES),
+    ['Z'] = WHOLE(5),
+    ['E'] = WHOLE(CS_LIMIT_PG_SERVER_CONTROL_BYTES),
+    ['N'] = WHOLE(CS_LIMIT_PG_SERVER_CONTROL_BYTES),
+    ['A'] = WHOLE(CS_LIMIT_PG_SERVER_CONTROL_BYTES),
+    ['C'] = WHOLE(CS_LIMIT_PG_SHORT_BYTES),
+    ['I'] = WHOLE(4),
+    ['1'] = WHOLE(4),
+    ['2'] = WHOLE(4),
+    ['3'] = WHOLE(4),
+    ['s'] = WHOLE(4),
+    ['n'] = WHOLE(4),
+    ['G'] = WHOLE(CS_LIMIT_PG_SERVER_CONTROL_BYTES),
+    ['H'] = WHOLE(CS_LIMIT_PG_SERVER_CONTROL_BYTES),
+    ['v'] = WHOLE(CS_LIMIT_PG_SHORT_BYTES),
+    ['c'] = WHOLE(4),
+    ['t'] = STREAM,
+    ['T'] = STREAM,
+    ['D'] = STREAM,
+    ['d'] = STREAM,
 };
 
 struct pg_shape pg_shape_frontend(uint8_t type)
@@ -52,7 +76,8 @@ enum pg_frame_result pg_frame_next(struct cs_slice in, bool from_client, struct 
         return PG_FRAME_NEED;
     }
     struct pg_shape shape = (from_client ? frontend : backend)[in.p[0]];
-    uint32_t len = (uint32_t)in.p[1] << 24 | (uint32_t)in.p[2] << 16 | (uint32_t)in.p[3] << 8 | in.p[4];
+    uint32_t len =
+        (uint32_t)in.p[1] << 24 | (uint32_t)in.p[2] << 16 | (uint32_t)in.p[3] << 8 | in.p[4];
     /* A length below four or beyond the limit: the peer lies or we have lost its place. */
     if (shape.handling == PG_UNKNOWN || len < 4 || len > shape.max || len > 0x7ffffffe) {
         return PG_FRAME_BAD;
@@ -174,7 +199,8 @@ bool pg_parse_parameter(struct cs_slice body, struct cs_slice *ret_name, struct 
 /* ---- startup ---- */
 
 bool pg_parse_startup(struct cs_slice body,
-                      bool (*each)(struct cs_slice key, struct cs_slice value, void *arg), void *arg)
+                      bool (*each)(struct cs_slice key, struct cs_slice value, void *arg),
+                      void *arg)
 {
     struct cs_reader r = cs_reader(body);
     struct cs_slice seen[32];

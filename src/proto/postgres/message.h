@@ -23,12 +23,12 @@ enum pg_frame_result { PG_FRAME_OK, PG_FRAME_NEED, PG_FRAME_BAD };
 struct pg_frame {
     uint8_t type;
     enum pg_handling handling;
-    uint32_t total;         /* bytes on the wire, type and length field included */
-    struct cs_slice body;   /* WHOLE and all there: the body; STREAM: what is there of it */
+    uint32_t total;       /* bytes on the wire, type and length field included */
+    struct cs_slice body; /* WHOLE and all there: the body; STREAM: what is there of it */
 };
-/* The message at the head of `in`. NEED: more bytes (for a WHOLE one: up to *ret total, which is set
- * once five bytes are there, else 0). BAD: unknown type or impossible length: synchronisation is
- * lost. */
+/* The message at the head of `in`. NEED: more bytes (for a WHOLE one: up to *ret total, which is
+ * set once five bytes are there, else 0). BAD: unknown type or impossible length: synchronisation
+ * is lost. */
 enum pg_frame_result pg_frame_next(struct cs_slice in, bool from_client, struct pg_frame *ret);
 
 /* ---- the client's messages ---- */
@@ -56,19 +56,27 @@ bool pg_parse_execute(struct cs_slice body, struct cs_slice *ret_portal);
 struct pg_error {
     struct cs_slice severity, sqlstate, message, detail, hint; /* empty when absent */
 };
-/* ErrorResponse and NoticeResponse; absent fields stay empty (a hostile server may leave any out). */
+/* ErrorResponse and NoticeResponse; absent fields stay empty (a hostile server may leave any out).
+ */
 bool pg_parse_error(struct cs_slice body, struct pg_error *ret);
-bool pg_parse_parameter(struct cs_slice body, struct cs_slice *ret_name, struct cs_slice *ret_value);
+bool pg_parse_parameter(struct cs_slice body, struct cs_slice *ret_name,
+                        struct cs_slice *ret_value);
 
 /* ---- startup ---- */
-enum { PG_SSL_REQUEST = 80877103, PG_GSSENC_REQUEST = 80877104, PG_CANCEL_REQUEST = 80877102,
-       PG_PROTOCOL_3_0 = 196608 };
+enum {
+    PG_SSL_REQUEST = 80877103,
+    PG_GSSENC_REQUEST = 80877104,
+    PG_CANCEL_REQUEST = 80877102,
+    PG_PROTOCOL_3_0 = 196608
+};
 /* Calls back for each key and value; false when the packet is malformed or has a key twice, or the
  * callback returns false. `body` begins behind the protocol number. */
 bool pg_parse_startup(struct cs_slice body,
-                      bool (*each)(struct cs_slice key, struct cs_slice value, void *arg), void *arg);
-/* One "-c name=value" or "--name=value" of the startup option `options`, with PostgreSQL's backslash
- * escapes; *at moves on. 0: no more, 1: one, -1: malformed. Text is written into `mem`. */
+                      bool (*each)(struct cs_slice key, struct cs_slice value, void *arg),
+                      void *arg);
+/* One "-c name=value" or "--name=value" of the startup option `options`, with PostgreSQL's
+ * backslash escapes; *at moves on. 0: no more, 1: one, -1: malformed. Text is written into `mem`.
+ */
 int pg_options_next(struct cs_slice options, size_t *at, char *mem, size_t cap,
                     struct cs_slice *ret_name, struct cs_slice *ret_value);
 

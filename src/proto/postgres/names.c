@@ -67,7 +67,7 @@ static struct pg_statement *stored(struct pg_names *m, struct cs_slice name)
 {
     size_t i = place(m, name);
     return i < m->n_statements && cs_slice_eq_str(name, m->statements[i]->name) ? m->statements[i]
-                                                                               : NULL;
+                                                                                : NULL;
 }
 
 struct pg_statement *pg_statement_find(struct pg *p, struct cs_slice name)
@@ -109,7 +109,8 @@ bool pg_names_set(struct pg *p, struct pg_statement *st)
         m->statements = v;
         m->cap_statements = cap;
     }
-    memmove(m->statements + i + 1, m->statements + i, (m->n_statements - i) * sizeof *m->statements);
+    memmove(m->statements + i + 1, m->statements + i,
+            (m->n_statements - i) * sizeof *m->statements);
     m->statements[i] = st;
     m->n_statements++;
     return true;
@@ -141,7 +142,8 @@ struct pg_portal *pg_portal_find(struct pg *p, struct cs_slice name)
 {
     for (uint32_t i = p->replies.count; i > 0; i--) {
         struct pg_reply *r = pg_replies_at(&p->replies, i - 1);
-        if (r->kind == PG_REPLY_BIND && r->portal != NULL && cs_slice_eq_str(name, r->portal->name)) {
+        if (r->kind == PG_REPLY_BIND && r->portal != NULL &&
+            cs_slice_eq_str(name, r->portal->name)) {
             return r->portal;
         }
     }
@@ -205,7 +207,8 @@ static void prepare_done(struct pg *p, const struct cs_sql_statement *st, struct
     }
 }
 
-void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_slice text, unsigned n)
+void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
+                    unsigned n)
 {
     if (n >= class->n_kept) {
         return;

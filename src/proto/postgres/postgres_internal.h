@@ -38,18 +38,25 @@ struct pg_portal {
     char name[CS_LIMIT_PG_NAME_BYTES + 1];
 };
 
-enum pg_reply_kind { PG_REPLY_QUERY, PG_REPLY_PARSE, PG_REPLY_BIND, PG_REPLY_DESCRIBE,
-                     PG_REPLY_EXECUTE, PG_REPLY_CLOSE, PG_REPLY_SYNC };
+enum pg_reply_kind {
+    PG_REPLY_QUERY,
+    PG_REPLY_PARSE,
+    PG_REPLY_BIND,
+    PG_REPLY_DESCRIBE,
+    PG_REPLY_EXECUTE,
+    PG_REPLY_CLOSE,
+    PG_REPLY_SYNC
+};
 
 struct pg_reply { /* one message forwarded, whose answer has not come */
     enum pg_reply_kind kind;
-    bool swallow;  /* ours: its answers are not for the client */
-    bool granted;  /* ends a grant */
-    uint8_t what;  /* CLOSE: 'S' or 'P'; QUERY: statements completed so far */
-    uint64_t n;    /* action whose result this is; 0 = none */
-    struct cs_buf *denial;          /* owned: the ErrorResponse that replaces the target's */
-    struct pg_statement *statement; /* reference: PARSE; QUERY: none */
-    struct pg_portal *portal;       /* owned until answered: BIND; EXECUTE: borrowed by name */
+    bool swallow;                     /* ours: its answers are not for the client */
+    bool granted;                     /* ends a grant */
+    uint8_t what;                     /* CLOSE: 'S' or 'P'; QUERY: statements completed so far */
+    uint64_t n;                       /* action whose result this is; 0 = none */
+    struct cs_buf *denial;            /* owned: the ErrorResponse that replaces the target's */
+    struct pg_statement *statement;   /* reference: PARSE; QUERY: none */
+    struct pg_portal *portal;         /* owned until answered: BIND; EXECUTE: borrowed by name */
     const struct cs_sql_class *class; /* reference: QUERY whose statements change names */
     struct cs_id grant;
     char *name; /* owned: CLOSE and EXECUTE: the name, NULL for ""; QUERY with a class: its text */
@@ -86,20 +93,20 @@ struct pg { /* the protocol's state of one session */
     struct pg_replies replies;
     struct pg_names names;
     struct pg_pins pins;
-    uint32_t client_skip;  /* bytes of a CopyData in transit */
-    bool skip_passes;      /* … and whether they are forwarded */
-    bool blocked;          /* the next message of the client waits for an answer of the target */
-    bool skipping;         /* the target ignores everything up to the next Sync */
+    uint32_t client_skip; /* bytes of a CopyData in transit */
+    bool skip_passes;     /* … and whether they are forwarded */
+    bool blocked;         /* the next message of the client waits for an answer of the target */
+    bool skipping;        /* the target ignores everything up to the next Sync */
     bool copy_in;
-    bool group_open;       /* extended messages were sent since the last Sync */
-    bool group_ran;        /* one of them was an Execute: an implicit transaction may be open */
-    bool ending;           /* leave the loop */
-    bool elevated_over;    /* its ReadyForQuery has come */
-    bool elevated_simple;  /* it runs a simple Query: the client is not read meanwhile */
-    struct cs_buf big;     /* a client message larger than a stream buffer, being assembled */
+    bool group_open;      /* extended messages were sent since the last Sync */
+    bool group_ran;       /* one of them was an Execute: an implicit transaction may be open */
+    bool ending;          /* leave the loop */
+    bool elevated_over;   /* its ReadyForQuery has come */
+    bool elevated_simple; /* it runs a simple Query: the client is not read meanwhile */
+    struct cs_buf big;    /* a client message larger than a stream buffer, being assembled */
     size_t big_need;
-    struct cs_buf ran;     /* what already ran in the open transaction, for the digest */
-    uint64_t rows, bytes;  /* of the answer that is passing through */
+    struct cs_buf ran;    /* what already ran in the open transaction, for the digest */
+    uint64_t rows, bytes; /* of the answer that is passing through */
     uint16_t tag_n;
     char tag[40];
 };
@@ -162,7 +169,8 @@ void pg_statement_unref(struct pg *p, struct pg_statement *st);
 /* As they will be once everything already forwarded has succeeded. NULL: not known. */
 struct pg_statement *pg_statement_find(struct pg *p, struct cs_slice name);
 struct pg_portal *pg_portal_find(struct pg *p, struct cs_slice name);
-/* On the target's word only: takes over the reference / the object. False: no memory or too many. */
+/* On the target's word only: takes over the reference / the object. False: no memory or too many.
+ */
 bool pg_names_set(struct pg *p, struct pg_statement *st);
 void pg_names_drop(struct pg *p, struct cs_slice name);
 void pg_names_drop_all(struct pg *p);
@@ -170,7 +178,8 @@ void pg_portals_set(struct pg *p, struct pg_portal *po);
 void pg_portals_drop(struct pg *p, struct cs_slice name);
 void pg_portals_drop_all(struct pg *p);
 /* SQL-level PREPARE, DEALLOCATE, DISCARD ALL of a statement that has succeeded. */
-void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_slice text, unsigned n);
+void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
+                    unsigned n);
 void pg_names_done(struct pg *p);
 
 /* ---- hold.c ---- */

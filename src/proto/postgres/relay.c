@@ -62,7 +62,8 @@ static void cancel_running(struct pg *p)
     struct cs_stream st = {.fd.fd = -1};
     char why[160];
     cs_event_clear(&p->s->cancel);
-    if (p->replies.count == 0 || cs_gate_connect(p->s, false, NULL, &up, why, sizeof why) != CS_OK) {
+    if (p->replies.count == 0 ||
+        cs_gate_connect(p->s, false, NULL, &up, why, sizeof why) != CS_OK) {
         return;
     }
     if (cs_stream_open(cs_gate_loop(p->s->gate), &st, up.fd) != CS_OK) {
@@ -78,7 +79,8 @@ static void cancel_running(struct pg *p)
         cs_stream_drain(&st, deadline) == CS_OK) {
         /* The server closes when it has acted. */
         bool acted = cs_stream_need(&st, 1, deadline) == CS_ERR_EOF;
-        cs_gate_note(p->s, "the client cancelled the running action%s", acted ? "" : " (no answer)");
+        cs_gate_note(p->s, "the client cancelled the running action%s",
+                     acted ? "" : " (no answer)");
     }
     cs_buf_done(&b);
     cs_stream_close(&st);
@@ -96,8 +98,8 @@ static bool flush_both(struct pg *p)
     return !p->ending;
 }
 
-/* May more of the client be read now? Not while the target takes no more, nor while too many answers
- * are outstanding. */
+/* May more of the client be read now? Not while the target takes no more, nor while too many
+ * answers are outstanding. */
 static bool client_wanted(struct pg *p)
 {
     return cs_stream_queued(&pg_now(p)->stream) == 0 && p->replies.count < CS_LIMIT_PG_PIPELINE;
@@ -169,7 +171,8 @@ static void account_for_the_rest(struct pg *p)
                              CS_SLICE_LIT("the connection ended before the result"));
         }
         if (r->n > 0) {
-            struct cs_result res = {.ok = false, .message = CS_SLICE_LIT("the connection ended before the result")};
+            struct cs_result res = {
+                .ok = false, .message = CS_SLICE_LIT("the connection ended before the result")};
             if (cs_gate_result(p->s, r->n, &res) != CS_OK) {
                 cs_log(CS_EV_RECORD_FAILED, &p->s->id, "frame=result");
             }

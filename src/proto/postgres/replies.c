@@ -1,5 +1,5 @@
-/* The queue of answers that the target owes: one entry per forwarded message that has one. The table
- * is allocated with the first entry and given back when the queue is empty and large. */
+/* The queue of answers that the target owes: one entry per forwarded message that has one. The
+ * table is allocated with the first entry and given back when the queue is empty and large. */
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "proto/postgres/postgres_internal.h"

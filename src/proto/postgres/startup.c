@@ -22,7 +22,8 @@ struct reading {
 
 static bool refuse_key(struct reading *r, struct cs_slice key, const char *what)
 {
-    (void)snprintf(r->why, sizeof r->why, "Countersign does not accept the startup parameter %.60s: %.80s",
+    (void)snprintf(r->why, sizeof r->why,
+                   "Countersign does not accept the startup parameter %.60s: %.80s",
                    cs_log_quote(cs_slice_head(key, 40)).text, what);
     r->sqlstate = "42501";
     return false;
@@ -177,7 +178,8 @@ static bool startup_packet(struct pg *p, uint32_t len, uint32_t protocol, uint64
 static bool start_tls(struct pg *p, uint64_t deadline)
 {
     char why[160] = "";
-    enum cs_err e = cs_tls_accept(&p->s->client, cs_gate_listener_tls(p->s), deadline, why, sizeof why);
+    enum cs_err e =
+        cs_tls_accept(&p->s->client, cs_gate_listener_tls(p->s), deadline, why, sizeof why);
     if (e != CS_OK) {
         cs_log(CS_EV_SESSION_REFUSED, NULL, "address=%s tls=%s", p->s->address,
                cs_log_quote(cs_slice_str(why)).text);
@@ -192,7 +194,8 @@ static bool encryption_request(struct pg *p, bool ssl, uint64_t deadline)
     struct cs_stream *c = &p->s->client;
     cs_stream_consume(c, 8);
     if (cs_stream_peek(c).n > 0) {
-        cs_log(CS_EV_PROTOCOL_ERROR, NULL, "address=%s bytes before the TLS handshake", p->s->address);
+        cs_log(CS_EV_PROTOCOL_ERROR, NULL, "address=%s bytes before the TLS handshake",
+               p->s->address);
         return false;
     }
     bool yes = ssl && cs_gate_listener_tls(p->s) != NULL;
@@ -252,7 +255,8 @@ bool pg_greet(struct pg *p, struct pg_startup *ret)
             return false;
         }
         if (cs_gate_listener_tls(p->s) != NULL && !cs_tls_on(c)) {
-            pg_fatal(p, "28000", "this gateway requires TLS: connect with sslmode=require or better");
+            pg_fatal(p, "28000",
+                     "this gateway requires TLS: connect with sslmode=require or better");
             return false;
         }
         return startup_packet(p, len, code, deadline, ret);
@@ -297,7 +301,8 @@ static bool password_message(struct pg *p, uint64_t deadline, struct cs_slice *r
 static bool first_message(struct pg *p, uint64_t deadline, struct cs_scram_client_first *ret)
 {
     struct cs_slice body;
-    if (!auth_request(p, 10, cs_slice("SCRAM-SHA-256\0", 15)) || !password_message(p, deadline, &body)) {
+    if (!auth_request(p, 10, cs_slice("SCRAM-SHA-256\0", 15)) ||
+        !password_message(p, deadline, &body)) {
         return false;
     }
     struct cs_reader r = cs_reader(body);
@@ -325,7 +330,8 @@ static void auth_failed(struct pg *p, const struct pg_startup *st, enum cs_err e
 {
     char why[200];
     if (e == CS_ERR_UNAUTHENTICATED) {
-        (void)snprintf(why, sizeof why, "password authentication failed for user \"%.60s\"", st->user);
+        (void)snprintf(why, sizeof why, "password authentication failed for user \"%.60s\"",
+                       st->user);
         cs_log(CS_EV_AUTH_FAILED, NULL, "user=%s address=%s",
                cs_log_quote(cs_slice_str(st->user)).text, p->s->address);
         pg_fatal(p, "28P01", why);

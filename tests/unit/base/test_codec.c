@@ -1,9 +1,9 @@
-#include "base/fields.h"
-#include "base/reader.h"
-#include "base/writer.h"
 #include "base/err.h"
+#include "base/fields.h"
 #include "base/log.h"
+#include "base/reader.h"
 #include "base/time.h"
+#include "base/writer.h"
 #include "tap.h"
 
 CS_TEST(reader_rejects_length_past_end)
@@ -79,9 +79,10 @@ struct sample {
 
 CS_TEST(fields_survive_the_trip_and_every_cut_fails)
 {
-    static const struct cs_field f[] = {{CS_FIELD_KIND_U64, offsetof(struct sample, number), "number"},
-                                        {CS_FIELD_KIND_SLICE, offsetof(struct sample, text), "text"},
-                                        {CS_FIELD_KIND_ID, offsetof(struct sample, id), "id"}};
+    static const struct cs_field f[] = {
+        {CS_FIELD_KIND_U64, offsetof(struct sample, number), "number"},
+        {CS_FIELD_KIND_SLICE, offsetof(struct sample, text), "text"},
+        {CS_FIELD_KIND_ID, offsetof(struct sample, id), "id"}};
     struct sample a = {42, CS_SLICE_LIT("hello"), cs_id_new()}, b = {0};
     uint8_t mem[128];
     struct cs_writer w = cs_writer(mem, sizeof mem);

@@ -1,6 +1,6 @@
-#include "base/slice.h"
-#include "base/id.h"
 #include "base/hash.h"
+#include "base/id.h"
+#include "base/slice.h"
 #include "tap.h"
 
 CS_TEST(slice_head_and_from_are_clamped)
@@ -19,7 +19,8 @@ CS_TEST(slice_numbers_are_strict)
 {
     uint64_t v = 7;
     CS_CHECK(cs_slice_to_u64(CS_SLICE_LIT("18446744073709551615"), &v) && v == UINT64_MAX);
-    static const char *const bad[] = {"", "-1", "+1", " 1", "1 ", "0x1", "18446744073709551616", "99999999999999999999"};
+    static const char *const bad[] = {
+        "", "-1", "+1", " 1", "1 ", "0x1", "18446744073709551616", "99999999999999999999"};
     for (size_t i = 0; i < CS_ARRAY_LEN(bad); i++) {
         v = 7;
         CS_CHECK(!cs_slice_to_u64(cs_slice_str(bad[i]), &v) && v == 7);
@@ -28,9 +29,20 @@ CS_TEST(slice_numbers_are_strict)
 
 CS_TEST(utf8_rejects_what_rfc_3629_rejects)
 {
-    static const char *const good[] = {"", "plain ascii text of some length", "é", "€", "😀", "\xf4\x8f\xbf\xbf"};
-    static const char *const bad[] = {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80",
-                                      "\xf4\x90\x80\x80", "\xf8\x88\x80\x80\x80", "\xff", "\xfe", "abcdefgh\xe2\x82", "\xc3("};
+    static const char *const good[] = {
+        "", "plain ascii text of some length", "é", "€", "😀", "\xf4\x8f\xbf\xbf"};
+    static const char *const bad[] = {"\x80",
+                                      "\xc0\x80",
+                                      "\xc1\xbf",
+                                      "\xe0\x80\x80",
+                                      "\xed\xa0\x80",
+                                      "\xf0\x80\x80\x80",
+                                      "\xf4\x90\x80\x80",
+                                      "\xf8\x88\x80\x80\x80",
+                                      "\xff",
+                                      "\xfe",
+                                      "abcdefgh\xe2\x82",
+                                      "\xc3("};
     for (size_t i = 0; i < CS_ARRAY_LEN(good); i++) {
         CS_CHECK(cs_utf8_valid(cs_slice_str(good[i])));
     }
