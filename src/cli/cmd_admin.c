@@ -12,18 +12,24 @@
 #include <termios.h>
 #include <unistd.h>
 
-/* "a, b" → ["a", "b"]; NULL gives an empty list. */
-static json_t *group_list(const char *text)
+/* Every --group G and --groups "a, b" of the command line, in their order. */
+static json_t *group_list(const struct cs_cli *c)
 {
     json_t *list = json_array();
-    struct cs_slice rest = cs_slice_str(text);
-    while (rest.n > 0) {
-        size_t n = cs_slice_find(rest, ',');
-        struct cs_slice one = cs_slice_trim(cs_slice_head(rest, n));
-        if (one.n > 0) {
-            (void)json_array_append_new(list, json_stringn((const char *)one.p, one.n));
+    for (int i = 0; i < c->n_options; i++) {
+        bool several = strcmp(c->option[i].name, "groups") == 0;
+        if (!several && strcmp(c->option[i].name, "group") != 0) {
+            continue;
         }
-        rest = cs_slice_from(rest, n + 1);
+        struct cs_slice rest = cs_slice_str(c->option[i].value);
+        while (rest.n > 0) {
+            size_t n = cs_slice_find(rest, ',');
+            struct cs_slice one = cs_slice_trim(cs_slice_head(rest, n));
+            if (one.n > 0) {
+                (void)json_array_append_new(list, json_stringn((const char *)one.p, one.n));
+            }
+            rest = cs_slice_from(rest, n + 1);
+        }
     }
     return list;
 }
@@ -68,8 +74,7 @@ static int show_token(struct cs_cli *c, const char *what, struct cs_cli_answer *
 int cs_cmd_user_add(struct cs_cli *c)
 {
     struct cs_cli_answer a;
-    json_t *body = json_pack("{s:s, s:o}", "name", c->position[0], "groups",
-                             group_list(cs_cli_option(c, "groups")));
+    json_t *body = json_pack("{s:s, s:o}", "name", c->position[0], "groups", group_list(c));
     bool ok = body != NULL && cs_cli_send(c, "POST", "/v1/users", body, &a);
     json_decref(body);
     return ok ? show_token(c, "Added the person", &a) : CS_CLI_FAILED;
@@ -83,7 +88,7 @@ int cs_cmd_agent_add(struct cs_cli *c)
         return cs_cli_usage(c, "an agent acts for a person: --owner PERSON is missing");
     }
     json_t *body = json_pack("{s:s, s:s, s:o}", "name", c->position[0], "owner", owner, "groups",
-                             group_list(cs_cli_option(c, "groups")));
+                             group_list(c));
     bool ok = body != NULL && cs_cli_send(c, "POST", "/v1/agents", body, &a);
     json_decref(body);
     return ok ? show_token(c, "Added the agent", &a) : CS_CLI_FAILED;
@@ -117,11 +122,10 @@ static int change(struct cs_cli *c, const char *suffix, const json_t *body, cons
 
 int cs_cmd_user_groups(struct cs_cli *c)
 {
-    const char *groups = cs_cli_option(c, "groups");
-    if (groups == NULL) {
-        return cs_cli_usage(c, "--groups A,B is missing; --groups \"\" takes all away");
+    if (cs_cli_option(c, "groups") == NULL && cs_cli_option(c, "group") == NULL) {
+        return cs_cli_usage(c, "--group G is missing; --groups \"\" takes all away");
     }
-    json_t *body = json_pack("{s:o}", "groups", group_list(groups));
+    json_t *body = json_pack("{s:o}", "groups", group_list(c));
     int status = change(c, "/groups", body, "the groups are replaced");
     json_decref(body);
     return status;

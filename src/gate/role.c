@@ -23,10 +23,34 @@ struct cs_loop *cs_gate_loop(struct cs_gate *g)
 
 /* ---- accepting ---- */
 
+/* Connections of one address that have not said who they are yet: a cap keeps one client from
+ * taking every slot with half-open sessions. */
+static unsigned unknown_of(const struct cs_gate *g, const char *address)
+{
+    static const enum cs_session_state before[] = {CS_SESSION_ACCEPTED, CS_SESSION_STARTUP,
+                                                   CS_SESSION_AUTH};
+    const char *port = strrchr(address, ':');
+    size_t n = port != NULL ? (size_t)(port - address) + 1 : strlen(address);
+    unsigned found = 0;
+    for (size_t i = 0; i < CS_ARRAY_LEN(before); i++) {
+        for (const struct cs_session *s = g->by_state[before[i]]; s != NULL; s = s->next) {
+            found += strncmp(s->address, address, n) == 0;
+        }
+    }
+    return found;
+}
+
 static void session_start(struct cs_gate_listener *l, int fd, const struct sockaddr *peer)
 {
     struct cs_gate *g = l->gate;
     cs_handle h, co;
+    char address[CS_ADDR_TEXT];
+    if (unknown_of(g, cs_addr_text(peer, address)) >= CS_LIMIT_PREAUTH_PER_ADDRESS) {
+        cs_log(CS_EV_SESSION_REFUSED, NULL,
+               "address=%s why=\"too many unauthenticated connections\"", address);
+        (void)close(fd);
+        return;
+    }
     struct cs_session *s = cs_pool_take(&g->sessions, &h);
     if (s == NULL) {
         cs_log(CS_EV_SESSION_REFUSED, NULL, "why=\"too many sessions\"");
@@ -37,7 +61,7 @@ static void session_start(struct cs_gate_listener *l, int fd, const struct socka
     s->protocol = l->protocol;
     s->handle = h;
     s->listener = (unsigned)(l - g->listeners);
-    (void)cs_addr_text(peer, s->address);
+    memcpy(s->address, address, sizeof s->address);
     if (cs_stream_open(g->loop, &s->client, fd) != CS_OK) {
         (void)close(fd);
         cs_pool_give(&g->sessions, h);

@@ -127,8 +127,10 @@ static bool held_copy(struct pg *p, struct cs_arena *mem, const struct cs_action
     ret->role = cs_arena_dup(mem, cs_gate_role(p->s, elevated));
     ret->tx = cs_arena_dup(mem, a->tx);
     ret->settings = cs_arena_printf(
-        mem, "DateStyle=%s\nIntervalStyle=%s\nTimeZone=%s\nsearch_path=public\n%.*s",
-        p->pins.date_style, p->pins.interval_style, p->pins.time_zone, CS_SLICE_FMT(a->settings));
+        mem, "DateStyle=%s\nIntervalStyle=%s\nTimeZone=%s\nsearch_path=public%s\n%.*s",
+        p->pins.date_style, p->pins.interval_style, p->pins.time_zone,
+        /* A fresh connection has the pinned one; in a session '' or pg_catalog may be set. */
+        elevated ? "" : " at login", CS_SLICE_FMT(a->settings));
     if (params == NULL || ret->bytes.p == NULL || ret->database.p == NULL || ret->role.p == NULL ||
         ret->tx.p == NULL || ret->settings.p == NULL) {
         return false;

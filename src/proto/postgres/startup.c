@@ -338,6 +338,8 @@ static void auth_failed(struct pg *p, const struct pg_startup *st, enum cs_err e
     } else if (e == CS_ERR_NOT_FOUND) {
         (void)snprintf(why, sizeof why, "target \"%.60s\" does not exist", st->database);
         pg_fatal(p, "3D000", why);
+    } else if (e == CS_ERR_PROTOCOL) { /* control found the messages not to belong together */
+        pg_fatal(p, "08P01", "malformed SCRAM message");
     } else {
         (void)snprintf(why, sizeof why, "the gateway cannot authenticate anybody now (%s)",
                        cs_err_name(e));
