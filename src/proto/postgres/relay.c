@@ -16,6 +16,9 @@ void pg_end(struct pg *p, const char *why)
 
 void pg_fatal(struct pg *p, const char *sqlstate, const char *message)
 {
+    if (pg_now(p)->skip > 0) {
+        return; /* in the middle of a row: our words would be taken for its last bytes */
+    }
     struct cs_buf b = cs_buf(2048);
     pg_put_error(&b, 'E', "FATAL", sqlstate, cs_slice_str(message), CS_SLICE_NULL, CS_SLICE_NULL);
     if (b.bad || cs_stream_queue(&p->s->client, cs_buf_slice(&b)) != CS_OK ||
@@ -146,8 +149,11 @@ bool pg_settle(struct pg *p)
         return false;
     }
     while (p->replies.count > 0 && !p->ending) {
+        if (!flush_both(p)) {
+            break;
+        }
         pg_backend(p);
-        if (p->replies.count == 0 || !flush_both(p)) {
+        if (p->replies.count == 0) {
             break;
         }
         if (p->copy_in) {
@@ -182,7 +188,9 @@ static void account_for_the_rest(struct pg *p)
 
 void pg_relay(struct pg *p)
 {
-    while (!p->ending) {
+    /* Flushed before, not after, what may stop at a full queue: whoever leaves bytes in a buffer because
+     * of a queue must be called again once it is empty, and those bytes alone would wake nobody. */
+    while (!p->ending && flush_both(p)) {
         pg_backend(p);
         if (p->ending) {
             break;
@@ -190,7 +198,7 @@ void pg_relay(struct pg *p)
         if (client_wanted(p)) {
             pg_frontend(p);
         }
-        if (p->ending || !flush_both(p) || !wait_for_something(p, !p->blocked)) {
+        if (p->ending || !wait_for_something(p, !p->blocked)) {
             break;
         }
     }
