@@ -441,7 +441,8 @@ static bool open_session(struct pg *p, const struct pg_startup *st)
     cs_buf_done(&parameters);
     if (e != CS_OK) {
         cs_log(CS_EV_UPSTREAM_FAILED, &s->id, "why=%s", cs_log_quote(cs_slice_str(why)).text);
-        pg_fatal(p, sqlstate_of(e), why);
+        /* NOT_FOUND is the address of a target that does exist here. */
+        pg_fatal(p, e == CS_ERR_NOT_FOUND ? "08001" : sqlstate_of(e), why);
     }
     return ok;
 }
