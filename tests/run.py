@@ -60,6 +60,11 @@ class Result(unittest.TextTestResult):
         super().addError(test, err)
         print("ERROR         %s\n%s" % (test.id(), self.errors[-1][1]), flush=True)
 
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            print("FAIL          %s\n%s" % (subtest.id(), (self.failures if issubclass(err[0], test.failureException) else self.errors)[-1][1]), flush=True)
+
 
 def python_tests(names):
     sys.path.insert(0, os.path.join(HERE, "lib"))
