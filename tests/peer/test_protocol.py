@@ -1,6 +1,7 @@
 """PostgreSQL's protocol, message by message: what a client may send and what comes back. Where the gateway
 promises to be transparent, the same bytes go to the real server too and the answers must be equal."""
 import contextlib
+import os
 import random
 import socket
 import struct
@@ -123,7 +124,7 @@ class ProtocolCase(GatewayCase):
         return self.sql("select count(*) from scratchpad where n = %d" % n)[0][0]
 
     def number(self):
-        return int(fresh_name("0").split("_")[1]) * 1000 + random.randrange(1000)
+        return int(fresh_name("0").split("_")[2]) * 1000 + os.getpid() % 1000
 
 
 class Opening(ProtocolCase):
