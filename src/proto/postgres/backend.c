@@ -22,6 +22,7 @@ static void result(struct pg *p, struct pg_reply *r, bool ok, const struct pg_er
             /* The answer would go unrecorded: what cannot be recorded ends the session. */
             cs_log(CS_EV_RECORD_FAILED, &p->s->id, "frame=result");
             pg_end(p, "the record cannot be written");
+            p->unrecorded = true; /* said last, behind what is on its way to the client */
         }
         r->n = 0;
     }

@@ -202,5 +202,8 @@ void pg_relay(struct pg *p)
             break;
         }
     }
+    if (p->unrecorded) {
+        pg_fatal(p, "53100", "the gateway cannot record what was answered, so the session ends");
+    }
     account_for_the_rest(p);
 }
