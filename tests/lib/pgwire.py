@@ -59,6 +59,7 @@ class Closed(Exception):
 class Wire:
     def __init__(self, port, ca=None, host="127.0.0.1", timeout=60):
         self.sock = socket.create_connection((host, port))
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as every driver does
         self.sock.settimeout(timeout)
         self.ca, self.tls, self.key, self.parameters, self.notices = ca, False, None, {}, []
         self.buffer = b""
