@@ -312,3 +312,8 @@ void cs_digest_short(const uint8_t digest[static CS_DIGEST], char ret[static 9])
     }
     ret[8] = 0;
 }
+
+struct cs_slice cs_action_server(struct cs_slice address, struct cs_slice tls, struct cs_arena *a)
+{
+    return cs_arena_printf(a, "target=%.*s tls=%.*s", CS_SLICE_FMT(address), CS_SLICE_FMT(tls));
+}

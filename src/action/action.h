@@ -57,6 +57,8 @@ void cs_action_match(const struct cs_action *a, const struct cs_chain *chain,
 void cs_action_digest(const uint8_t match[static CS_DIGEST], struct cs_slice request_id,
                       const uint8_t nonce[static CS_NONCE], uint64_t policy_version,
                       struct cs_slice tx, uint8_t ret[static CS_DIGEST]);
+/* The first line of `settings`: "target=ADDRESS tls=MODE". Gate writes it, control compares it. */
+struct cs_slice cs_action_server(struct cs_slice address, struct cs_slice tls, struct cs_arena *a);
 /* First 40 bits in Crockford's base 32, for people to compare: 8 characters and a NUL. */
 void cs_digest_short(const uint8_t digest[static CS_DIGEST], char ret[static 9]);
 

@@ -174,6 +174,11 @@ enum cs_err cs_approval_finish(struct cs_approval *a, const struct cs_id *grant,
         (void)snprintf(failed, sizeof failed, "failed: %.*s", CS_SLICE_FMT(words));
         words = words_cut(cs_slice_str(failed));
         break;
+    case CS_EXECUTED_NOT_RUN:
+        state = CS_STORE_VOID;
+        (void)snprintf(failed, sizeof failed, "nothing ran: %.*s", CS_SLICE_FMT(words));
+        words = words_cut(cs_slice_str(failed));
+        break;
     case CS_EXECUTED_UNKNOWN:
         break;
     default:
@@ -259,7 +264,8 @@ enum cs_err cs_approval_list(struct cs_approval *a, const struct cs_approval_que
                                        .viewer = query->viewer_id,
                                        .viewers_only = !query->all,
                                        .limit = query->limit,
-                                       .action_max = CS_LIST_ACTION_BYTES};
+                                       .action_max = CS_LIST_ACTION_BYTES,
+                                       .oldest_first = query->oldest_first};
     struct cs_store_request *rows = NULL;
     size_t n = 0;
     uint64_t seq = 0;

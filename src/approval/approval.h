@@ -105,8 +105,8 @@ enum cs_err cs_approval_leave(struct cs_approval *a, struct cs_slice request,
 enum cs_err cs_approval_consume(struct cs_approval *a, struct cs_slice request,
                                 const struct cs_id *grant, const struct cs_id *session,
                                 const uint8_t digest[static CS_DIGEST]) CS_MUST_CHECK;
-/* done → DONE with `text` as words ("DROP TABLE"); failed → DONE, "failed: TEXT"; unknown →
- * UNKNOWN. */
+/* not run → VOID, "nothing ran: TEXT"; done → DONE with `text` as words ("DROP TABLE"); failed →
+ * DONE, "failed: TEXT"; unknown → UNKNOWN. */
 enum cs_err cs_approval_finish(struct cs_approval *a, const struct cs_id *grant,
                                const struct cs_id *session, enum cs_executed outcome,
                                struct cs_slice text) CS_MUST_CHECK;
@@ -144,8 +144,9 @@ struct cs_approval_query {
     struct cs_slice viewer_id;   /* fills may_vote */
     bool all;                    /* false: only those that the viewer asked for or may decide */
     uint64_t limit;              /* at most 1000 */
+    bool oldest_first; /* by seq: what is cut off comes with the last one's seq as since */
 };
-/* Newest change first. Long actions are left out (card.action_left_out). */
+/* Newest change first, unless oldest_first. Long actions are left out (card.action_left_out). */
 enum cs_err cs_approval_list(struct cs_approval *a, const struct cs_approval_query *q,
                              struct cs_arena *arena, struct cs_card **ret, size_t *ret_n,
                              uint64_t *ret_seq) CS_MUST_CHECK;

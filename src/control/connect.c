@@ -126,6 +126,12 @@ static void dial_with(struct cs_job *j, struct cs_ctl_session *s, const struct c
                                 : "this is not the session's target");
         return;
     }
+    if (m->which == CS_CREDENTIAL_ELEVATED && m->snapshot != cs_policy_version(view->policy)) {
+        /* What was approved names a server, a database and a way of knowing it that may be others.
+         */
+        not_connected(j, CS_ERR_DENIED, "the configuration has changed since it was approved");
+        return;
+    }
     const char *why = permit(j, s, view->policy, t);
     if (why != NULL) {
         not_connected(j, CS_ERR_DENIED, why);

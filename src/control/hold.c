@@ -249,7 +249,7 @@ void cs_hold_executed(struct cs_job *j)
 {
     const struct cs_msg_executed *m = (const void *)j->msg.raw;
     struct cs_ctl_session *s = cs_gate_session(j->peer, &m->session);
-    if (s == NULL || m->outcome > CS_EXECUTED_UNKNOWN) {
+    if (s == NULL || m->outcome > CS_EXECUTED_NOT_RUN) {
         return;
     }
     cs_ctl_grant_end(s, &m->grant);
@@ -288,7 +288,24 @@ static bool same_requirement(const struct cs_rule *rule, const struct cs_card_ru
     return true;
 }
 
-/* Same outcome, same rules, same approvers: it stays. Everything else is void. */
+/* The same server, known in the same way, with the same database and role? Otherwise a reload would
+ * take an approval along to another machine. */
+static bool same_place(const struct cs_card *card, const struct cs_policy *p, struct cs_arena *a)
+{
+    const struct cs_target *t = cs_policy_target(p, card->target);
+    if (t == NULL) {
+        return false;
+    }
+    bool own = card->elevated && t->elevated_database.n > 0;
+    struct cs_slice server = cs_action_server(t->address, t->tls, a);
+    struct cs_slice line =
+        cs_slice_head(card->action.settings, cs_slice_find(card->action.settings, '\n'));
+    return server.p != NULL && cs_slice_eq(line, server) &&
+           cs_slice_eq(card->action.database, own ? t->elevated_database : t->database) &&
+           cs_slice_eq(card->action.role, card->elevated ? t->elevated_user : t->user);
+}
+
+/* Same outcome, same rules, same approvers, same place: it stays. Everything else is void. */
 static bool stale(const struct cs_card *card, void *arg)
 {
     struct redeciding *r = arg;
@@ -296,7 +313,8 @@ static bool stale(const struct cs_card *card, void *arg)
     cs_arena_reset(&r->arena);
     if (card->action_left_out ||
         !decide(r->view->policy, &card->chain, card->target, &card->action.facts, &r->arena, d) ||
-        d->outcome != CS_HOLD || d->elevated != card->elevated || d->n_rules != card->n_rules) {
+        d->outcome != CS_HOLD || d->elevated != card->elevated || d->n_rules != card->n_rules ||
+        !same_place(card, r->view->policy, &r->arena)) {
         return true;
     }
     for (size_t i = 0; i < d->n_rules; i++) {

@@ -261,3 +261,9 @@ struct cs_slice cs_gate_target_host(const struct cs_session *s)
     }
     return host;
 }
+
+struct cs_slice cs_gate_server(const struct cs_session *s, struct cs_arena *a)
+{
+    return s->target != NULL ? cs_action_server(s->target->address, s->target->tls, a)
+                             : CS_SLICE_NULL;
+}

@@ -538,14 +538,16 @@ void cs_gate_hold(struct cs_session *s, const struct cs_action *a, const struct 
     cs_session_set_state(s, CS_SESSION_READY);
 }
 
-void cs_gate_executed(struct cs_session *s, const struct cs_id *grant, bool known, bool ok,
+void cs_gate_executed(struct cs_session *s, const struct cs_id *grant, enum cs_ran ran,
                       struct cs_slice text)
 {
+    static const enum cs_executed outcome[] = {[CS_RAN_UNKNOWN] = CS_EXECUTED_UNKNOWN,
+                                               [CS_RAN_NOT] = CS_EXECUTED_NOT_RUN,
+                                               [CS_RAN_FAILED] = CS_EXECUTED_FAILED,
+                                               [CS_RAN_OK] = CS_EXECUTED_DONE};
     struct cs_msg_executed m = {.session = s->id,
                                 .grant = *grant,
-                                .outcome = !known ? CS_EXECUTED_UNKNOWN
-                                           : ok   ? CS_EXECUTED_DONE
-                                                  : CS_EXECUTED_FAILED,
+                                .outcome = (uint64_t)outcome[ran],
                                 .text = cs_slice_head(text, 1000)};
     if (s->gate->control == NULL ||
         cs_channel_send(s->gate->control, CS_MSG_EXECUTED, 0, &m, NULL, 0) != CS_OK) {

@@ -123,6 +123,9 @@ enum cs_err cs_gate_connect(struct cs_session *s, bool elevated, const struct cs
     if (grant != NULL) {
         m.grant = *grant;
     }
+    if (s->config != NULL) {
+        m.snapshot = cs_policy_version(s->config->policy);
+    }
     struct cs_call call;
     enum cs_err e = ask(s, CS_MSG_CONNECT, &m, CS_MSG_CONNECTED, CS_MSG_NOT_CONNECTED, &call);
     if (e == CS_OK && call.type == CS_MSG_NOT_CONNECTED) {

@@ -153,8 +153,10 @@ struct cs_result {
 /* What the target answered to action n. Waits when the ring is full. */
 enum cs_err cs_gate_result(struct cs_session *s, uint64_t n,
                            const struct cs_result *r) CS_MUST_CHECK;
-/* What became of a grant; `unknown` when the connection died between use and result. */
-void cs_gate_executed(struct cs_session *s, const struct cs_id *grant, bool known, bool ok,
+/* What became of a grant. UNKNOWN: the connection died between use and result. NOT: nothing of it
+ * reached the target, for certain. FAILED: the target refused it. */
+enum cs_ran { CS_RAN_UNKNOWN, CS_RAN_NOT, CS_RAN_FAILED, CS_RAN_OK };
+void cs_gate_executed(struct cs_session *s, const struct cs_id *grant, enum cs_ran ran,
                       struct cs_slice text);
 /* Something worth knowing, in the record. */
 void cs_gate_note(struct cs_session *s, const char *fmt, ...) CS_PRINTF(2, 3);
@@ -171,6 +173,9 @@ void cs_gate_cancel_route(struct cs_gate *g, const struct cs_protocol *p, struct
  * elevated credential. Borrowed from the configuration in force: copy to keep over a wait. */
 struct cs_slice cs_gate_database(const struct cs_session *s, bool elevated);
 struct cs_slice cs_gate_role(const struct cs_session *s, bool elevated);
+/* "target=ADDRESS tls=MODE": which server it is and how it is known, part of what is approved: a
+ * reload that moves the target must not take an approval along. */
+struct cs_slice cs_gate_server(const struct cs_session *s, struct cs_arena *a);
 /* Name or address of the target, for TLS verification. */
 struct cs_slice cs_gate_target_host(const struct cs_session *s);
 

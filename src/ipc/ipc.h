@@ -29,7 +29,8 @@ const char *cs_role_name(enum cs_role r);
 
 enum cs_credential { CS_CREDENTIAL_EVERYDAY, CS_CREDENTIAL_ELEVATED };
 enum cs_leave { CS_LEAVE_CANCEL, CS_LEAVE_DETACH, CS_LEAVE_VOID };
-enum cs_executed { CS_EXECUTED_DONE, CS_EXECUTED_FAILED, CS_EXECUTED_UNKNOWN };
+/* NOT_RUN: certain that nothing of it reached the target. */
+enum cs_executed { CS_EXECUTED_DONE, CS_EXECUTED_FAILED, CS_EXECUTED_UNKNOWN, CS_EXECUTED_NOT_RUN };
 
 enum cs_msg_type {
     CS_MSG_NONE,

@@ -41,7 +41,7 @@ static enum cs_err consume(struct cs_db *db, struct cs_op *op)
 static enum cs_err finish(struct cs_db *db, struct cs_op *op)
 {
     const struct grant_args *in = op->args;
-    uint64_t wanted = in->state == CS_STORE_DONE ? CS_GRANT_DONE : CS_GRANT_UNKNOWN;
+    uint64_t wanted = in->state == CS_STORE_UNKNOWN ? CS_GRANT_UNKNOWN : CS_GRANT_DONE;
     struct cs_q q = cs_q(db, op, CS_SQL_GRANT_GET);
     cs_q_id(&q, &in->grant);
     cs_q_id(&q, &in->session);
@@ -103,7 +103,7 @@ enum cs_err cs_store_grant_finish(struct cs_store *s, const struct cs_id *grant,
 {
     static const struct cs_op_kind kind = {"grant-finish", finish, true, sizeof(struct grant_args),
                                            1};
-    if (state != CS_STORE_DONE && state != CS_STORE_UNKNOWN) {
+    if (state != CS_STORE_DONE && state != CS_STORE_UNKNOWN && state != CS_STORE_VOID) {
         return CS_ERR_INVALID;
     }
     struct grant_args in = {.grant = *grant, .session = *session, .state = state, .words = words};

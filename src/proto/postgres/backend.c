@@ -27,7 +27,8 @@ static void result(struct pg *p, struct pg_reply *r, bool ok, const struct pg_er
         r->n = 0;
     }
     if (r->granted) {
-        cs_gate_executed(p->s, &r->grant, true, ok, ok ? res.tag : res.message);
+        cs_gate_executed(p->s, &r->grant, ok ? CS_RAN_OK : CS_RAN_FAILED,
+                         ok ? res.tag : res.message);
         r->granted = false;
     }
     p->rows = p->bytes = 0;

@@ -121,18 +121,19 @@ static bool held_copy(struct pg *p, struct cs_arena *mem, const struct cs_action
                       struct cs_action *ret)
 {
     struct cs_param *params = CS_NEW_ARRAY(mem, struct cs_param, a->n_params + 1);
+    struct cs_slice server = cs_gate_server(p->s, mem);
     *ret = *a;
     ret->bytes = cs_arena_dup(mem, a->bytes);
     ret->database = cs_arena_dup(mem, cs_gate_database(p->s, elevated));
     ret->role = cs_arena_dup(mem, cs_gate_role(p->s, elevated));
     ret->tx = cs_arena_dup(mem, a->tx);
+    /* A fresh connection has the pinned search_path; in a session '' or pg_catalog may be set. */
     ret->settings = cs_arena_printf(
-        mem, "DateStyle=%s\nIntervalStyle=%s\nTimeZone=%s\nsearch_path=public%s\n%.*s",
-        p->pins.date_style, p->pins.interval_style, p->pins.time_zone,
-        /* A fresh connection has the pinned one; in a session '' or pg_catalog may be set. */
+        mem, "%.*s\nDateStyle=%s\nIntervalStyle=%s\nTimeZone=%s\nsearch_path=public%s\n%.*s",
+        CS_SLICE_FMT(server), p->pins.date_style, p->pins.interval_style, p->pins.time_zone,
         elevated ? "" : " at login", CS_SLICE_FMT(a->settings));
-    if (params == NULL || ret->bytes.p == NULL || ret->database.p == NULL || ret->role.p == NULL ||
-        ret->tx.p == NULL || ret->settings.p == NULL) {
+    if (params == NULL || server.p == NULL || ret->bytes.p == NULL || ret->database.p == NULL ||
+        ret->role.p == NULL || ret->tx.p == NULL || ret->settings.p == NULL) {
         return false;
     }
     for (size_t i = 0; i < a->n_params; i++) {
@@ -184,7 +185,7 @@ bool pg_elevate(struct pg *p, struct cs_verdict *v)
     cs_log(CS_EV_UPSTREAM_FAILED, &p->s->id, "elevated request=%s why=%s", v->request,
            cs_log_quote(cs_slice_str(why)).text);
     /* The grant is consumed and nothing ran: it is never armed again; the client asks again. */
-    cs_gate_executed(p->s, &v->grant, true, false, cs_slice_str(why));
+    cs_gate_executed(p->s, &v->grant, CS_RAN_NOT, cs_slice_str(why));
     struct cs_result res = {.ok = false, .message = cs_slice_str(why)};
     if (cs_gate_result(p->s, v->n, &res) != CS_OK) {
         cs_log(CS_EV_RECORD_FAILED, &p->s->id, "frame=result");

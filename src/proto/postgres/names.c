@@ -158,7 +158,7 @@ struct pg_portal *pg_portal_find(struct pg *p, struct cs_slice name)
 static void portal_free(struct pg *p, struct pg_portal *po)
 {
     if (po->granted) {
-        cs_gate_executed(p->s, &po->grant, true, false, CS_SLICE_LIT("bound, but never executed"));
+        cs_gate_executed(p->s, &po->grant, CS_RAN_NOT, CS_SLICE_LIT("bound, but never executed"));
     }
     cs_free(po);
 }

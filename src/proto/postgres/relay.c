@@ -173,7 +173,7 @@ static void account_for_the_rest(struct pg *p)
     for (uint32_t i = 0; i < p->replies.count; i++) {
         struct pg_reply *r = pg_replies_at(&p->replies, i);
         if (r->granted) {
-            cs_gate_executed(p->s, &r->grant, false, false,
+            cs_gate_executed(p->s, &r->grant, CS_RAN_UNKNOWN,
                              CS_SLICE_LIT("the connection ended before the result"));
         }
         if (r->n > 0) {
@@ -188,8 +188,9 @@ static void account_for_the_rest(struct pg *p)
 
 void pg_relay(struct pg *p)
 {
-    /* Flushed before, not after, what may stop at a full queue: whoever leaves bytes in a buffer because
-     * of a queue must be called again once it is empty, and those bytes alone would wake nobody. */
+    /* Flushed before, not after, what may stop at a full queue: whoever leaves bytes in a buffer
+     * because of a queue must be called again once it is empty, and those bytes alone would wake
+     * nobody. */
     while (!p->ending && flush_both(p)) {
         pg_backend(p);
         if (p->ending) {

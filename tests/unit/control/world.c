@@ -468,6 +468,7 @@ void world_action(struct world *w, const struct world_hold *h, struct cs_action 
     ret->bytes = cs_slice_str(h->sql);
     ret->database = CS_SLICE_LIT("orders");
     ret->role = CS_SLICE_LIT("orders_owner");
+    ret->settings = cs_arena_printf(&w->arena, "target=127.0.0.1:%u tls=off\n", w->port);
     ret->in_transaction = h->in_transaction;
     ret->changing = true;
     struct cs_fact *f = ret->facts.v;
@@ -566,8 +567,10 @@ int world_connect(struct world *w, unsigned g, const struct cs_id *session, cons
                   enum cs_credential which, const struct cs_id *grant, uint64_t *ret_connection,
                   char *ret_user, char *text, enum cs_err *ret_err)
 {
-    struct cs_msg_connect m = {
-        .session = *session, .target = cs_slice_str(target), .which = (uint64_t)which};
+    struct cs_msg_connect m = {.session = *session,
+                               .target = cs_slice_str(target),
+                               .which = (uint64_t)which,
+                               .snapshot = w->version};
     struct cs_call call;
     int fd = -1;
     if (grant != NULL) {
