@@ -101,7 +101,7 @@ struct pg { /* the protocol's state of one session */
     bool group_open;      /* extended messages were sent since the last Sync */
     bool group_ran;       /* one of them was an Execute: an implicit transaction may be open */
     bool ending;          /* leave the loop */
-    bool unrecorded; /* … because a result could not be recorded */
+    bool unrecorded;      /* … because a result could not be recorded */
     bool elevated_over;   /* its ReadyForQuery has come */
     bool elevated_simple; /* it runs a simple Query: the client is not read meanwhile */
     struct cs_buf big;    /* a client message larger than a stream buffer, being assembled */
