@@ -532,7 +532,7 @@ class Session(UpstreamCase):
         got = w.until_ready()
         self.assertEqual(kinds(got), "EZ")
         self.assertIn("nothing ran", error_of(got)["M"])
-        self.assertEqual(self.gw.wait_state(r["id"], "done")["state"], "done")
+        self.assertEqual(self.gw.wait_state(r["id"], "void")["state"], "void")
         self.assertEqual(kinds(w.ask(query("select 1"))), "TDCZ")
         self.assertEqual([q for q in self.fake.queries if "fake_elevated_1" in q], [])
 
