@@ -6,7 +6,7 @@
 
 enum {
     CS_ASK_BYTES = 4 * 1024 * 1024, /* memory of one hold: the action and its encoding */
-    CS_LIST_ACTION_BYTES = 16 * 1024,
+    CS_LIST_ACTION_BYTES = 4096,    /* of one action in a list; JSON may need eleven times that */
     CS_ID_TRIES = 8,
 };
 

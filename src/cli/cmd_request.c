@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+enum { PAGES_MAX = 500 };
+
 /* ---- the list ---- */
 static const char *const list_titles[] = {"ID",   "STATE", "EXPIRES", "TARGET",
                                           "RULE", "WHO",   "WHAT"};
@@ -17,6 +19,9 @@ static const char *one_line(struct cs_cli *c, const json_t *r)
     struct cs_slice text = cs_cli_raw(r, "text");
     if (text.n == 0) {
         text = cs_cli_raw(r, "text_shown");
+    }
+    if (text.n == 0 && cs_cli_true(r, "text_left_out")) {
+        return "(long: see the card)";
     }
     /* Cut before it is made safe: a megabyte of it would be for nothing. */
     return cs_cli_cut(c, cs_cli_safe(c, cs_slice_head(text, 400)), 60);
@@ -114,6 +119,32 @@ static int watch(struct cs_cli *c)
     return CS_CLI_FAILED;
 }
 
+/* What waits comes in pages, the oldest first; all of them go into the first answer. */
+static bool further_pages(struct cs_cli *c, json_t *first)
+{
+    json_t *all = json_object_get(first, "requests");
+    bool more = cs_cli_true(first, "more");
+    json_int_t seq = json_integer_value(json_object_get(first, "seq"));
+    for (unsigned page = 1; more && page < PAGES_MAX; page++) {
+        char path[96];
+        struct cs_cli_answer a;
+        (void)snprintf(path, sizeof path, "/v1/requests?state=pending&since=%lld", (long long)seq);
+        if (!cs_cli_get(c, path, &a)) {
+            return false;
+        }
+        more = cs_cli_true(a.json, "more");
+        seq = json_integer_value(json_object_get(a.json, "seq"));
+        bool ok = json_array_extend(all, json_object_get(a.json, "requests")) == 0;
+        cs_cli_answer_done(&a);
+        if (!ok) {
+            return false;
+        }
+    }
+    (void)json_object_set_new(first, "more", json_boolean(more));
+    (void)json_object_set_new(first, "seq", json_integer(seq));
+    return true;
+}
+
 int cs_cmd_requests(struct cs_cli *c)
 {
     struct cs_cli_answer a;
@@ -124,11 +155,18 @@ int cs_cmd_requests(struct cs_cli *c)
     if (!cs_cli_get(c, all ? "/v1/requests" : "/v1/requests?state=pending", &a)) {
         return CS_CLI_FAILED;
     }
+    if (!all && !further_pages(c, a.json)) {
+        cs_cli_answer_done(&a);
+        return CS_CLI_FAILED;
+    }
     if (c->json) {
         (void)cs_cli_print_json(a.json);
     } else {
         print_list(c, json_object_get(a.json, "requests"),
                    all ? "There is no request." : "Nothing waits for a countersign.");
+        if (cs_cli_true(a.json, "more")) {
+            printf("There are more%s.\n", all ? ", older ones" : "");
+        }
     }
     cs_cli_answer_done(&a);
     return CS_CLI_OK;

@@ -57,8 +57,27 @@ struct cs_slice cs_api_caller_text(struct cs_api_call *call)
     if (call->caller.who != NULL) {
         return call->caller.who->id;
     }
+    if (!call->caller.local) {
+        return cs_arena_printf(&call->arena, "nobody (%.*s)", CS_SLICE_FMT(call->msg.address));
+    }
     return cs_arena_printf(&call->arena, "uid %llu (local socket)",
                            (unsigned long long)call->caller.uid);
+}
+
+/* Without a token only who may set up gets this far: all of those are one caller. */
+static bool same_caller(const struct cs_api_call *a, const struct cs_api_call *b)
+{
+    const struct cs_principal *x = a->caller.who, *y = b->caller.who;
+    return x != NULL && y != NULL ? cs_slice_eq(x->id, y->id) : x == y;
+}
+
+static size_t waits_of(const struct cs_api_call *call)
+{
+    size_t n = 0;
+    for (const struct cs_api_call *o = call->c->calls; o != NULL; o = o->next) {
+        n += o->waiting && same_caller(o, call);
+    }
+    return n;
 }
 
 enum cs_err cs_api_wait(struct cs_api_call *call, struct cs_poll *p, uint64_t deadline_ns)
@@ -69,6 +88,11 @@ enum cs_err cs_api_wait(struct cs_api_call *call, struct cs_poll *p, uint64_t de
     }
     if (c->n_waiting >= CS_CONTROL_WAITING) {
         return cs_api_fail(call, CS_ERR_LIMIT, "too many callers wait already; ask again later");
+    }
+    /* SECURITY: a share for each, or one agent's polls would keep every approver from waiting. */
+    if (waits_of(call) >= CS_LIMIT_WAITS_PER_CALLER) {
+        return cs_api_fail(call, CS_ERR_LIMIT, "you wait in %d calls already; end one of them",
+                           CS_LIMIT_WAITS_PER_CALLER);
     }
     c->n_waiting++;
     call->waiting = true;
@@ -265,15 +289,15 @@ static void answer(struct cs_api_call *call, enum cs_err e)
         return;
     }
     e = e == CS_OK ? CS_ERR_INTERNAL : e;
+    struct cs_slice sentence = cs_slice_str(call->why[0] != 0 ? call->why : cs_err_text(e));
+    if (call->long_why.n > 0) {
+        sentence = call->long_why;
+    }
     if (e != CS_ERR_CANCELLED) {
         cs_log(CS_EV_API_REFUSED, NULL, "method=%s path=%s by=%s error=%s why=%s",
                cs_log_quote(call->msg.method).text, cs_log_quote(call->msg.path).text,
                cs_log_quote(cs_api_caller_text(call)).text, cs_err_name(e),
-               cs_log_quote(cs_slice_str(call->why)).text);
-    }
-    struct cs_slice sentence = cs_slice_str(call->why[0] != 0 ? call->why : cs_err_text(e));
-    if (call->long_why.n > 0) {
-        sentence = call->long_why;
+               cs_log_quote(sentence).text);
     }
     json_t *root = json_object();
     bool ok = cs_json_put(root, "error", json_string(cs_err_name(e))) &&

@@ -8,6 +8,11 @@
 
 #include <stdio.h>
 
+enum {
+    LIST_MAX = 200,
+    LIST_BYTES = CS_LIMIT_IPC_BLOB_BYTES - 64 * 1024, /* the rest of the answer is short */
+};
+
 /* ---- the card as JSON ---- */
 
 static json_t *chain_json(const struct cs_chain *chain, struct cs_arena *a)
@@ -237,16 +242,30 @@ static bool state_of(struct cs_api_call *call, size_t i, enum cs_request_state *
     return true;
 }
 
-static enum cs_err reply_list(struct cs_api_call *call, const struct cs_card *cards, size_t n,
-                              uint64_t seq)
+/* The answer has a limit; the list is cut there, not refused: nobody shall make it unreadable by
+ * what they ask for. `seq` is what to pass as "since" to go on without a gap. */
+static enum cs_err reply_list(struct cs_api_call *call, const struct cs_approval_query *q,
+                              const struct cs_card *cards, size_t n, uint64_t seq)
 {
     json_t *root = json_object(), *all = json_array();
+    size_t bytes = 0, i = 0, max = CS_MIN(n, (size_t)LIST_MAX);
     bool ok = true;
-    for (size_t i = 0; i < n && ok; i++) {
-        ok = json_array_append_new(all, card_json(call, &cards[i])) == 0;
+    while (i < max && ok) {
+        json_t *card = card_json(call, &cards[i]);
+        bytes += card != NULL ? json_dumpb(card, NULL, 0, JSON_COMPACT) + 1 : 0;
+        if (i > 0 && bytes > LIST_BYTES) {
+            json_decref(card);
+            break;
+        }
+        ok = json_array_append_new(all, card) == 0;
+        i++;
+    }
+    if (i < n && i > 0 && q->oldest_first) {
+        seq = cards[i - 1].seq;
     }
     ok = cs_json_put(root, "requests", all) && ok;
     ok = ok && cs_json_put(root, "seq", json_integer((json_int_t)seq));
+    ok = ok && cs_json_put(root, "more", json_boolean(i < n));
     return cs_api_reply(call, 200, root, ok);
 }
 
@@ -276,7 +295,7 @@ static enum cs_err list_wait(struct cs_api_call *call, const struct cs_approval_
             }
             break;
         }
-        e = reply_list(call, cards, n, seq);
+        e = reply_list(call, q, cards, n, seq);
         break;
     }
     cs_poll_end(&poll);
@@ -287,12 +306,15 @@ static enum cs_err list_wait(struct cs_api_call *call, const struct cs_approval_
 enum cs_err cs_api_request_list(struct cs_api_call *call)
 {
     struct cs_approval_query q = {
-        .viewer_id = viewer_of(call), .all = call->caller.may_set_up, .limit = 200};
+        .viewer_id = viewer_of(call), .all = call->caller.may_set_up, .limit = LIST_MAX + 1};
     uint64_t wait = 0;
     if (!state_of(call, 0, &q.state) || !cs_api_number(call, 1, 0, INT64_MAX, &q.since) ||
         !cs_api_number(call, 2, 0, CS_API_WAIT_MAX_S, &wait)) {
         return CS_ERR_INVALID;
     }
+    /* What waits for people, and what a caller follows, comes oldest first: newer ones must not
+     * push out what nobody has seen. Only a look at the past starts with the newest. */
+    q.oldest_first = q.state == CS_REQUEST_PENDING || call->query[1].p != NULL;
     return list_wait(call, &q, cs_mono_ns() + wait * CS_NS_PER_S);
 }
 
@@ -378,6 +400,18 @@ static enum cs_err reply_state(struct cs_api_call *call, struct cs_slice id,
     return cs_api_reply(call, 200, root, ok);
 }
 
+/* SECURITY: asked before anything is said about the request. Who may not see it gets the same
+ * answer as for an id that does not exist, whatever they try. */
+static enum cs_err seen(struct cs_api_call *call, struct cs_slice id)
+{
+    struct cs_arena a;
+    cs_arena_init(&a, 16 * 1024, CS_API_ARENA_MAX);
+    struct cs_card *card = CS_NEW(&a, struct cs_card);
+    enum cs_err e = card != NULL ? look(call, id, &a, card) : CS_ERR_NO_MEMORY;
+    cs_arena_done(&a);
+    return e;
+}
+
 static enum cs_err vote(struct cs_api_call *call, bool approve)
 {
     uint8_t digest[CS_DIGEST];
@@ -395,6 +429,10 @@ static enum cs_err vote(struct cs_api_call *call, bool approve)
     const struct cs_principal *who = call->caller.who;
     if (who == NULL || who->kind != CS_PRINCIPAL_PERSON) {
         return CS_ERR_DENIED;
+    }
+    e = seen(call, id);
+    if (e != CS_OK) {
+        return e;
     }
     e = cs_approval_vote(call->c->approval, id, who->id, approve, digest, call->body[1].string,
                          &state, &why);
@@ -424,6 +462,10 @@ enum cs_err cs_api_request_cancel(struct cs_api_call *call)
     if (call->caller.who == NULL) {
         return cs_api_fail(call, CS_ERR_DENIED,
                            "only its requester cancels a request, with a token");
+    }
+    e = seen(call, id);
+    if (e != CS_OK) {
+        return e;
     }
     e = cs_approval_cancel(call->c->approval, id, call->caller.who->id,
                            CS_SLICE_LIT("withdrawn by the requester"));

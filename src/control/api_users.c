@@ -126,6 +126,14 @@ enum cs_err cs_api_user_list(struct cs_api_call *call)
     return cs_api_reply(call, 200, root, ok);
 }
 
+/* SECURITY: a session carries the chain of its log-in, and decides by it. What is taken away must
+ * not live on in what is open: its own sessions end, and those of its agents, of whose chains it is
+ * the root. */
+static enum cs_err end_sessions(struct cs_api_call *call, struct cs_slice why)
+{
+    return cs_gate_kill_of(call->c, cs_identity_id(call->name, &call->arena), why);
+}
+
 enum cs_err cs_api_user_token(struct cs_api_call *call)
 {
     char token[CS_TOKEN_TEXT];
@@ -134,6 +142,11 @@ enum cs_err cs_api_user_token(struct cs_api_call *call)
         return explain(call, e, call->name);
     }
     note(call, "token-renew", call->name);
+    e = end_sessions(call, CS_SLICE_LIT("the principal has a new token"));
+    if (e != CS_OK) {
+        cs_wipe(token, sizeof token);
+        return e;
+    }
     json_t *root = json_object();
     bool ok = cs_json_put(root, "name", cs_json_text(call->name, &call->arena)) &&
               cs_json_put(root, "token", json_string(token));
@@ -160,7 +173,8 @@ enum cs_err cs_api_user_groups(struct cs_api_call *call)
         return explain(call, e, call->name);
     }
     note(call, "groups-set", call->name);
-    return reply_principal(call);
+    e = end_sessions(call, CS_SLICE_LIT("the principal's groups changed"));
+    return e == CS_OK ? reply_principal(call) : e;
 }
 
 enum cs_err cs_api_user_disable(struct cs_api_call *call)
@@ -170,8 +184,6 @@ enum cs_err cs_api_user_disable(struct cs_api_call *call)
         return explain(call, e, call->name);
     }
     note(call, "disable", call->name);
-    /* Its own sessions, and those of its agents: it is the root of their chains. */
-    e = cs_gate_kill_of(call->c, cs_identity_id(call->name, &call->arena),
-                        CS_SLICE_LIT("the principal was disabled"));
+    e = end_sessions(call, CS_SLICE_LIT("the principal was disabled"));
     return e == CS_OK ? reply_principal(call) : e;
 }

@@ -12,8 +12,8 @@
 
 enum {
     CS_FRONT_LISTENERS = 8,
-    /* Connections that only the local socket may use: who floods the network listener does not
-     * lock out the administrator. */
+    /* Connections that only root and the service's own user may use, on the local socket: who
+     * floods the listeners does not lock out the administrator. */
     CS_FRONT_LOCAL_RESERVE = 64,
     CS_FRONT_URL_MAX = 300,
 };

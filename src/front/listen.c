@@ -145,17 +145,27 @@ static size_t host_length(const char *address)
     return colon != NULL ? (size_t)(colon - address) : strlen(address);
 }
 
+static bool same_client(const struct cs_front_conn *a, const struct cs_front_conn *b)
+{
+    if (a->local != b->local) {
+        return false;
+    }
+    return a->local ? a->uid == b->uid
+                    : a->host_n == b->host_n && memcmp(a->address, b->address, a->host_n) == 0;
+}
+
+/* SECURITY: the local socket is open to every user of the machine, so each has a share, as each
+ * address has. The reserve is for those who may set up: nobody else can lock them out. */
 static bool has_room(const struct cs_front *f, const struct cs_front_conn *c)
 {
-    if (c->local) {
+    if (c->local && (c->uid == 0 || c->uid == (uint64_t)geteuid())) {
         return true; /* the pool is the limit */
     }
     size_t same = 0;
     for (const struct cs_front_conn *o = f->conns; o != NULL; o = o->next) {
-        same +=
-            !o->local && o->host_n == c->host_n && memcmp(o->address, c->address, c->host_n) == 0;
+        same += same_client(o, c);
     }
-    return same <= CS_LIMIT_HTTP_PER_ADDRESS &&
+    return same <= (c->local ? CS_LIMIT_HTTP_PER_USER : CS_LIMIT_HTTP_PER_ADDRESS) &&
            f->pool.live <= CS_LIMIT_HTTP_CONNECTIONS - CS_FRONT_LOCAL_RESERVE;
 }
 

@@ -6,8 +6,8 @@
  * reader owns the room behind it (`tail`), the durable number and the checkpoint that a new reader
  * starts from. SECURITY: the reader believes nothing that it reads here: it takes one copy of head
  * and of each record's header, and checks those. The writer, too, checks what it reads. A gate that
- * overwrites the reader's part can only harm the record of its own sessions, which it could also
- * have left out. */
+ * overwrites the reader's part can only harm the record of what it carries, which it could also
+ * have left out: its frames reach no other session's replay (record/replay.c). */
 #include "ipc/ring.h"
 
 #include "base/assert.h"

@@ -183,16 +183,27 @@ struct replay {
     struct cs_id session;
     size_t cap;
     struct cs_json json;
-    uint64_t frames, damaged;
-    bool truncated;
+    uint64_t epoch; /* of the gate that carried the session; counts when met */
+    uint64_t frames, foreign, damaged;
+    bool met, truncated;
 };
 
-static void one_frame(struct replay *r, struct cs_slice bytes)
+static void one_frame(struct replay *r, const struct cs_journal_frame *f)
 {
     struct cs_frame_head head;
+    struct cs_slice bytes = f->bytes;
     if (!cs_frame_decode_head(bytes, &head) || !cs_id_eq(&head.session, &r->session)) {
         return;
     }
+    /* SECURITY: a gate may write any session's id into a frame, but the epoch is the recorder's. A
+     * session lives in one gate, which is the first to know its id: what others say of it is not
+     * part of it. */
+    if (r->met && f->epoch != r->epoch) {
+        r->foreign++;
+        return;
+    }
+    r->met = true;
+    r->epoch = f->epoch;
     struct cs_json before = r->json;
     size_t len = before.out->len;
     (void)cs_replay_frame(&r->json, bytes);
@@ -223,7 +234,7 @@ static enum cs_err one_segment(struct replay *r, uint32_t number, bool last)
     if (err == CS_OK && cs_segment_scan_start(cs_slice(bytes, n), &scan, &head) &&
         head.number == number) {
         while (!r->truncated && (got = cs_segment_scan_next(&scan, &f)) == CS_SCAN_FRAME) {
-            one_frame(r, f.bytes);
+            one_frame(r, &f);
         }
         /* The end of the last segment may be a frame that is just being written. */
         r->damaged += got == CS_SCAN_BAD && !last && !r->truncated;
@@ -248,7 +259,7 @@ static enum cs_err all_segments(struct replay *r)
 enum cs_err cs_replay_session(const char *directory, const struct cs_id *session, size_t cap,
                               struct cs_buf *out)
 {
-    struct replay r = {-1, *session, cap, {out, false}, 0, 0, false};
+    struct replay r = {.dir = -1, .session = *session, .cap = cap, .json = {out, false}};
     char id[CS_ID_TEXT];
     r.dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (r.dir < 0) {
@@ -261,6 +272,9 @@ enum cs_err cs_replay_session(const char *directory, const struct cs_id *session
     cs_json_end(&r.json, ']');
     if (r.truncated) {
         cs_json_bool(&r.json, "truncated", true);
+    }
+    if (r.foreign > 0) {
+        cs_json_u64(&r.json, "foreign", r.foreign);
     }
     if (r.damaged > 0) {
         cs_json_u64(&r.json, "damaged", r.damaged);

@@ -1,7 +1,7 @@
 /* One session's frames out of the journal, as JSON for people and the API:
  *   {"session": ID, "frames": [{"t": RFC 3339, "kind": "action", …fields of action/frames.def…}]}
- * and, where it applies, "truncated": true (more than the cap) and "damaged": N (places in the
- * journal that could not be read).
+ * and, where it applies, "truncated": true (more than the cap), "damaged": N (places in the journal
+ * that could not be read) and "foreign": N (frames of another gate than the session's, left out).
  *
  * Numbers stand as numbers, ids and digests as hex, policy versions as 16 hex digits, bytes as a
  * string where they are UTF-8, else {"base64": …}; a chain is an array of {kind, id, name, groups}.

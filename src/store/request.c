@@ -3,6 +3,8 @@
  * in vote.c, grants in grant.c. Must never turn a final state into another one. */
 #include "store/store_internal.h"
 
+#include "base/limits.h"
+
 #include <stdio.h>
 
 struct hold_args {
@@ -324,16 +326,17 @@ static enum cs_err hold_insert(struct cs_db *db, struct cs_op *op, const struct 
 {
     const struct cs_store_request *r = &in->r;
     struct cs_slice id = cs_slice_str(r->id);
-    uint64_t taken = 0, unattached = 0;
+    uint64_t taken = 0, pending = 0;
     enum cs_err err = count_of(db, op, CS_SQL_REQUEST_TAKEN, id, &taken);
     if (err != CS_OK || taken > 0) {
         return err != CS_OK ? err : CS_ERR_EXISTS;
     }
-    if (!in->waiting) {
-        err = count_of(db, op, CS_SQL_REQUEST_UNATTACHED, last_line(r->parties), &unattached);
-        if (err != CS_OK || unattached >= CS_STORE_UNATTACHED_MAX) {
-            return err != CS_OK ? err : CS_ERR_LIMIT;
-        }
+    /* SECURITY: counted whether somebody waits or not: who asks and hangs up would otherwise leave
+     * as many behind as it likes, and bury what the approvers should see. */
+    err = count_of(db, op, CS_SQL_REQUEST_PENDING_OF, last_line(r->parties), &pending);
+    uint64_t max = in->waiting ? CS_LIMIT_REQUESTS_PER_ACTOR : CS_LIMIT_REQUESTS_ASYNC;
+    if (err != CS_OK || pending >= max) {
+        return err != CS_OK ? err : CS_ERR_LIMIT;
     }
     err = request_insert(db, op, in);
     err = err != CS_OK ? err : parties_insert(db, op, r);

@@ -58,7 +58,7 @@ class GatewayCase(unittest.TestCase):
     def held(self, text_part, who="bob"):
         """The pending request whose text contains text_part."""
         return harness.wait_until("a request about " + text_part, lambda: next(
-            (r for r in self.gw.pending(who) if text_part in r["text"]), None))
+            (r for r in self.gw.pending(who) if text_part in (r["text"] or "")), None))
 
 
 WAIT_LINE = re.compile(r"COUNTERSIGN held id=([0-9A-Z]{8}) state=(\w+) wait=(\d+)s expires=(\d+)s retry=same-request url=(\S+) rule=([a-z0-9-]+)")

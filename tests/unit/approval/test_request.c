@@ -195,25 +195,73 @@ CS_TEST(async_repeats_after_approval_and_runs_once)
     world_run(async);
 }
 
-static void async_limit(struct world *w)
+/* Asks until it is refused; how many were accepted. Whoever waits hangs up at once. */
+static size_t ask_all(struct world *w, const char *what)
+{
+    struct cs_approval_held h;
+    enum cs_err err = CS_OK;
+    size_t n = 0;
+    while (n < 1000) {
+        struct cs_id s = desk_session();
+        desk->sql = (const char *)cs_arena_printf(&w->arena, "DROP TABLE %s%zu", what, n).p;
+        err = desk_try_hold(&s, &h);
+        if (err != CS_OK) {
+            break;
+        }
+        n++;
+        CS_EQ_U64(cs_approval_session_closed(desk->a, &s, CS_SLICE_LIT("gone")), CS_OK);
+    }
+    CS_EQ_U64(err, CS_ERR_LIMIT);
+    return n;
+}
+
+static void bounded(struct world *w)
+{
+    desk_open(w);
+    desk->async = true;
+    CS_EQ_U64(ask_all(w, "async"), CS_LIMIT_REQUESTS_ASYNC);
+    desk->async = false; /* who waits finds room, but hanging up does not make any */
+    CS_EQ_U64(ask_all(w, "wait"), CS_LIMIT_REQUESTS_PER_ACTOR - CS_LIMIT_REQUESTS_ASYNC);
+    desk->async = true;
+    CS_EQ_U64(ask_all(w, "again"), 0);
+    desk->chain = "dba1"; /* somebody else's share is untouched */
+    CS_EQ_U64(ask_all(w, "other"), CS_LIMIT_REQUESTS_ASYNC);
+    desk_close();
+}
+CS_TEST(what_one_actor_leaves_pending_is_bounded)
+{
+    world_run(bounded);
+}
+
+static void pages(struct world *w)
 {
     desk_open(w);
     desk->async = true;
     struct cs_id s = desk_session();
-    struct cs_approval_held h;
-    enum cs_err err = CS_OK;
-    size_t n = 0;
-    for (; err == CS_OK && n < 1000; n++) {
-        desk->sql = (const char *)cs_arena_printf(&w->arena, "DROP TABLE t%zu", n).p;
-        err = desk_try_hold(&s, &h);
+    for (size_t i = 0; i < 10; i++) {
+        desk->sql = (const char *)cs_arena_printf(&w->arena, "DROP TABLE t%zu", i).p;
+        (void)desk_hold(&s);
     }
-    CS_EQ_U64(err, CS_ERR_LIMIT);
-    CS_EQ_U64(n, 101);
+    struct cs_approval_query q = {
+        .state = CS_REQUEST_PENDING, .all = true, .limit = 4, .oldest_first = true};
+    struct cs_card *cards = NULL;
+    size_t n = 0, seen = 0;
+    uint64_t seq = 0;
+    do {
+        CS_EQ_U64(cs_approval_list(desk->a, &q, &w->arena, &cards, &n, &seq), CS_OK);
+        for (size_t i = 0; i < n; i++, seen++) {
+            char text[32];
+            (void)snprintf(text, sizeof text, "DROP TABLE t%zu", seen);
+            CS_EQ_STR(cards[i].action.bytes, text);
+            q.since = cards[i].seq;
+        }
+    } while (n > 0);
+    CS_EQ_U64(seen, 10);
     desk_close();
 }
-CS_TEST(what_nobody_waits_for_is_bounded)
+CS_TEST(pages_from_the_oldest_on_pass_nothing_over)
 {
-    world_run(async_limit);
+    world_run(pages);
 }
 
 static void withdrawn(struct world *w)

@@ -279,6 +279,48 @@ static void large(struct world *w)
     json_decref(o);
 }
 
+static void taken_away(struct world *w)
+{
+    struct cs_id id;
+    /* Of an agent when its owner's groups change, and of whoever has a new token. */
+    CS_CHECK(world_login(w, 0, "bot", w->bot, "orders", &id) == CS_OK);
+    CS_EQ_U64(world_setup(w, "POST", "/v1/users/alice/groups", "{\"groups\":[\"engineers\"]}"),
+              200);
+    CS_CHECK(cs_co_sleep(50 * CS_NS_PER_MS));
+    CS_EQ_U64(w->n_killed, 1);
+    CS_CHECK(cs_id_eq(&w->killed[0], &id));
+    CS_CHECK(world_login(w, 0, "bot", w->bot, "orders", &id) == CS_OK);
+    CS_EQ_U64(world_setup(w, "POST", "/v1/users/bot/token", ""), 200);
+    CS_CHECK(cs_co_sleep(50 * CS_NS_PER_MS));
+    CS_EQ_U64(w->n_killed, 2);
+    CS_CHECK(cs_id_eq(&w->killed[1], &id));
+}
+
+CS_TEST(api_changes_of_groups_and_tokens_end_live_sessions)
+{
+    world_run(taken_away);
+}
+
+static void hidden(struct world *w)
+{
+    struct cs_id id;
+    struct world_held held;
+    char path[64], body[128];
+    hold_one(w, &id, &held, "DROP TABLE a");
+    CS_EQ_U64(world_setup(w, "POST", "/v1/users/dan/groups", "{\"groups\":[]}"), 200);
+    (void)snprintf(body, sizeof body, "{\"digest\":\"%s\"}", held.digest);
+    static const char *const calls[] = {"approve", "deny", "cancel"};
+    for (size_t i = 0; i < CS_ARRAY_LEN(calls); i++) {
+        (void)snprintf(path, sizeof path, "/v1/requests/%s/%s", held.request, calls[i]);
+        CS_EQ_U64(status_of(w, "POST", path, w->dan, i < 2 ? body : NULL), 404);
+    }
+}
+
+CS_TEST(api_hides_a_request_whatever_is_asked_of_it)
+{
+    world_run(hidden);
+}
+
 CS_TEST(api_sends_large_answers_in_sealed_memory)
 {
     world_run(large);
@@ -372,12 +414,12 @@ static void left_run(void *arg)
     cs_call_done(&l->call);
 }
 
-static cs_handle left_start(struct world *w, struct left *l)
+static cs_handle left_start(struct world *w, struct left *l, const char *token)
 {
     cs_handle co;
     memset(l, 0, sizeof *l);
     l->w = w;
-    cs_sha256(cs_slice_str(w->carol), l->hash);
+    cs_sha256(cs_slice_str(token), l->hash);
     l->msg = (struct cs_msg_api){.method = CS_SLICE_LIT("GET"),
                                  .path = CS_SLICE_LIT("/v1/requests"),
                                  .query = CS_SLICE_LIT("wait=45"),
@@ -390,7 +432,7 @@ static cs_handle left_start(struct world *w, struct left *l)
 static void gone(struct world *w)
 {
     static struct left l;
-    cs_handle co = left_start(w, &l);
+    cs_handle co = left_start(w, &l, w->carol);
     CS_CHECK(cs_co_sleep(100 * CS_NS_PER_MS));
     CS_EQ_U64(w->control->n_waiting, 1);
     uint32_t corr = l.call.corr;
@@ -414,11 +456,16 @@ static void many(struct world *w)
 {
     static struct left l[CS_CONTROL_CALLS + 50];
     for (size_t i = 0; i < CS_ARRAY_LEN(l); i++) {
-        (void)left_start(w, &l[i]);
+        (void)left_start(w, &l[i], w->carol);
     }
     CS_CHECK(cs_co_sleep(CS_NS_PER_S));
-    CS_EQ_U64(w->control->n_waiting, CS_CONTROL_WAITING);
+    CS_EQ_U64(w->control->n_waiting, CS_LIMIT_WAITS_PER_CALLER);
     CS_EQ_U64(status_of(w, "GET", "/v1/health", NULL, NULL), 200); /* others are served */
+    json_t *o = NULL;
+    CS_EQ_U64(call(w, "GET", "/v1/requests", "wait=1", w->carol, NULL, &o), 429);
+    json_decref(o);
+    CS_EQ_U64(call(w, "GET", "/v1/requests", "wait=1", w->dan, NULL, &o), 200); /* and may wait */
+    json_decref(o);
     CS_EQ_U64(status_of(w, "GET", "/v1/requests", w->carol, NULL), 200);
 }
 

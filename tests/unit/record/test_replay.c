@@ -172,6 +172,28 @@ CS_TEST(replay_collects_one_session_in_order_over_segments)
     CS_EQ_U64(cs_alloc_live(), 0);
 }
 
+CS_TEST(replay_leaves_out_what_another_gate_says_of_the_session)
+{
+    struct scratch s = scratch_make();
+    struct cs_buf b = cs_buf(1024 * 1024);
+    struct cs_id id = id_of(1);
+    struct cs_journal j;
+    struct cs_journal_recovery found = {0, 0, 0};
+    CS_EQ_U64(cs_journal_open(&j, s.dir, TEST_SEGMENT, &found), CS_OK);
+    journal_note(&j, 9, 1, 1, "genuine one");
+    journal_note(&j, 10, 1, 1, "forged");
+    journal_note(&j, 10, 2, 2, "of its own");
+    journal_note(&j, 9, 2, 1, "genuine two");
+    CS_EQ_U64(cs_journal_sync(&j), CS_OK);
+    cs_journal_close(&j);
+    CS_EQ_U64(cs_replay_session(s.dir, &id, 1024 * 1024, &b), CS_OK);
+    CS_EQ_U64(occurrences(cs_buf_slice(&b), "\"kind\": \"note\""), 2);
+    CS_CHECK(holds(cs_buf_slice(&b), "genuine two") && !holds(cs_buf_slice(&b), "forged"));
+    CS_CHECK(cs_slice_ends(cs_buf_slice(&b), CS_SLICE_LIT("], \"foreign\": 1}")));
+    cs_buf_done(&b);
+    scratch_done(&s);
+}
+
 CS_TEST(replay_beyond_its_cap_says_truncated)
 {
     struct scratch s = scratch_make();
