@@ -226,6 +226,10 @@ int cs_cmd_replay(struct cs_cli *c)
     if (cs_cli_true(a.json, "truncated")) {
         printf("\nThe recording is longer; only its beginning was sent.\n");
     }
+    const char *foreign = cs_cli_text(c, a.json, "foreign");
+    if (foreign[0] != 0) {
+        printf("\n%s frames that another gate wrote about this session were left out.\n", foreign);
+    }
     const char *damaged = cs_cli_text(c, a.json, "damaged");
     int status = damaged[0] != 0 ? CS_CLI_FAILED : CS_CLI_OK;
     if (status != CS_CLI_OK) {

@@ -131,7 +131,12 @@ enum cs_err cs_api_user_list(struct cs_api_call *call)
  * the root. */
 static enum cs_err end_sessions(struct cs_api_call *call, struct cs_slice why)
 {
-    return cs_gate_kill_of(call->c, cs_identity_id(call->name, &call->arena), why);
+    enum cs_err e = cs_gate_kill_of(call->c, cs_identity_id(call->name, &call->arena), why);
+    if (e != CS_OK && e != CS_ERR_CANCELLED) {
+        return cs_api_fail(
+            call, e, "the change was made, but not every session could be ended: do it again");
+    }
+    return e;
 }
 
 enum cs_err cs_api_user_token(struct cs_api_call *call)

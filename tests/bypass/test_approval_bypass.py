@@ -484,7 +484,7 @@ class Flood(Case):
             list(pool.map(one, range(130)))
         status, body = self.gw.api("GET", "/v1/requests?state=pending", who="bob")
         self.assertEqual(status, 200)
-        left = [r for r in body["requests"] if r["text"].startswith("drop table %s_" % t)]
+        left = [r for r in body["requests"] if (r["text"] or "").startswith("drop table %s_" % t)]
         for r in left:
             self.gw.api("POST", "/v1/requests/%s/cancel" % r["id"], {}, who="bot")
         self.assertLessEqual(len(left), 100, "an agent that hangs up leaves as many requests as it likes")
@@ -534,7 +534,10 @@ class Flood(Case):
                 s.sendall(("GET /v1/requests?state=denied&since=%d&wait=40 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n" % (
                     seq + 100000, self.gw.tokens["bot"])).encode())
                 socks.append(s)
-            harness.wait_until("the polls", lambda: self.gw.api("GET", "/v1/status")[1]["waiting_calls"] >= 250 or None)
+            harness.wait_until("the polls", lambda: self.gw.api("GET", "/v1/status")[1]["waiting_calls"] >= 16 or None)
+            socks[-1].settimeout(30)
+            self.assertRegex(socks[-1].recv(100), rb"HTTP/1.1 429 ")  # its share is used up
+            self.assertEqual(self.gw.api("GET", "/v1/status")[1]["waiting_calls"], 16)
             status, body = self.gw.api("GET", "/v1/requests?state=denied&since=%d&wait=1" % (seq + 100000), who="bob")
             self.assertEqual(status, 200, body)
         finally:
@@ -850,6 +853,14 @@ class Traces(Case):
         lines = [x for x in self.gw.log_text().split("\n") if "/v1/users" in x]
         self.assertTrue(lines)
         self.assertNotIn("local socket", lines[-1])
+
+    def test_the_log_says_why_a_reload_was_refused(self):
+        self.gw.configure(self.RULES.replace("then: hold", "then: hald"))
+        self.assertNotEqual(self.gw.cli("reload", ok=False).returncode, 0)
+        self.gw.configure(self.RULES)
+        lines = [x for x in self.gw.log_text().split("\n") if "api-refused" in x and "/v1/reload" in x]
+        self.assertTrue(lines)
+        self.assertIn("countersign.yaml", lines[-1])
 
     def test_core_files_and_tracing_are_off(self):
         for pid in self.tree()[1:]:
