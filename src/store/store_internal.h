@@ -20,7 +20,7 @@ enum {
     CS_STORE_BATCH = 1024,                /* operations in one commit */
     CS_STORE_WAL_PAGES = 1000,            /* then a checkpoint */
     CS_STORE_LIST_MAX = 1000,
-    CS_STORE_ATTACHED_MAX = 64,    /* requests that one session waits for */
+    CS_STORE_ATTACHED_MAX = 64, /* requests that one session waits for */
 };
 enum cs_grant_state {
     CS_GRANT_NONE,
