@@ -199,6 +199,20 @@ enum cs_err cs_approval_gate_gone(struct cs_approval *a, uint64_t gate, struct c
     return cs_store_sessions_close_gate(a->store, gate, words_cut(why), &n);
 }
 
+enum cs_err cs_approval_sessions_closed(struct cs_approval *a, const struct cs_id *sessions,
+                                        size_t n, struct cs_slice why)
+{
+    return cs_store_sessions_close(a->store, sessions, n, words_cut(why));
+}
+
+enum cs_err cs_approval_session_keeps(struct cs_approval *a, const struct cs_id *session,
+                                      struct cs_slice request, const struct cs_id *grants,
+                                      size_t n_grants)
+{
+    return cs_store_session_keeps(a->store, session, request, grants, n_grants,
+                                  CS_SLICE_LIT("lost when the gateway's control was restarted"));
+}
+
 enum cs_err cs_approval_tick(struct cs_approval *a)
 {
     uint64_t n = 0;

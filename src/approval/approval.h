@@ -76,6 +76,7 @@ struct cs_approval_ask {
     bool waiting;        /* stays attached; false = async: only asks */
     bool elevated;
     uint64_t policy_version;
+    struct cs_slice again; /* not empty: the request that it waited for before */
 };
 struct cs_approval_held {
     char request[CS_REQUEST_ID_TEXT];
@@ -93,7 +94,9 @@ struct cs_approval_held {
 /* Outside a transaction attaches to the request with the same match that is pending or approved and
  * unused; else makes one. INVALID (no rules, no chain, quorum 0, no group), TOO_LARGE, NOT_FOUND
  * (session), LIMIT, DENIED: in a transaction and not waiting, or in a transaction and elevated
- * ("run it outside the transaction"). The action is kept unsealed in this version. */
+ * ("run it outside the transaction"). With `again`: that very request as it stands now, ended or
+ * not; NOT_FOUND when it is not the same question; never a new one. The action is kept unsealed in
+ * this version. */
 enum cs_err cs_approval_hold(struct cs_approval *a, const struct cs_approval_ask *ask,
                              struct cs_arena *arena, struct cs_approval_held *ret) CS_MUST_CHECK;
 /* cancel ends it; detach leaves it pending for others and for `attach` (void inside a transaction);
@@ -115,6 +118,13 @@ enum cs_err cs_approval_session_closed(struct cs_approval *a, const struct cs_id
                                        struct cs_slice why) CS_MUST_CHECK;
 enum cs_err cs_approval_gate_gone(struct cs_approval *a, uint64_t gate,
                                   struct cs_slice why) CS_MUST_CHECK;
+enum cs_err cs_approval_sessions_closed(struct cs_approval *a, const struct cs_id *sessions,
+                                        size_t n, struct cs_slice why) CS_MUST_CHECK;
+/* After a resume: what a live session waits for (may be empty), and the grants that it uses. It
+ * leaves every other request, and every other grant consumed in it becomes unknown. */
+enum cs_err cs_approval_session_keeps(struct cs_approval *a, const struct cs_id *session,
+                                      struct cs_slice request, const struct cs_id *grants,
+                                      size_t n_grants) CS_MUST_CHECK;
 /* Call about once a second: expires what is due. */
 enum cs_err cs_approval_tick(struct cs_approval *a) CS_MUST_CHECK;
 

@@ -105,6 +105,9 @@ static enum cs_err ask_check(const struct cs_approval_ask *ask, bool in_transact
     if (ask->claimed.n > CS_LIMIT_REASON_BYTES) {
         return CS_ERR_TOO_LARGE;
     }
+    if (ask->again.n != 0 && ask->again.n != CS_REQUEST_ID_CHARS) {
+        return CS_ERR_NOT_FOUND;
+    }
     size_t n = ask->action->bytes.n;
     for (size_t i = 0; i < ask->action->n_params; i++) {
         size_t more = ask->action->params[i].bytes.n;
@@ -203,6 +206,7 @@ enum cs_err cs_approval_hold(struct cs_approval *a, const struct cs_approval_ask
     r->policy_version = ask->policy_version;
     r->in_transaction = in_transaction;
     r->elevated = ask->elevated;
+    (void)snprintf(r->again, sizeof r->again, "%.*s", CS_SLICE_FMT(ask->again));
     times_shortest(ask, r);
     cs_action_match(ask->action, ask->chain, ask->target, r->match);
     err = rules_fill(ask, &own, r);

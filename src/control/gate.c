@@ -25,6 +25,8 @@ struct cs_lane { /* the messages of one session that wait or are being worked on
 
 static void session_opened(struct cs_job *j);
 static void session_closed(struct cs_job *j);
+static void session_live(struct cs_job *j);
+static void sessions_told(struct cs_job *j);
 
 struct handler {
     void (*fn)(struct cs_job *j);
@@ -38,6 +40,8 @@ static const struct handler handlers[CS_MSG_MAX] = {
     [CS_MSG_AUTH_PROOF] = {cs_auth_proof, false, 0},
     LANED(SESSION_OPENED, session_opened, session_opened),
     LANED(SESSION_CLOSED, session_closed, session_closed),
+    LANED(SESSION_LIVE, session_live, session_live),
+    [CS_MSG_SESSIONS_TOLD] = {sessions_told, false, 0},
     LANED(CONNECT, cs_connect_dial, connect),
     LANED(PROVE, cs_connect_prove, prove),
     LANED(HOLD, cs_hold_ask, hold),
@@ -59,9 +63,11 @@ static void job_free(struct cs_job *j)
         cs_free(j->bytes);
     }
     cs_arena_done(&j->arena);
+    bool untold = j->untold;
     cs_free(j);
-    cs_assert(p->jobs > 0);
+    cs_assert(p->jobs > 0 && p->untold_jobs >= (untold ? 1 : 0));
     p->jobs--;
+    p->untold_jobs -= untold ? 1 : 0;
     cs_event_set(&p->room);
 }
 
@@ -75,6 +81,9 @@ static struct cs_job *job_new(struct cs_peer *p, const struct cs_channel_in *in)
         return NULL;
     }
     p->jobs++;
+    p->told = p->told || in->type == CS_MSG_SESSIONS_TOLD;
+    j->untold = !p->told;
+    p->untold_jobs += j->untold ? 1 : 0;
     j->peer = p;
     j->fd = -1;
     cs_arena_init(&j->arena, JOB_ARENA_CHUNK, JOB_ARENA_MAX);
@@ -274,6 +283,9 @@ struct cs_ctl_session *cs_gate_session(struct cs_peer *p, const struct cs_id *id
         s = cs_sessions_get(&c->sessions, id);
         if (s == NULL && e == CS_OK && row.closed_ms == 0) {
             s = cs_sessions_add(&c->sessions, id, row.gate, row.chain, row.target, row.address);
+            if (s != NULL) {
+                s->unnamed = true;
+            }
         }
         cs_arena_done(&a);
     }
@@ -311,6 +323,97 @@ static void session_closed(struct cs_job *j)
     } else if (e != CS_ERR_CANCELLED) {
         cs_log(CS_EV_STORE_FAILED, &m->session, "error=%s", cs_err_name(e));
     }
+}
+
+/* ---- what a gate says to a new control ---- */
+
+/* This control, or the last one, has ended it, and the word did not reach the gate. Unless it is
+ * certain, nothing is ended. */
+static void kill_if_ended(struct cs_job *j, const struct cs_id *id)
+{
+    struct cs_store_session row;
+    enum cs_err e = cs_store_session_get(j->peer->c->store, id, &j->arena, &row);
+    if (e == CS_ERR_NOT_FOUND || (e == CS_OK && (row.closed_ms != 0 || row.gate != j->peer->key))) {
+        struct cs_msg_session_kill kill = {.session = *id,
+                                           .why = CS_SLICE_LIT("the session was ended")};
+        (void)cs_peer_send(j->peer, CS_MSG_SESSION_KILL, 0, &kill, NULL, 0);
+    }
+}
+
+static void session_live(struct cs_job *j)
+{
+    const struct cs_msg_session_live *m = (const void *)j->msg.raw;
+    struct cs_id grants[CS_SESSION_GRANTS];
+    struct cs_ctl_session *s = cs_gate_session(j->peer, &m->session);
+    if (s == NULL) {
+        kill_if_ended(j, &m->session);
+        return;
+    }
+    s->unnamed = false;
+    if (m->asking != 0) {
+        return; /* what it waits for came on this channel: nothing of it is old */
+    }
+    size_t n = CS_MIN(m->grants.n / CS_ID_BYTES, CS_ARRAY_LEN(grants));
+    if (n > 0) {
+        memcpy(grants, m->grants.p, n * CS_ID_BYTES);
+    }
+    enum cs_err e =
+        cs_approval_session_keeps(j->peer->c->approval, &m->session, m->request, grants, n);
+    if (e != CS_OK && e != CS_ERR_CANCELLED) {
+        cs_log(CS_EV_STORE_FAILED, &m->session, "live=%s", cs_err_name(e));
+    }
+}
+
+static void close_unnamed(struct cs_job *j, struct cs_id *ids, size_t n)
+{
+    struct cs_control *c = j->peer->c;
+    size_t left = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct cs_ctl_session *s = cs_sessions_get(&c->sessions, &ids[i]);
+        if (s == NULL || s->unnamed) {
+            ids[left++] = ids[i];
+        }
+    }
+    if (left == 0) {
+        return;
+    }
+    static const char why[] = "ended while the gateway's control was restarted";
+    enum cs_err e = cs_approval_sessions_closed(c->approval, ids, left, cs_slice_str(why));
+    for (size_t i = 0; i < left; i++) {
+        cs_sessions_remove(&c->sessions, &ids[i]);
+    }
+    if (e == CS_OK) {
+        cs_log(CS_EV_SESSION_CLOSE, NULL, "gate=%llu sessions=%zu why=\"%s\"",
+               (unsigned long long)j->peer->index, left, why);
+        cs_control_wake(c);
+    } else if (e != CS_ERR_CANCELLED) {
+        cs_log(CS_EV_STORE_FAILED, NULL, "told=%s", cs_err_name(e));
+    }
+}
+
+/* The gate has named every session that it carries: the others are over, and the grant that one of
+ * them may have got goes to the next that waits. */
+static void sessions_told(struct cs_job *j)
+{
+    struct cs_peer *p = j->peer;
+    struct cs_id *ids = NULL;
+    size_t n = 0;
+    /* Listed first: whoever logs in after this message is not among them. */
+    enum cs_err e = cs_store_sessions_of_gate(p->c->store, p->key, &j->arena, &ids, &n);
+    enum cs_woke woke = CS_WOKE_READY;
+    while (p->untold_jobs > 0 && woke == CS_WOKE_READY) { /* results, names, logins before it */
+        struct cs_wait w = CS_WAIT_ON(CS_WAIT_EVENT, &p->room);
+        cs_event_clear(&p->room);
+        woke = cs_wait(&w, 1, CS_FOREVER);
+    }
+    if (woke != CS_WOKE_READY || e == CS_ERR_CANCELLED) {
+        return;
+    }
+    if (e != CS_OK) {
+        cs_log(CS_EV_STORE_FAILED, NULL, "told=%s", cs_err_name(e));
+        return;
+    }
+    close_unnamed(j, ids, n);
 }
 
 enum cs_err cs_gate_kill(struct cs_control *c, const struct cs_id *id, uint64_t gate_key,

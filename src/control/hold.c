@@ -82,7 +82,8 @@ static const char *check(struct cs_job *j, const struct cs_msg_hold *m, struct a
         return "the action could not be read";
     }
     *ret_err = CS_ERR_CONFLICT;
-    if (m->snapshot != cs_policy_version(q->view->policy)) {
+    /* Who waited already was held under an older one; its request was decided again since. */
+    if (m->again.n == 0 && m->snapshot != cs_policy_version(q->view->policy)) {
         return "the configuration has just changed; repeat the request";
     }
     if (!decide(q->view->policy, &q->who.chain, q->who.target, &q->action.facts, &j->arena,
@@ -112,6 +113,7 @@ static void answer(struct cs_job *j, const struct asked *q)
                             .nonce = cs_slice(h->nonce, CS_NONCE),
                             .policy = h->policy_version,
                             .url = base.n > 0 ? cs_slice_str(url) : CS_SLICE_NULL,
+                            .by = cs_slice_head(h->by, 256),
                             .words = cs_slice_head(h->words, CS_LIMIT_REASON_BYTES),
                             .grant = h->grant,
                             .attached = h->attached ? 1 : 0};
@@ -138,7 +140,8 @@ static void ask(struct cs_job *j, const struct cs_msg_hold *m, struct asked *q)
                                   .in_transaction = q->action.in_transaction,
                                   .waiting = m->waiting == 1,
                                   .elevated = q->decision.elevated,
-                                  .policy_version = cs_policy_version(q->view->policy)};
+                                  .policy_version = cs_policy_version(q->view->policy),
+                                  .again = m->again};
     e = cs_approval_hold(j->peer->c->approval, &ask, &j->arena, &q->held);
     if (e != CS_OK) {
         cs_log(CS_EV_ACTION_DENIED, &m->session, "why=%s", cs_err_name(e));
@@ -256,7 +259,8 @@ void cs_hold_executed(struct cs_job *j)
     enum cs_err e = cs_approval_finish(j->peer->c->approval, &m->grant, &m->session,
                                        (enum cs_executed)m->outcome,
                                        cs_slice_head(m->text, CS_LIMIT_REASON_BYTES));
-    if (e != CS_OK && e != CS_ERR_CANCELLED) {
+    /* CONFLICT: a gate says it again to be sure, or speaks of a grant that was never consumed. */
+    if (e != CS_OK && e != CS_ERR_CONFLICT && e != CS_ERR_CANCELLED) {
         cs_log(CS_EV_STORE_FAILED, &m->session, "executed=%s", cs_err_name(e));
     }
 }

@@ -8,7 +8,7 @@
 #include "policy/policy.h"
 #include "wire/snapshot.h"
 
-enum { CS_GATE_LISTENERS = 4, CS_GATE_TARGET_TLS = 64 };
+enum { CS_GATE_LISTENERS = 4, CS_GATE_TARGET_TLS = 64, CS_GATE_REPORTS = 256 };
 
 struct cs_tls_ctx;
 struct cs_sql;
@@ -32,6 +32,15 @@ struct cs_gate_listener {
     const struct cs_protocol *protocol;
 };
 
+/* Something that control must hear exactly once, kept in case it dies before it has (tell.c). */
+struct cs_report {
+    enum cs_msg_type type; /* NONE = free; EXECUTED, HOLD_LEAVE */
+    struct cs_id session, grant;
+    char request[CS_REQUEST_ID_TEXT];
+    uint64_t how; /* enum cs_executed, enum cs_leave */
+    char text[512];
+};
+
 struct cs_gate {
     struct cs_loop *loop;
     uint64_t index, epoch;
@@ -49,6 +58,8 @@ struct cs_gate {
     uint8_t *scratch;          /* one frame being encoded: CS_LIMIT_RECORD_FRAME_BYTES */
     uint64_t cancel_misses_at; /* rate limit of wrong cancel keys */
     unsigned cancel_misses;
+    struct cs_report reports[CS_GATE_REPORTS]; /* the latest, in a ring */
+    size_t next_report;
 };
 
 /* The whole life of the role; fd is the channel to the supervisor. Returns an exit status. */
@@ -64,8 +75,6 @@ void cs_gate_config_unref(struct cs_gate_config *c);
 
 void cs_session_run(void *session); /* coroutine */
 struct cs_session *cs_session_by_id(struct cs_gate *g, const struct cs_id *id);
-/* Moves the session to the gate's present configuration. False: its target no longer exists. */
-bool cs_session_refresh(struct cs_session *s);
 void cs_session_kill(struct cs_session *s, struct cs_slice why);
 
 /* Appends a frame; waits for room. `durable`: waits until it is on disk. NO_SPACE: it cannot be
@@ -76,5 +85,17 @@ enum cs_err cs_gate_append(struct cs_session *s, unsigned kind, const void *fram
 void cs_hold_on_control(struct cs_gate *g);
 /* A REQUEST_STATE message for a held session. */
 void cs_hold_on_state(struct cs_gate *g, const struct cs_msg_request_state *m);
+/* The request that the session waits for, "" for none. True: it is asking the present control for
+ * one and does not know it yet. */
+bool cs_hold_asking(const struct cs_session *s, struct cs_slice *ret_request);
+
+/* ---- tell.c: what control must hear, whichever control it is ---- */
+void cs_tell_leave(struct cs_session *s, struct cs_slice request, enum cs_leave how);
+void cs_tell_closed(struct cs_session *s, struct cs_slice why);
+/* Before a grant is consumed; false when too many of the session's have no result yet. From then on
+ * the grant is named to a new control until cs_gate_executed(). */
+bool cs_tell_using(struct cs_session *s, const struct cs_id *grant) CS_MUST_CHECK;
+/* The channel to control is a new one. */
+void cs_tell_control(struct cs_gate *g);
 
 #endif

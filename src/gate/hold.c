@@ -30,6 +30,7 @@ struct cs_hold { /* one wait; on the heap, because a coroutine's stack is small 
     uint64_t begun_ns, budget_ns, next_notice_ns;
     bool noticed;
     uint64_t control_generation; /* of the control that knows of this wait */
+    bool left;                   /* it no longer waits, whether control heard it or not */
 };
 
 static void copy(char *out, size_t n, struct cs_slice s)
@@ -74,12 +75,23 @@ void cs_hold_on_control(struct cs_gate *g)
 
 static void leave(struct cs_session *s, struct cs_hold *h, enum cs_leave how)
 {
-    struct cs_msg_hold_leave m = {
-        .session = s->id, .request = cs_slice_str(h->request), .how = (uint64_t)how};
-    if (h->request[0] != 0 && s->gate->control != NULL &&
-        cs_channel_send(s->gate->control, CS_MSG_HOLD_LEAVE, 0, &m, NULL, 0) != CS_OK) {
-        cs_log(CS_EV_INTERNAL, &s->id, "message=hold-leave lost; control sees the session's end");
+    if (h->request[0] != 0) {
+        h->left = true;
+        cs_tell_leave(s, cs_slice_str(h->request), how);
     }
+}
+
+/* Nobody is to sign what will not run: others may still wait for it, but not in a transaction. */
+static void give_up(struct cs_session *s, const struct cs_action *a, struct cs_hold *h)
+{
+    leave(s, h, a->in_transaction ? CS_LEAVE_VOID : CS_LEAVE_DETACH);
+}
+
+bool cs_hold_asking(const struct cs_session *s, struct cs_slice *ret_request)
+{
+    const struct cs_hold *h = s->hold;
+    *ret_request = h != NULL && !h->left ? cs_slice_str(h->request) : CS_SLICE_NULL;
+    return h != NULL && h->request[0] == 0 && h->control_generation == s->gate->control_generation;
 }
 
 static enum cs_err sealed_action(const struct cs_action *a, int *ret_fd)
@@ -143,11 +155,13 @@ static enum cs_err take_held(struct cs_session *s, const struct cs_action *a, st
     h->attached = m->attached != 0;
     memcpy(h->digest, m->digest.p, CS_DIGEST);
     copy(h->url, sizeof h->url, m->url);
+    copy(h->by, sizeof h->by, m->by);
     copy(h->words, sizeof h->words, m->words);
     return CS_OK;
 }
 
-/* Stores the request with control, or attaches to the one that asks the same. */
+/* Stores the request with control, or attaches to the one that asks the same. Once it has a
+ * request, only that one: who was denied must not ask again by accident. */
 static enum cs_err ask_hold(struct cs_session *s, const struct cs_action *a,
                             const struct cs_verdict *v, struct cs_hold *h)
 {
@@ -168,7 +182,8 @@ static enum cs_err ask_hold(struct cs_session *s, const struct cs_action *a,
                             .in_transaction = a->in_transaction ? 1 : 0,
                             .rules = rule_names(CS_VERDICT_DECISION_CONST(v), &w),
                             .elevated = v->elevated ? 1 : 0,
-                            .snapshot = cs_policy_version(s->config->policy)};
+                            .snapshot = cs_policy_version(s->config->policy),
+                            .again = cs_slice_str(h->request)};
     memset(&call, 0, sizeof call);
     call.fd[0] = call.fd[1] = call.fd[2] = -1;
     e = w.overflow ? CS_ERR_TOO_LARGE
@@ -304,7 +319,7 @@ static void consume(struct cs_session *s, const struct cs_action *a, struct cs_h
     if (cs_gate_append(s, CS_FRAME_EXECUTE, &f, true) != CS_OK) {
         refuse(v, CS_REFUSAL_RECORD, "Countersign denied this: it cannot be recorded now",
                "Repeat the request when the gateway can record again.");
-        leave(s, h, CS_LEAVE_DETACH);
+        give_up(s, a, h);
         return;
     }
     struct cs_msg_consume m = {.session = s->id,
@@ -314,8 +329,8 @@ static void consume(struct cs_session *s, const struct cs_action *a, struct cs_h
     struct cs_call call;
     memset(&call, 0, sizeof call);
     call.fd[0] = call.fd[1] = call.fd[2] = -1;
-    enum cs_err e = CS_ERR_UNAVAILABLE;
-    if (s->gate->control != NULL) {
+    enum cs_err e = cs_tell_using(s, &h->grant) ? CS_ERR_UNAVAILABLE : CS_ERR_LIMIT;
+    if (e == CS_ERR_UNAVAILABLE && s->gate->control != NULL) {
         e = cs_channel_call(s->gate->control, CS_MSG_CONSUME, &m, NULL, 0,
                             cs_mono_ns() + HOLD_CALL_NS, &call);
     }
@@ -330,6 +345,10 @@ static void consume(struct cs_session *s, const struct cs_action *a, struct cs_h
     }
     cs_call_done(&call);
     if (e != CS_OK) {
+        /* It may be consumed all the same, the answer lost: then nothing ran by it. */
+        cs_gate_executed(s, &h->grant, CS_RAN_NOT,
+                         CS_SLICE_LIT("the gateway could not use the approval"));
+        give_up(s, a, h);
         h->state = CS_REQUEST_VOID;
         refuse_by_state(h, v);
         return;
@@ -363,7 +382,8 @@ static enum over look(struct cs_session *s, struct cs_hold *h)
     return NOT_OVER;
 }
 
-/* Control was restarted: the request is in the store; attach to it again by asking the same. */
+/* Control was restarted: the request is in the store; attach to it again by its name. Under the
+ * session's old configuration, which its decision points into: control decides by its own. */
 static bool ask_again(struct cs_session *s, const struct cs_action *a, const struct cs_verdict *v,
                       struct cs_hold *h)
 {
@@ -396,6 +416,7 @@ static enum over wait_turn(struct cs_session *s, const struct cs_action *a,
         return GONE;
     }
     if (h->control_generation != s->gate->control_generation && !ask_again(s, a, v, h)) {
+        give_up(s, a, h);
         h->state = CS_REQUEST_VOID;
         copy(h->words, sizeof h->words, CS_SLICE_LIT("the gateway lost the request"));
         return DECIDED;
@@ -536,21 +557,4 @@ void cs_gate_hold(struct cs_session *s, const struct cs_action *a, const struct 
     s->hold = NULL;
     cs_free(h);
     cs_session_set_state(s, CS_SESSION_READY);
-}
-
-void cs_gate_executed(struct cs_session *s, const struct cs_id *grant, enum cs_ran ran,
-                      struct cs_slice text)
-{
-    static const enum cs_executed outcome[] = {[CS_RAN_UNKNOWN] = CS_EXECUTED_UNKNOWN,
-                                               [CS_RAN_NOT] = CS_EXECUTED_NOT_RUN,
-                                               [CS_RAN_FAILED] = CS_EXECUTED_FAILED,
-                                               [CS_RAN_OK] = CS_EXECUTED_DONE};
-    struct cs_msg_executed m = {.session = s->id,
-                                .grant = *grant,
-                                .outcome = (uint64_t)outcome[ran],
-                                .text = cs_slice_head(text, 1000)};
-    if (s->gate->control == NULL ||
-        cs_channel_send(s->gate->control, CS_MSG_EXECUTED, 0, &m, NULL, 0) != CS_OK) {
-        cs_log(CS_EV_INTERNAL, &s->id, "message=executed lost; the grant will read unknown");
-    }
 }

@@ -176,6 +176,7 @@ static void control_new(struct cs_gate *g, int fd)
     if (old != NULL) {
         cs_channel_close(old);
     }
+    cs_tell_control(g);
     cs_hold_on_control(g);
 }
 

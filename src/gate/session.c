@@ -124,7 +124,6 @@ static bool session_begin(struct cs_session *s)
 
 static void report_end(struct cs_session *s, const char *why)
 {
-    struct cs_gate *g = s->gate;
     if (cs_id_is_zero(&s->id)) {
         return;
     }
@@ -137,12 +136,7 @@ static void report_end(struct cs_session *s, const char *why)
             cs_log(CS_EV_RECORD_FAILED, &s->id, "frame=session-close");
         }
     }
-    if (g->control != NULL) {
-        struct cs_msg_session_closed m = {.session = s->id, .why = cs_slice_str(why)};
-        if (cs_channel_send(g->control, CS_MSG_SESSION_CLOSED, 0, &m, NULL, 0) != CS_OK) {
-            cs_log(CS_EV_INTERNAL, &s->id, "message=session-closed lost");
-        }
-    }
+    cs_tell_closed(s, cs_slice_str(why));
     cs_log(CS_EV_SESSION_CLOSE, &s->id, "why=%s actions=%llu", cs_log_quote(cs_slice_str(why)).text,
            (unsigned long long)s->actions);
 }

@@ -22,6 +22,8 @@ struct cs_protocol;
 struct cs_target;
 struct cs_hold;
 
+enum { CS_SESSION_GRANTS_USED = 8 };
+
 struct cs_session {
     struct cs_gate *gate;
     const struct cs_protocol *protocol;
@@ -58,11 +60,15 @@ struct cs_session {
     struct cs_event cancel; /* the client asked to cancel what is running or held */
     struct cs_event kill;   /* the session must end: kill_why */
     char kill_why[120];
-    const char *end_why;  /* literal: why it ended */
-    struct cs_hold *hold; /* the wait that it is in, if any */
+    const char *end_why;                         /* literal: why it ended */
+    struct cs_hold *hold;                        /* the wait that it is in, if any */
+    struct cs_id grants[CS_SESSION_GRANTS_USED]; /* consumed, result not reported; zero = free */
 };
 
 const char *cs_session_state_name(enum cs_session_state s);
+/* Moves the session to the gate's present configuration; what was borrowed from the old one is
+ * void. False: its target no longer exists. */
+bool cs_session_refresh(struct cs_session *s);
 /* The one place that changes a state: checks the transition, moves the list. */
 void cs_session_set_state(struct cs_session *s, enum cs_session_state to);
 

@@ -399,6 +399,35 @@ static enum cs_err hold_find(struct cs_db *db, struct cs_op *op, const struct ho
     return CS_OK;
 }
 
+/* Asked for by name: the answer is about that request or nobody's, and never a new one. The match
+ * covers requester, target and action: under another one a name says nothing. */
+static enum cs_err hold_again(struct cs_db *db, struct cs_op *op, const struct hold_args *in)
+{
+    struct cs_slice id = cs_slice_str(in->r.again);
+    uint64_t same = 0;
+    struct cs_q q = cs_q(db, op, CS_SQL_REQUEST_SAME);
+    cs_q_text(&q, id);
+    cs_q_blob(&q, in->r.match, sizeof in->r.match);
+    enum cs_err err = cs_q_number(&q, &same);
+    if (err != CS_OK || same != 1) {
+        return err != CS_OK ? err : CS_ERR_NOT_FOUND;
+    }
+    struct cs_request_row row;
+    err = cs_request_row(db, op, id, &row);
+    if (err != CS_OK) {
+        return err;
+    }
+    bool open = open_state(row.state) && row.in_transaction == 0;
+    if (open && cs_slice_eq(row.rule_names, in->rule_names) && row.elevated == in->r.elevated) {
+        return hold_attach(db, op, in, &row);
+    }
+    if (open) {
+        err = cs_request_end(db, op, id, CS_STORE_VOID, CS_SLICE_NULL,
+                             CS_SLICE_LIT("the rules changed"));
+    }
+    return err != CS_OK ? err : held_fill(db, op, id, &in->r.session, op->result);
+}
+
 static enum cs_err hold(struct cs_db *db, struct cs_op *op)
 {
     const struct hold_args *in = op->args;
@@ -406,6 +435,9 @@ static enum cs_err hold(struct cs_db *db, struct cs_op *op)
     enum cs_err err = count_of_session(db, op, CS_SQL_SESSION_LIVE, &in->r.session, &live);
     if (err != CS_OK || live != 1) {
         return err != CS_OK ? err : CS_ERR_NOT_FOUND;
+    }
+    if (in->r.again[0] != 0) {
+        return hold_again(db, op, in);
     }
     err = count_of_session(db, op, CS_SQL_ATTACHED_OF, &in->r.session, &attached);
     if (err != CS_OK || attached >= CS_STORE_ATTACHED_MAX) {

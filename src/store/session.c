@@ -196,9 +196,18 @@ static enum cs_err requests_of(struct cs_db *db, struct cs_op *op, enum cs_sql s
     return cs_q_end(&q);
 }
 
-/* Between consumption and result nobody knows whether it ran: it is never armed again. */
+static bool among(const struct cs_id *id, const struct cs_id *ids, size_t n)
+{
+    while (n > 0 && !cs_id_eq(id, &ids[n - 1])) {
+        n--;
+    }
+    return n > 0;
+}
+
+/* Between consumption and result nobody knows whether it ran: it is never armed again. `keep`:
+ * those that still run. */
 static enum cs_err grants_unknown(struct cs_db *db, struct cs_op *op, const struct cs_id *session,
-                                  struct cs_slice words)
+                                  struct cs_slice words, const struct cs_id *keep, size_t n_keep)
 {
     struct cs_rows rows = {0};
     enum cs_err err =
@@ -206,6 +215,9 @@ static enum cs_err grants_unknown(struct cs_db *db, struct cs_op *op, const stru
                     session, &rows);
     const struct leaving *v = rows.v;
     for (size_t i = 0; err == CS_OK && i < rows.n; i++) {
+        if (among(&v[i].grant, keep, n_keep)) {
+            continue;
+        }
         struct cs_q q = cs_q(db, op, CS_SQL_GRANT_FINISH);
         cs_q_id(&q, &v[i].grant);
         cs_q_u64(&q, CS_GRANT_UNKNOWN);
@@ -218,6 +230,22 @@ static enum cs_err grants_unknown(struct cs_db *db, struct cs_op *op, const stru
     return err;
 }
 
+static enum cs_err requests_leave(struct cs_db *db, struct cs_op *op, const struct cs_id *session,
+                                  struct cs_slice but, struct cs_slice why)
+{
+    struct cs_rows rows = {0};
+    enum cs_err err = requests_of(db, op, CS_SQL_ATTACHED_REQUESTS, session, &rows);
+    const struct leaving *v = rows.v;
+    for (size_t i = 0; err == CS_OK && i < rows.n; i++) {
+        struct cs_request_row row;
+        if (!cs_slice_eq(v[i].request, but)) {
+            err = cs_request_row(db, op, v[i].request, &row);
+            err = err != CS_OK ? err : cs_request_detach(db, op, &row, session, why);
+        }
+    }
+    return err;
+}
+
 static enum cs_err session_end(struct cs_db *db, struct cs_op *op, const struct cs_id *id,
                                struct cs_slice why)
 {
@@ -226,15 +254,8 @@ static enum cs_err session_end(struct cs_db *db, struct cs_op *op, const struct 
     cs_q_u64(&q, db->now);
     cs_q_text(&q, why);
     enum cs_err err = cs_q_run(&q, NULL);
-    struct cs_rows rows = {0};
-    err = err != CS_OK ? err : requests_of(db, op, CS_SQL_ATTACHED_REQUESTS, id, &rows);
-    const struct leaving *v = rows.v;
-    for (size_t i = 0; err == CS_OK && i < rows.n; i++) {
-        struct cs_request_row row;
-        err = cs_request_row(db, op, v[i].request, &row);
-        err = err != CS_OK ? err : cs_request_detach(db, op, &row, id, why);
-    }
-    return err != CS_OK ? err : grants_unknown(db, op, id, why);
+    err = err != CS_OK ? err : requests_leave(db, op, id, CS_SLICE_NULL, why);
+    return err != CS_OK ? err : grants_unknown(db, op, id, why, NULL, 0);
 }
 
 static enum cs_err session_close(struct cs_db *db, struct cs_op *op)
@@ -243,18 +264,23 @@ static enum cs_err session_close(struct cs_db *db, struct cs_op *op)
     return session_end(db, op, &in->id, in->why);
 }
 
-static enum cs_err sessions_end(struct cs_db *db, struct cs_op *op, struct cs_q *q,
-                                struct cs_slice why)
+static enum cs_err ids_read(struct cs_op *op, struct cs_q *q, struct cs_rows *ret)
 {
-    struct cs_rows rows = {0};
     while (cs_q_row(q)) {
-        struct cs_id *id = cs_rows_add(op, &rows, sizeof *id);
+        struct cs_id *id = cs_rows_add(op, ret, sizeof *id);
         if (id == NULL) {
             break;
         }
         *id = cs_q_get_id(q);
     }
-    enum cs_err err = cs_q_end(q);
+    return cs_q_end(q);
+}
+
+static enum cs_err sessions_end(struct cs_db *db, struct cs_op *op, struct cs_q *q,
+                                struct cs_slice why)
+{
+    struct cs_rows rows = {0};
+    enum cs_err err = ids_read(op, q, &rows);
     const struct cs_id *ids = rows.v;
     for (size_t i = 0; err == CS_OK && i < rows.n; i++) {
         err = session_end(db, op, &ids[i], why);
@@ -277,7 +303,7 @@ static enum cs_err recover(struct cs_db *db, struct cs_op *op)
     struct cs_q q = cs_q(db, op, CS_SQL_SESSION_ALL_LIVE);
     enum cs_err err = sessions_end(db, op, &q, in->why);
     /* The above should have found all of it; what it did not must still not stay armed. */
-    err = err != CS_OK ? err : grants_unknown(db, op, NULL, in->why);
+    err = err != CS_OK ? err : grants_unknown(db, op, NULL, in->why, NULL, 0);
     struct cs_rows rows = {0};
     err = err != CS_OK ? err : requests_of(db, op, CS_SQL_REQUEST_OPEN_IN_TX, NULL, &rows);
     const struct leaving *v = rows.v;
@@ -310,4 +336,104 @@ enum cs_err cs_store_recover(struct cs_store *s, uint64_t *ret_sessions)
                                            sizeof(struct cs_store_session), 8};
     struct cs_store_session in = {.why = CS_SLICE_LIT("gateway restarted")};
     return session_write(s, &kind, &in, ret_sessions);
+}
+
+/* ---- what a gate says after a restart of control ---- */
+
+static const struct cs_shape id_shape = {sizeof(struct cs_id), 0, {0}};
+
+static enum cs_err sessions_of_gate(struct cs_db *db, struct cs_op *op)
+{
+    struct cs_q q = cs_q(db, op, CS_SQL_SESSION_OF_GATE);
+    cs_q_u64(&q, *(const uint64_t *)op->args);
+    return ids_read(op, &q, op->result);
+}
+
+enum cs_err cs_store_sessions_of_gate(struct cs_store *s, uint64_t gate, struct cs_arena *a,
+                                      struct cs_id **ret, size_t *ret_n)
+{
+    static const struct cs_op_kind kind = {"sessions-of-gate", sessions_of_gate, false,
+                                           sizeof(uint64_t), sizeof(struct cs_rows)};
+    CS_CLEANUP(cs_op_done) struct cs_op *op = cs_op_new(&kind);
+    if (op == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
+    *(uint64_t *)op->args = gate;
+    enum cs_err err = cs_op_submit(s, op);
+    if (err != CS_OK) {
+        return err;
+    }
+    const struct cs_rows *rows = op->result;
+    void *v = cs_shape_dup(&id_shape, rows->v, rows->n, a);
+    if (v == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
+    *ret = v;
+    *ret_n = rows->n;
+    return CS_OK;
+}
+
+struct ids_args {
+    struct cs_id session;
+    struct cs_slice request, words;
+    const struct cs_id *ids;
+    size_t n;
+};
+
+static enum cs_err sessions_close(struct cs_db *db, struct cs_op *op)
+{
+    const struct ids_args *in = op->args;
+    enum cs_err err = CS_OK;
+    for (size_t i = 0; err == CS_OK && i < in->n; i++) {
+        err = session_end(db, op, &in->ids[i], in->words);
+    }
+    return err;
+}
+
+static enum cs_err session_keeps(struct cs_db *db, struct cs_op *op)
+{
+    const struct ids_args *in = op->args;
+    enum cs_err err = requests_leave(db, op, &in->session, in->request, in->words);
+    return err != CS_OK ? err : grants_unknown(db, op, &in->session, in->words, in->ids, in->n);
+}
+
+static enum cs_err ids_submit(struct cs_store *s, const struct cs_op_kind *kind,
+                              const struct ids_args *args)
+{
+    struct cs_op *op = cs_op_new(kind);
+    if (op == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
+    struct ids_args *in = op->args;
+    *in = *args;
+    in->request = cs_op_keep(op, args->request);
+    in->words = cs_op_keep(op, args->words);
+    if (args->n > 0) {
+        void *ids = cs_op_array(op, args->n, sizeof *args->ids);
+        if (ids != NULL) { /* else the operation is refused */
+            memcpy(ids, args->ids, args->n * sizeof *args->ids);
+        }
+        in->ids = ids;
+    }
+    return cs_op_finish(s, op);
+}
+
+enum cs_err cs_store_sessions_close(struct cs_store *s, const struct cs_id *ids, size_t n,
+                                    struct cs_slice why)
+{
+    static const struct cs_op_kind kind = {"sessions-close", sessions_close, true,
+                                           sizeof(struct ids_args), 1};
+    return ids_submit(s, &kind, &(struct ids_args){.words = why, .ids = ids, .n = n});
+}
+
+enum cs_err cs_store_session_keeps(struct cs_store *s, const struct cs_id *id,
+                                   struct cs_slice request, const struct cs_id *grants,
+                                   size_t n_grants, struct cs_slice words)
+{
+    static const struct cs_op_kind kind = {"session-keeps", session_keeps, true,
+                                           sizeof(struct ids_args), 1};
+    return ids_submit(
+        s, &kind,
+        &(struct ids_args){
+            .session = *id, .request = request, .words = words, .ids = grants, .n = n_grants});
 }

@@ -179,6 +179,7 @@ struct cs_store_request {
     struct cs_slice by, words; /* who ended the wait, and what was said */
     struct cs_id grant, grant_session; /* grant_session zero: waits for a session */
     uint64_t attached;                 /* live sessions */
+    char again[CS_REQUEST_ID_TEXT];    /* only asked: see cs_store_request_hold */
     uint64_t refusal; /* enum cs_store_vote_refusal: what a vote of the viewer would meet */
     struct cs_store_rule *rules;
     size_t n_rules;
@@ -217,8 +218,10 @@ struct cs_store_held {
 /* Inserts `r` (id, digests, rules … filled in; times set here), or, outside a transaction, finds
  * the pending or approved one with the same match, rules and elevation and attaches r->session to
  * it when `waiting`. One with the same match under other rules becomes void first. EXISTS: r->id is
- * taken, try another. NOT_FOUND: the session is not live. LIMIT. `placed` (may be NULL) is called
- * with the request's id on the loop's thread, between the changes that came before and after. */
+ * taken, try another. NOT_FOUND: the session is not live. LIMIT. With r->again, the present state
+ * of exactly that request, ended or not (open: attached as above); NOT_FOUND when its match
+ * differs. `placed` (may be NULL) is called with the request's id on the loop's thread, between the
+ * changes that came before and after. */
 enum cs_err cs_store_request_hold(struct cs_store *s, const struct cs_store_request *r,
                                   bool waiting, void (*placed)(const char *request, void *arg),
                                   void *arg, struct cs_arena *a,
@@ -274,6 +277,17 @@ enum cs_err cs_store_session_close(struct cs_store *s, const struct cs_id *id,
 /* The same for every live session of a gate that is gone. */
 enum cs_err cs_store_sessions_close_gate(struct cs_store *s, uint64_t gate, struct cs_slice why,
                                          uint64_t *ret_n) CS_MUST_CHECK;
+/* The ids of a gate's live sessions. */
+enum cs_err cs_store_sessions_of_gate(struct cs_store *s, uint64_t gate, struct cs_arena *a,
+                                      struct cs_id **ret, size_t *ret_n) CS_MUST_CHECK;
+/* As session_close, for each of these. */
+enum cs_err cs_store_sessions_close(struct cs_store *s, const struct cs_id *ids, size_t n,
+                                    struct cs_slice why) CS_MUST_CHECK;
+/* What a live session really does: it leaves every request but `request` (may be empty), and grants
+ * consumed in it become unknown but for those named. */
+enum cs_err cs_store_session_keeps(struct cs_store *s, const struct cs_id *id,
+                                   struct cs_slice request, const struct cs_id *grants,
+                                   size_t n_grants, struct cs_slice words) CS_MUST_CHECK;
 /* Delivers again what sessions may not have heard: approved requests to those that wait for them,
  * and requests that ended in the last two minutes to the session that opened them, if it lives. */
 enum cs_err cs_store_retell(struct cs_store *s) CS_MUST_CHECK;

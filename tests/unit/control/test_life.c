@@ -403,3 +403,194 @@ CS_TEST(approval_outlives_a_restart_of_control_and_is_told_again)
 {
     world_run_twice(leaves_approved, hears_again, true);
 }
+
+/* ---- control was restarted, the gates were not ---- */
+
+static struct { /* what the first life leaves to the second */
+    struct cs_id gone, here;
+    struct world_held asked, used, lost, running;
+    struct cs_id used_grant, lost_grant, running_grant;
+} was;
+
+static void consumed(struct world *w, const struct cs_id *id, const char *sql,
+                     struct world_held *ret, struct cs_id *ret_grant)
+{
+    world_hold(w, &(struct world_hold){.session = *id, .sql = sql}, ret);
+    CS_EQ_U64(world_vote(w, w->carol, "approve", ret->request, ret->digest, ""), 200);
+    const struct world_news *n = world_news(w, id, ret->request, CS_REQUEST_APPROVED);
+    CS_CHECK(n != NULL);
+    *ret_grant = n->grant;
+    CS_CHECK(world_consume(w, 0, id, ret, ret_grant) == CS_OK);
+}
+
+static void leaves_much(struct world *w)
+{
+    memset(&was, 0, sizeof was);
+    was.gone = login_bot(w);
+    was.here = login_bot(w);
+    world_hold(w, &(struct world_hold){.session = was.gone, .sql = "DROP TABLE a"}, &was.asked);
+    world_hold(w, &(struct world_hold){.session = was.here, .sql = "DROP TABLE a"}, &was.asked);
+    CS_CHECK(was.asked.err == CS_OK && was.asked.attached);
+    consumed(w, &was.gone, "DROP TABLE b", &was.used, &was.used_grant);
+    consumed(w, &was.here, "DROP TABLE c", &was.lost, &was.lost_grant);
+    consumed(w, &was.here, "DROP TABLE d", &was.running, &was.running_grant);
+    w->n_seen = 0;
+}
+
+static void live(struct world *w, const struct cs_id *id, const char *request,
+                 const struct cs_id *grant)
+{
+    struct cs_msg_session_live m = {.session = *id,
+                                    .request = cs_slice_str(request),
+                                    .grants = grant != NULL ? cs_slice(grant->b, CS_ID_BYTES)
+                                                            : CS_SLICE_NULL};
+    CS_CHECK(cs_channel_send(w->gate[0], CS_MSG_SESSION_LIVE, 0, &m, NULL, 0) == CS_OK);
+}
+
+static void told(struct world *w, unsigned gate)
+{
+    struct cs_msg_sessions_told m = {0};
+    CS_CHECK(cs_channel_send(w->gate[gate], CS_MSG_SESSIONS_TOLD, 0, &m, NULL, 0) == CS_OK);
+}
+
+static void executed(struct world *w, const struct cs_id *id, const struct cs_id *grant)
+{
+    struct cs_msg_executed m = {.session = *id,
+                                .grant = *grant,
+                                .outcome = CS_EXECUTED_DONE,
+                                .text = CS_SLICE_LIT("DROP TABLE")};
+    CS_CHECK(cs_channel_send(w->gate[0], CS_MSG_EXECUTED, 0, &m, NULL, 0) == CS_OK);
+}
+
+static void gate_tells(struct world *w)
+{
+    told(w, 1); /* another gate's word closes nothing of this one's */
+    executed(w, &was.gone, &was.used_grant);
+    live(w, &was.here, was.asked.request, &was.running_grant);
+    told(w, 0);
+    state_is(w, was.used.request, "done");
+    state_is(w, was.lost.request, "unknown");
+    struct world_held held;
+    for (int i = 0; i < 100; i++) {
+        world_hold(w, &(struct world_hold){.session = was.gone, .sql = "DROP TABLE e"}, &held);
+        if (held.err == CS_ERR_NOT_FOUND) {
+            break;
+        }
+        CS_CHECK(cs_co_sleep(10 * CS_NS_PER_MS));
+    }
+    CS_CHECK(held.err == CS_ERR_NOT_FOUND);
+    state_is(w, was.running.request, "executing");
+    executed(w, &was.here, &was.running_grant);
+    executed(w, &was.here, &was.running_grant); /* said twice, to be sure */
+    state_is(w, was.running.request, "done");
+    /* The oldest that waited is gone: the grant goes to the one that is there. */
+    CS_EQ_U64(world_vote(w, w->carol, "approve", was.asked.request, was.asked.digest, ""), 200);
+    const struct world_news *n = world_news(w, &was.here, was.asked.request, CS_REQUEST_APPROVED);
+    CS_CHECK(n != NULL && !cs_id_is_zero(&n->grant));
+    struct cs_id grant = n->grant;
+    CS_CHECK(world_consume(w, 0, &was.here, &was.asked, &grant) == CS_OK);
+    CS_EQ_U64(w->n_killed, 0);
+}
+
+CS_TEST(what_a_gate_does_not_name_after_a_restart_has_ended)
+{
+    world_run_twice(leaves_much, gate_tells, true);
+}
+
+static void gate_tells_late(struct world *w)
+{
+    CS_EQ_U64(world_vote(w, w->carol, "approve", was.asked.request, was.asked.digest, ""), 200);
+    CS_CHECK(cs_co_sleep(100 * CS_NS_PER_MS));
+    const struct world_news *n = world_news(w, &was.gone, was.asked.request, CS_REQUEST_APPROVED);
+    CS_CHECK(n != NULL && !cs_id_is_zero(&n->grant)); /* nobody knows yet that it is gone */
+    w->n_seen = 0;
+    struct cs_id later = login_bot(w);
+    live(w, &was.here, was.asked.request, NULL);
+    told(w, 0);
+    n = world_news(w, &was.here, was.asked.request, CS_REQUEST_APPROVED);
+    CS_CHECK(n != NULL && !cs_id_is_zero(&n->grant));
+    state_is(w, was.running.request, "unknown");
+    struct world_held held; /* who logged in at this control is nobody's to name */
+    world_hold(w, &(struct world_hold){.session = later, .sql = "DROP TABLE e"}, &held);
+    CS_CHECK(held.err == CS_OK);
+}
+
+CS_TEST(grant_of_a_session_that_ended_unheard_moves_on)
+{
+    world_run_twice(leaves_much, gate_tells_late, true);
+}
+
+static void gate_waits_no_more(struct world *w)
+{
+    struct cs_id unknown = cs_id_new();
+    json_t *o = NULL;
+    live(w, &was.here, "", NULL);
+    live(w, &was.gone, "", NULL);
+    live(w, &unknown, "", NULL);
+    told(w, 0);
+    json_int_t attached = 1;
+    for (int i = 0; i < 100 && attached != 0; i++) {
+        card(w, was.asked.request, w->carol, &o);
+        attached = json_integer_value(json_object_get(o, "attached"));
+        json_decref(o);
+        CS_CHECK(cs_co_sleep(10 * CS_NS_PER_MS));
+    }
+    CS_CHECK(attached == 0);
+    state_is(w, was.asked.request, "pending"); /* for whoever asks the same */
+    /* A session that has ended here is ended there. */
+    CS_EQ_U64(w->n_killed, 1);
+    CS_CHECK(cs_id_eq(&w->killed[0], &unknown));
+}
+
+CS_TEST(waits_that_a_gate_does_not_name_are_left)
+{
+    world_run_twice(leaves_much, gate_waits_no_more, true);
+}
+
+static void asks_again(struct world *w)
+{
+    struct cs_id id = login_bot(w), carols;
+    struct world_held first, held;
+    struct world_hold ask = {.session = id, .sql = "DROP TABLE orders"};
+    world_hold(w, &ask, &first);
+    ask.again = first.request;
+    ask.snapshot = w->version + 7; /* held under another one: control's counts */
+    world_hold(w, &ask, &held);
+    CS_CHECK(held.err == CS_OK && held.state == CS_REQUEST_PENDING && held.attached);
+    CS_CHECK(strcmp(held.request, first.request) == 0);
+    /* Another question, another requester, no such name: never a new request, never this one. */
+    struct world_hold bad = ask;
+    bad.sql = "DROP TABLE customers";
+    world_hold(w, &bad, &held);
+    CS_CHECK(held.err == CS_ERR_NOT_FOUND);
+    CS_CHECK(world_login(w, 1, "carol", w->carol, "orders", &carols) == CS_OK);
+    bad = ask;
+    bad.gate = 1;
+    bad.session = carols;
+    bad.rules = "dba-change";
+    world_hold(w, &bad, &held);
+    CS_CHECK(held.err == CS_ERR_NOT_FOUND);
+    bad = ask;
+    bad.again = "ZZZZZZZZ";
+    world_hold(w, &bad, &held);
+    CS_CHECK(held.err == CS_ERR_NOT_FOUND);
+    bad.again = "x";
+    world_hold(w, &bad, &held);
+    CS_CHECK(held.err == CS_ERR_NOT_FOUND);
+
+    CS_EQ_U64(world_vote(w, w->dan, "deny", first.request, first.digest, "no"), 200);
+    world_hold(w, &ask, &held);
+    CS_CHECK(held.err == CS_OK && held.state == CS_REQUEST_DENIED && !held.attached);
+    CS_CHECK(strcmp(held.request, first.request) == 0 && strstr(held.by, "dan") != NULL);
+    CS_CHECK(cs_id_is_zero(&held.grant));
+    /* A client that repeats it of its own accord does ask anew. */
+    ask.again = NULL;
+    ask.snapshot = 0;
+    world_hold(w, &ask, &held);
+    CS_CHECK(held.err == CS_OK && strcmp(held.request, first.request) != 0);
+}
+
+CS_TEST(question_asked_again_by_name_never_makes_a_new_request)
+{
+    world_run(asks_again);
+}

@@ -504,7 +504,8 @@ void world_hold(struct world *w, const struct world_hold *h, struct world_held *
                             .in_transaction = h->in_transaction ? 1 : 0,
                             .rules = cs_slice_str(h->rules != NULL ? h->rules : "change-data"),
                             .elevated = h->everyday ? 0 : 1,
-                            .snapshot = h->snapshot != 0 ? h->snapshot : w->version};
+                            .snapshot = h->snapshot != 0 ? h->snapshot : w->version,
+                            .again = h->again != NULL ? cs_slice_str(h->again) : CS_SLICE_NULL};
     struct cs_call call;
     call_gate(w, h->gate, CS_MSG_HOLD, &m, &fd, &call);
     (void)close(fd);
@@ -516,6 +517,7 @@ void world_hold(struct world *w, const struct world_hold *h, struct world_held *
     if (ret->err == CS_OK) {
         keep_text(ret->request, sizeof ret->request, r->request);
         keep_text(ret->url, sizeof ret->url, r->url);
+        keep_text(ret->by, sizeof ret->by, r->by);
         CS_EQ_U64(r->digest.n, CS_DIGEST);
         CS_EQ_U64(r->nonce.n, CS_NONCE);
         memcpy(ret->raw_digest, r->digest.p, CS_DIGEST);

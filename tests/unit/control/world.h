@@ -71,13 +71,13 @@ enum cs_err world_login(struct world *w, unsigned g, const char *user, const cha
 struct world_hold {
     unsigned gate;
     struct cs_id session;
-    const char *sql, *rules;
+    const char *sql, *rules, *again;
     bool async, everyday, in_transaction;
     uint64_t snapshot; /* 0 = the right one */
 };
 struct world_held {
     enum cs_err err;
-    char text[200];
+    char text[200], by[80];
     char request[CS_REQUEST_ID_TEXT];
     char digest[CS_DIGEST * 2 + 1], url[128];
     uint8_t raw_digest[CS_DIGEST], nonce[CS_NONCE];
