@@ -31,6 +31,7 @@ struct cs_hold { /* one wait; on the heap, because a coroutine's stack is small 
     bool noticed;
     uint64_t control_generation; /* of the control that knows of this wait */
     bool left;                   /* it no longer waits, whether control heard it or not */
+    struct cs_id tried;          /* the grant that was tried to consume, answered or not */
 };
 
 static void copy(char *out, size_t n, struct cs_slice s)
@@ -307,8 +308,8 @@ static void record_decided(struct cs_session *s, const struct cs_hold *h,
 /* The order of promise 1: the record that it is about to run is durable → the grant is consumed by
  * compare-and-set → bytes go upstream. A failure at any step refuses; a consumption whose answer is
  * lost is never taken for granted. */
-static void consume(struct cs_session *s, const struct cs_action *a, struct cs_hold *h,
-                    struct cs_verdict *v)
+static bool record_execute(struct cs_session *s, const struct cs_action *a, struct cs_hold *h,
+                           struct cs_verdict *v)
 {
     struct cs_frame_execute f = {.n = v->n,
                                  .request = cs_slice_str(h->request),
@@ -316,12 +317,19 @@ static void consume(struct cs_session *s, const struct cs_action *a, struct cs_h
                                  .digest = cs_slice(h->digest, CS_DIGEST),
                                  .elevated = v->elevated ? 1 : 0,
                                  .role = a->role};
-    if (cs_gate_append(s, CS_FRAME_EXECUTE, &f, true) != CS_OK) {
+    /* Once: a control that dies with the question is asked again. */
+    if (!cs_id_eq(&h->tried, &h->grant) && cs_gate_append(s, CS_FRAME_EXECUTE, &f, true) != CS_OK) {
         refuse(v, CS_REFUSAL_RECORD, "Countersign denied this: it cannot be recorded now",
                "Repeat the request when the gateway can record again.");
         give_up(s, a, h);
-        return;
+        return false;
     }
+    return true;
+}
+
+/* UNAVAILABLE: control is gone, before or after it consumed the grant. */
+static enum cs_err ask_consume(struct cs_session *s, struct cs_hold *h)
+{
     struct cs_msg_consume m = {.session = s->id,
                                .request = cs_slice_str(h->request),
                                .grant = h->grant,
@@ -329,8 +337,12 @@ static void consume(struct cs_session *s, const struct cs_action *a, struct cs_h
     struct cs_call call;
     memset(&call, 0, sizeof call);
     call.fd[0] = call.fd[1] = call.fd[2] = -1;
-    enum cs_err e = cs_tell_using(s, &h->grant) ? CS_ERR_UNAVAILABLE : CS_ERR_LIMIT;
-    if (e == CS_ERR_UNAVAILABLE && s->gate->control != NULL) {
+    if (!cs_id_eq(&h->tried, &h->grant) && !cs_tell_using(s, &h->grant)) {
+        return CS_ERR_LIMIT;
+    }
+    h->tried = h->grant;
+    enum cs_err e = CS_ERR_UNAVAILABLE;
+    if (s->gate->control != NULL) {
         e = cs_channel_call(s->gate->control, CS_MSG_CONSUME, &m, NULL, 0,
                             cs_mono_ns() + HOLD_CALL_NS, &call);
     }
@@ -344,20 +356,36 @@ static void consume(struct cs_session *s, const struct cs_action *a, struct cs_h
         e = CS_ERR_PROTOCOL;
     }
     cs_call_done(&call);
+    return e;
+}
+
+/* False: control is gone, and the next one must be asked how the request stands. */
+static bool consume(struct cs_session *s, const struct cs_action *a, struct cs_hold *h,
+                    struct cs_verdict *v)
+{
+    if (!record_execute(s, a, h, v)) {
+        return true;
+    }
+    enum cs_err e = ask_consume(s, h);
+    if (e == CS_ERR_UNAVAILABLE) {
+        h->state = CS_REQUEST_PENDING;
+        h->grant = (struct cs_id){{0}};
+        h->control_generation = 0;
+        cs_event_set(&h->changed);
+        return false;
+    }
     if (e != CS_OK) {
-        /* It may be consumed all the same, the answer lost: then nothing ran by it. */
-        cs_gate_executed(s, &h->grant, CS_RAN_NOT,
-                         CS_SLICE_LIT("the gateway could not use the approval"));
         give_up(s, a, h);
         h->state = CS_REQUEST_VOID;
         refuse_by_state(h, v);
-        return;
+        return true;
     }
     v->outcome = CS_ALLOW;
     v->granted = true;
     v->grant = h->grant;
     copy(v->request, sizeof v->request, cs_slice_str(h->request));
     cs_log(CS_EV_GRANT_USED, &s->id, "request=%s elevated=%d", h->request, v->elevated ? 1 : 0);
+    return true;
 }
 
 /* ---- waiting ---- */
@@ -452,24 +480,38 @@ static uint64_t budget_of(const struct cs_action *a, const struct cs_decision *d
     return wait_s * CS_NS_PER_S;
 }
 
-static void finish(struct cs_session *s, const struct cs_action *a, struct cs_hold *h,
+static bool decided(struct cs_session *s, const struct cs_action *a, struct cs_hold *h,
+                    struct cs_verdict *v)
+{
+    bool tried = !cs_id_is_zero(&h->tried);
+    if (tried && (h->state == CS_REQUEST_EXECUTING || h->state == CS_REQUEST_UNKNOWN)) {
+        h->state = CS_REQUEST_VOID;
+        copy(h->words, sizeof h->words,
+             CS_SLICE_LIT("the answer about its approval was lost; this connection ran nothing"));
+    }
+    if (!tried || h->state != CS_REQUEST_APPROVED) {
+        record_decided(s, h, v);
+    }
+    if (h->state == CS_REQUEST_APPROVED) {
+        return consume(s, a, h, v);
+    }
+    refuse_by_state(h, v);
+    return true;
+}
+
+/* False: it goes on waiting. */
+static bool finish(struct cs_session *s, const struct cs_action *a, struct cs_hold *h,
                    struct cs_verdict *v, enum over o)
 {
     switch (o) {
     case DECIDED:
-        record_decided(s, h, v);
-        if (h->state == CS_REQUEST_APPROVED) {
-            consume(s, a, h, v);
-        } else {
-            refuse_by_state(h, v);
-        }
-        return;
+        return decided(s, a, h, v);
     case CANCEL:
         leave(s, h, CS_LEAVE_CANCEL);
         h->state = CS_REQUEST_CANCELLED;
         record_decided(s, h, v);
         refuse_by_state(h, v);
-        return;
+        return true;
     case BUDGET:
         leave(s, h, a->in_transaction ? CS_LEAVE_VOID : CS_LEAVE_DETACH);
         if (a->in_transaction) {
@@ -482,14 +524,14 @@ static void finish(struct cs_session *s, const struct cs_action *a, struct cs_ho
         } else {
             refuse_waiting(s, h, v);
         }
-        return;
+        return true;
     case GONE:
     case NOT_OVER:
     default:
         leave(s, h, a->in_transaction ? CS_LEAVE_VOID : CS_LEAVE_DETACH);
         cs_gate_note(s, "request %s: the connection went away while it waited", h->request);
         refuse(v, CS_REFUSAL_CLOSED, "the connection ended while the action waited", "");
-        return;
+        return true;
     }
 }
 
@@ -551,8 +593,14 @@ void cs_gate_hold(struct cs_session *s, const struct cs_action *a, const struct 
         if (s->async && (h->state == CS_REQUEST_PENDING)) {
             refuse_waiting(s, h, v);
         } else {
-            finish(s, a, h, v, wait_until_over(s, a, ops, v, h));
+            while (!finish(s, a, h, v, wait_until_over(s, a, ops, v, h))) {
+            }
         }
+    }
+    if (!cs_id_is_zero(&h->tried) && !v->granted) {
+        /* It may be consumed all the same, the answer lost: then nothing ran by it. */
+        cs_gate_executed(s, &h->tried, CS_RAN_NOT,
+                         CS_SLICE_LIT("the gateway could not use the approval"));
     }
     s->hold = NULL;
     cs_free(h);

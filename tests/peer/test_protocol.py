@@ -920,11 +920,13 @@ class Refusals(ProtocolCase):
             w.ask(query("begin"), query("prepare r2 as select 2"), query("rollback"), n=3)
             self.assertEqual(kinds(w.ask(query("execute r2"))), "TDCZ")
 
-    def test_execute_behind_a_prepare_that_is_not_answered_yet_is_not_taken_for_a_read(self):
+    def test_execute_behind_a_prepare_in_one_write_is_judged_by_what_was_prepared(self):
         n = self.number()
         w = self.session()
-        w.send(query("prepare early as select 1"), query("execute early /* %d */" % n))
-        self.gw.deny(self.held("execute early /* %d */" % n)["id"], "no")
+        answers = w.ask(query("prepare early as select 41 + 1"), query("execute early"), n=2)
+        self.assertIn(b"42", dict(answers)["D"])
+        w.send(query("prepare late as update orders set amount = 1 where id = 50"), query("execute late /* %d */" % n))
+        self.gw.deny(self.held("execute late /* %d */" % n)["id"], "no")
         self.assertEqual(error_of(w.until_ready(2))["C"], "42501")
 
     def update_statement(self, amount):

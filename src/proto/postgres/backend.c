@@ -17,15 +17,16 @@ static void result(struct pg *p, struct pg_reply *r, bool ok, const struct pg_er
         res.sqlstate = cs_slice_head(e->sqlstate, 5);
         res.message = cs_slice_head(e->message, 1000);
     }
-    if (r->n > 0) {
+    if (r->n > 0 && r->n != p->reported) {
+        p->reported = r->n;
         if (cs_gate_result(p->s, r->n, &res) != CS_OK) {
             /* The answer would go unrecorded: what cannot be recorded ends the session. */
             cs_log(CS_EV_RECORD_FAILED, &p->s->id, "frame=result");
             pg_end(p, "the record cannot be written");
             p->unrecorded = true; /* said last, behind what is on its way to the client */
         }
-        r->n = 0;
     }
+    r->n = 0;
     if (r->granted) {
         cs_gate_executed(p->s, &r->grant, ok ? CS_RAN_OK : CS_RAN_FAILED,
                          ok ? res.tag : res.message);
@@ -64,8 +65,8 @@ static enum act command_complete(struct pg *p, const struct pg_frame *f)
         memcpy(p->tag, tag.p, p->tag_n);
     }
     p->copy_in = false;
-    if (r->class != NULL) {
-        pg_names_after(p, r->class, cs_slice_str(r->name != NULL ? r->name : ""), r->what);
+    if (r->class != NULL && p->elevated == NULL) { /* its names live and die on that connection */
+        pg_names_after(p, r->class, cs_slice_str(r->text != NULL ? r->text : ""), r->what);
         r->what = r->what < UINT8_MAX ? (uint8_t)(r->what + 1) : r->what;
     }
     if (query) {
@@ -82,9 +83,13 @@ static enum act command_complete(struct pg *p, const struct pg_frame *f)
 
 /* After an error in the extended protocol the target skips everything up to the next Sync, simple
  * queries included. */
-static void skip_to_sync(struct pg *p)
+static void skip_to_sync(struct pg *p, const struct pg_error *e)
 {
     while (p->replies.count > 0 && !is(pg_replies_head(&p->replies), PG_REPLY_SYNC)) {
+        struct pg_reply *r = pg_replies_head(&p->replies);
+        if (r->n > 0 || r->granted) {
+            result(p, r, false, e); /* what was skipped behind the error failed with it */
+        }
         pg_replies_pop(p);
     }
     p->skipping = p->replies.count == 0;
@@ -117,8 +122,11 @@ static enum act error_response(struct pg *p, const struct pg_frame *f)
         result(p, r, false, &e);
         act = r->swallow && r->kind == PG_REPLY_SYNC ? DROP : PASS;
     }
+    if (r->class != NULL && p->elevated == NULL && !pg_names_follow(r->class)) {
+        pg_names_drop_all(p); /* prepared names survive an error and a rollback */
+    }
     if (r->kind != PG_REPLY_QUERY) {
-        skip_to_sync(p);
+        skip_to_sync(p, &e);
     } else if (r->class != NULL) { /* the rest of its statements did not run */
         cs_sql_release(cs_gate_sql(p->s->gate), r->class);
         r->class = NULL;
@@ -143,7 +151,9 @@ static enum act ready(struct pg *p, const struct pg_frame *f)
     p->copy_in = false;
     p->elevated_over = p->elevated != NULL;
     if (u->tx == 'I') {
-        p->ran.len = 0;
+        if (p->replies.count == 0) { /* else it belongs to what was sent behind */
+            p->ran.len = 0;
+        }
         pg_portals_drop_all(p);
     }
     return swallow ? DROP : PASS;
@@ -156,7 +166,7 @@ static enum act simple_answer(struct pg *p, const struct pg_frame *f)
     if (f->type == '1' && is(r, PG_REPLY_PARSE)) {
         struct pg_statement *st = r->statement;
         r->statement = NULL;
-        if (st != NULL && !pg_names_set(p, st)) {
+        if (st != NULL && (p->elevated != NULL || !pg_names_set(p, st))) {
             pg_statement_unref(p, st); /* unknown from now on, and unknown is refused */
         }
     } else if (f->type == '2' && is(r, PG_REPLY_BIND)) {
@@ -167,7 +177,9 @@ static enum act simple_answer(struct pg *p, const struct pg_frame *f)
     } else if (f->type == '3' && is(r, PG_REPLY_CLOSE)) {
         struct cs_slice name = cs_slice_str(r->name != NULL ? r->name : "");
         if (r->what == 'S') {
-            pg_names_drop(p, name);
+            if (p->elevated == NULL) {
+                pg_names_drop(p, name);
+            }
         } else {
             pg_portals_drop(p, name);
         }
@@ -216,14 +228,14 @@ static enum act copy_in(struct pg *p, const struct pg_frame *f)
         out_of_turn(p, f->type);
         return DROP;
     }
-    while (r->kind == PG_REPLY_EXECUTE && p->replies.count > 1) {
+    while (p->replies.count > 1) {
         if (pg_replies_at(&p->replies, p->replies.count - 1)->kind != PG_REPLY_SYNC) {
             pg_fatal(p, "08P01", "messages behind a COPY FROM STDIN");
             pg_end(p, "protocol error: messages behind a COPY FROM STDIN");
             return DROP;
         }
         p->replies.count--; /* a Sync entry owns nothing */
-        p->group_open = true;
+        p->group_open = r->kind == PG_REPLY_EXECUTE;
     }
     p->copy_in = true;
     return PASS;
@@ -346,7 +358,11 @@ static bool one(struct pg *p, struct pg_upstream *u, struct batch *b)
 
 void pg_backend(struct pg *p)
 {
-    while (!p->ending && cs_stream_queued(&p->s->client) == 0) {
+    for (unsigned n = 0; !p->ending && cs_stream_queued(&p->s->client) == 0; n++) {
+        if (n == PG_TURN_BATCHES) {
+            p->more = true; /* a fast peer must not keep the other sessions waiting */
+            return;
+        }
         struct pg_upstream *u = pg_now(p);
         struct batch b = {.in = cs_stream_peek(&u->stream)};
         while (b.at < b.in.n && one(p, u, &b)) {

@@ -68,6 +68,18 @@ static const struct cs_sql_class *classify(struct pg *p, struct cs_slice text)
     return c.class;
 }
 
+/* Is the transaction state still open: a ReadyForQuery owed? */
+static bool tx_uncertain(struct pg *p)
+{
+    for (uint32_t i = 0; i < p->replies.count; i++) {
+        enum pg_reply_kind k = pg_replies_at(&p->replies, i)->kind;
+        if (k == PG_REPLY_QUERY || k == PG_REPLY_SYNC) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static const char *tx_name(struct pg *p)
 {
     uint8_t tx = pg_now(p)->tx;
@@ -92,6 +104,9 @@ static void describe(struct pg *p, const struct cs_sql_class *class, struct cs_s
 {
     uint8_t tx = pg_now(p)->tx;
     memset(a, 0, sizeof *a);
+    /* First: what follows borrows from the configuration in force, and the decision must find the
+     * same one (a reload between the two would leave these slices in unmapped memory). */
+    (void)cs_session_refresh(p->s);
     a->protocol = CS_SLICE_LIT("postgres");
     a->bytes = text;
     a->database = cs_gate_database(p->s, false);
@@ -102,6 +117,9 @@ static void describe(struct pg *p, const struct cs_sql_class *class, struct cs_s
     fact_string(a, CS_FACT_SQL_DATABASE, a->database);
     fact_string(a, CS_FACT_SQL_ROLE, a->role);
     fact_string(a, CS_FACT_SQL_TX, cs_slice_str(tx_name(p)));
+    if (tx_uncertain(p)) {
+        a->facts.v[CS_FACT_SQL_TX].state = CS_FACT_UNKNOWN;
+    }
     set_effects(a, class->effects);
     a->only_rollback = class->parsed && class->n_statements == 1 && class->n_kept == 1 &&
                        class->statements[0].kind == CS_SQL_ROLLBACK &&
@@ -134,40 +152,41 @@ static void describe_prepared(struct cs_action *a, const struct pg_statement *st
     a->settings = cs_buf_slice(settings);
 }
 
-/* Remembers what ran in the open transaction: part of the digest of whatever is held later in it.
- */
+/* Remembers what ran since the target was last idle: part of the digest of whatever is held later
+ * in the same transaction, and on its card. Long texts are there as their hash. */
 static void remember(struct pg *p, const struct cs_action *a)
 {
-    uint8_t tx = pg_now(p)->tx;
-    if (tx != 'T' && !p->group_open) {
+    uint8_t sum[CS_SHA256];
+    char hex[2 * CS_SHA256 + 1];
+    if (p->elevated != NULL) {
+        return; /* another connection's transaction */
+    }
+    if (a->bytes.n <= 1024 && p->ran.len <= 16384) {
+        cs_buf_add(&p->ran, a->bytes);
+        cs_buf_u8(&p->ran, '\n');
         return;
     }
-    if (a->bytes.n + 1 > p->ran.max - p->ran.len || p->ran.len > 16384) {
-        uint8_t sum[CS_SHA256]; /* long: the hash of all so far stands for it */
-        const struct cs_slice pieces[2] = {cs_buf_slice(&p->ran), a->bytes};
-        cs_sha256_pieces(pieces, 2, sum);
-        char hex[2 * CS_SHA256 + 1];
-        cs_hex(cs_slice(sum, sizeof sum), hex);
+    const struct cs_slice pieces[2] = {p->ran.len > 16384 ? cs_buf_slice(&p->ran) : CS_SLICE_NULL,
+                                       a->bytes};
+    cs_sha256_pieces(pieces, 2, sum);
+    cs_hex(cs_slice(sum, sizeof sum), hex);
+    if (p->ran.len > 16384) {
         p->ran.len = 0;
-        cs_buf_printf(&p->ran, "sha256:%s\n", hex);
-        return;
     }
-    cs_buf_add(&p->ran, a->bytes);
-    cs_buf_u8(&p->ran, '\n');
+    cs_buf_printf(&p->ran, "sha256:%s\n", hex);
+}
+
+/* Everything that was sent is answered; then what is judged next is judged in the state that it
+ * will really meet. DONE: the target would skip the next message anyway. */
+static enum act settle_first(struct pg *p, struct batch *b)
+{
+    if (!pass(p, b) || !pg_settle(p)) {
+        return STOP;
+    }
+    return p->skipping ? DONE : PASS;
 }
 
 /* ---- simple query ---- */
-
-static bool names_change(const struct cs_sql_class *c)
-{
-    for (uint32_t i = 0; i < c->n_kept; i++) {
-        enum cs_sql_kind k = c->statements[i].kind;
-        if (k == CS_SQL_PREPARE || k == CS_SQL_DEALLOCATE || k == CS_SQL_DISCARD_ALL) {
-            return true;
-        }
-    }
-    return false;
-}
 
 static struct pg_reply *push(struct pg *p, enum pg_reply_kind kind)
 {
@@ -179,8 +198,8 @@ static struct pg_reply *push(struct pg *p, enum pg_reply_kind kind)
     return r;
 }
 
-static bool push_query(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
-                       const struct cs_verdict *v)
+static bool push_query(struct pg *p, const struct cs_sql_class *class, bool followed,
+                       struct cs_slice text, const struct cs_verdict *v)
 {
     struct pg_reply *r = push(p, PG_REPLY_QUERY);
     if (r == NULL) {
@@ -189,24 +208,26 @@ static bool push_query(struct pg *p, const struct cs_sql_class *class, struct cs
     r->n = v->n;
     r->granted = v->granted;
     r->grant = v->grant;
-    if (names_change(class)) {
+    if (!followed && pg_names_change(class)) {
         cs_sql_keep(class);
         r->class = class;
-        r->name = name_copy(text);
+        r->text = name_copy(text);
     }
     return true;
 }
 
-/* A held query: what was sent before is settled first, so that the transaction state on the card is
- * the one it will run in. */
-static enum act hold_query(struct pg *p, struct batch *b, struct cs_action *a,
-                           const struct cs_sql_class *class, struct cs_verdict *v,
-                           struct cs_slice message)
+/* A simple query being judged. `followed`: its effect on names is known to be none (an EXECUTE of a
+ * statement that was seen being prepared). */
+struct asked {
+    const struct cs_sql_class *class;
+    bool followed;
+    struct cs_slice message;
+    struct cs_action a;
+};
+
+static enum act hold_query(struct pg *p, struct asked *q, struct cs_verdict *v)
 {
-    if (!pass(p, b) || !pg_settle(p)) {
-        return STOP;
-    }
-    pg_hold(p, a, v);
+    pg_hold(p, &q->a, v);
     if (p->ending || (v->outcome == CS_DENY && v->refusal == CS_REFUSAL_CLOSED)) {
         pg_end(p, p->s->kill.set ? "killed" : "the connection ended while an action was held");
         return STOP;
@@ -218,34 +239,40 @@ static enum act hold_query(struct pg *p, struct batch *b, struct cs_action *a,
         return pg_deny_simple(p, v) ? DONE : STOP;
     }
     p->elevated_simple = p->elevated != NULL;
-    return push_query(p, class, a->bytes, v) && pg_to_server(p, message) ? DONE : STOP;
+    remember(p, &q->a);
+    return push_query(p, q->class, q->followed, q->a.bytes, v) && pg_to_server(p, q->message)
+               ? DONE
+               : STOP;
 }
 
-static enum act decide_query(struct pg *p, struct batch *b, struct cs_action *a,
-                             const struct cs_sql_class *class, struct cs_slice message,
-                             struct cs_verdict *v)
+static enum act decide_query(struct pg *p, struct batch *b, struct asked *q, struct cs_verdict *v)
 {
-    cs_gate_decide(p->s, a, NULL, v);
+    cs_gate_decide(p->s, &q->a, NULL, v);
     switch (v->outcome) {
     case CS_ALLOW:
-        remember(p, a);
-        return push_query(p, class, a->bytes, v) ? PASS : STOP;
+        remember(p, &q->a);
+        return push_query(p, q->class, q->followed, q->a.bytes, v) ? PASS : STOP;
     case CS_HOLD:
-        return hold_query(p, b, a, class, v, message);
+        return pass(p, b) ? hold_query(p, q, v) : STOP;
     case CS_DENY:
     default:
         return pass(p, b) && pg_deny_simple(p, v) ? DONE : STOP;
     }
 }
 
-/* EXECUTE name, alone in its message, of a name that we saw being prepared. */
-static const struct pg_statement *executed(struct pg *p, const struct cs_sql_class *class)
+/* EXECUTE name, alone in its message, of a name that we saw being prepared, and that itself leaves
+ * the names alone. */
+static const struct pg_statement *executed(struct pg *p, const struct cs_sql_class *class,
+                                           bool *ret_wait)
 {
+    *ret_wait = false;
     if (!class->parsed || class->n_statements != 1 || class->n_kept != 1 ||
         class->statements[0].kind != CS_SQL_EXECUTE) {
         return NULL;
     }
-    return pg_statement_find(p, cs_slice_head(class->statements[0].name, CS_LIMIT_PG_NAME_BYTES));
+    struct cs_slice name = cs_slice_head(class->statements[0].name, CS_LIMIT_PG_NAME_BYTES);
+    const struct pg_statement *st = pg_statement_find(p, name, ret_wait);
+    return st == NULL || (st->class != NULL && pg_names_change(st->class)) ? NULL : st;
 }
 
 /* What was prepared, and what the parameters of this EXECUTE do themselves. */
@@ -256,32 +283,58 @@ static uint8_t effects_of(const struct pg_statement *prepared, const struct cs_s
     return own | of_parameters;
 }
 
+static enum act describe_query(struct pg *p, struct asked *q, struct cs_slice text,
+                               struct cs_slice names[static 6], struct cs_buf *settings)
+{
+    bool wait;
+    describe(p, q->class, text, &q->a);
+    const struct pg_statement *st = executed(p, q->class, &wait);
+    q->followed = st != NULL;
+    if (st != NULL) {
+        struct pg_statement effective = *st;
+        effective.effects = effects_of(st, q->class);
+        settings->len = 0;
+        describe_prepared(&q->a, &effective, names, settings);
+    }
+    return wait ? STOP : PASS;
+}
+
+/* Anything but a plain allow is judged again when nothing is outstanding: the state of the
+ * transaction is part of the question. */
+static enum act judge_settled(struct pg *p, struct batch *b, struct asked *q, struct cs_slice text,
+                              struct cs_slice names[static 6], struct cs_buf *settings,
+                              struct cs_verdict *v)
+{
+    enum act ready = describe_query(p, q, text, names, settings);
+    bool owed = p->replies.count > 0;
+    if (ready == STOP || (owed && cs_gate_preview(p->s, &q->a) != CS_ALLOW)) {
+        enum act first = settle_first(p, b);
+        if (first != PASS) {
+            return first;
+        }
+        (void)describe_query(p, q, text, names, settings);
+    }
+    return decide_query(p, b, q, v);
+}
+
 static enum act judge_query(struct pg *p, struct batch *b, struct cs_slice text,
                             struct cs_slice message)
 {
-    const struct cs_sql_class *class = classify(p, text);
+    struct asked q = {.class = classify(p, text), .message = message};
     struct cs_verdict *v = cs_alloc(sizeof *v);
     struct cs_slice names[6];
     struct cs_buf settings = cs_buf(2 * CS_LIMIT_PG_QUERY_BYTES);
-    struct cs_action a;
     enum act act = STOP;
-    if (class == NULL || v == NULL) {
+    if (q.class == NULL || v == NULL) {
         pg_fatal(p, "53200", "out of memory");
         pg_end(p, "out of memory");
     } else {
-        describe(p, class, text, &a);
-        const struct pg_statement *st = executed(p, class);
-        if (st != NULL) {
-            struct pg_statement effective = *st;
-            effective.effects = effects_of(st, class);
-            describe_prepared(&a, &effective, names, &settings);
-        }
-        act = decide_query(p, b, &a, class, message, v);
+        act = judge_settled(p, b, &q, text, names, &settings, v);
     }
     cs_buf_done(&settings);
     cs_free(v);
-    if (class != NULL) {
-        cs_sql_release(cs_gate_sql(p->s->gate), class);
+    if (q.class != NULL) {
+        cs_sql_release(cs_gate_sql(p->s->gate), q.class);
     }
     return act;
 }
@@ -319,7 +372,7 @@ static enum act refuse_extended(struct pg *p, struct batch *b, const char *messa
 
 static struct pg_statement *statement_of(struct pg *p, const struct pg_parse *m)
 {
-    struct pg_statement *st = pg_statement_new(m->name, m->text);
+    struct pg_statement *st = pg_statement_new(p, m->name, m->text);
     if (st == NULL) {
         return NULL;
     }
@@ -353,6 +406,10 @@ static enum act on_parse(struct pg *p, struct batch *b, const struct pg_frame *f
     if (p->elevated != NULL) {
         return refuse_extended(p, b, "an approved statement runs alone in its group");
     }
+    if (m.text.n > CS_LIMIT_PG_STATEMENT_BYTES - p->names.bytes) {
+        return refuse_extended(p, b,
+                               "the prepared statements of this session are too large together");
+    }
     struct pg_statement *st = statement_of(p, &m);
     if (st == NULL) {
         pg_fatal(p, "53200", "out of memory");
@@ -360,8 +417,7 @@ static enum act on_parse(struct pg *p, struct batch *b, const struct pg_frame *f
         return STOP;
     }
     describe(p, st->class, st->text, &a);
-    bool execute = executed(p, st->class) != NULL; /* judged at Bind, with what was prepared */
-    if (!execute && cs_gate_preview(p->s, &a) == CS_DENY) {
+    if (cs_gate_preview(p->s, &a) == CS_DENY) {
         struct cs_verdict *v = cs_alloc(sizeof *v);
         bool ok = false;
         if (v != NULL) {
@@ -401,8 +457,8 @@ static void read_params(const struct pg_bind *m, const struct pg_statement *st,
     }
 }
 
-static bool push_bind(struct pg *p, const struct pg_bind *m, const struct cs_action *a,
-                      const struct cs_verdict *v)
+static bool push_bind(struct pg *p, const struct pg_bind *m, const struct pg_statement *st,
+                      const struct cs_action *a, const struct cs_verdict *v)
 {
     struct pg_portal *po = cs_alloc(sizeof *po);
     struct pg_reply *r = po != NULL ? push(p, PG_REPLY_BIND) : NULL;
@@ -415,6 +471,11 @@ static bool push_bind(struct pg *p, const struct pg_bind *m, const struct cs_act
     po->changing = a->changing;
     po->granted = v->granted;
     po->grant = v->grant;
+    if (st->class != NULL && pg_names_change(st->class)) {
+        cs_sql_keep(st->class);
+        po->class = st->class;
+        po->text = name_copy(st->text);
+    }
     if (m->portal.n > 0) {
         memcpy(po->name, m->portal.p, m->portal.n);
     }
@@ -424,6 +485,7 @@ static bool push_bind(struct pg *p, const struct pg_bind *m, const struct cs_act
     r->grant = v->grant;
     p->group_open = true;
     p->group_ran = true; /* Bind runs input functions and folds immutable ones */
+    remember(p, a);
     return true;
 }
 
@@ -468,16 +530,9 @@ static bool elevate_bind(struct pg *p, const struct pg_statement *st, struct cs_
     return ok;
 }
 
-static enum act hold_bind(struct pg *p, struct batch *b, const struct pg_bind *m,
-                          const struct pg_statement *st, struct cs_action *a, struct cs_verdict *v,
-                          struct cs_slice message)
+static enum act hold_bind(struct pg *p, const struct pg_bind *m, const struct pg_statement *st,
+                          struct cs_action *a, struct cs_verdict *v, struct cs_slice message)
 {
-    if (!pass(p, b) || !pg_settle(p)) {
-        return STOP;
-    }
-    if (p->skipping) {
-        return DONE; /* what came before failed: the target would skip this one too */
-    }
     pg_hold(p, a, v);
     if (p->ending || (v->outcome == CS_DENY && v->refusal == CS_REFUSAL_CLOSED)) {
         pg_end(p, p->s->kill.set ? "killed" : "the connection ended while an action was held");
@@ -492,23 +547,38 @@ static enum act hold_bind(struct pg *p, struct batch *b, const struct pg_bind *m
     if (v->outcome != CS_ALLOW) {
         return pg_deny_extended(p, v) ? DONE : STOP;
     }
-    return push_bind(p, m, a, v) && pg_to_server(p, message) ? DONE : STOP;
+    return push_bind(p, m, st, a, v) && pg_to_server(p, message) ? DONE : STOP;
 }
 
 static enum act decide_bind(struct pg *p, struct batch *b, const struct pg_bind *m,
                             struct pg_statement *st, struct cs_action *a, bool own_facts,
                             struct cs_verdict *v, struct cs_slice message)
 {
-    cs_gate_decide(p->s, a, own_facts ? &st->memo : NULL, v);
+    bool certain = a->facts.v[CS_FACT_SQL_TX].state == CS_FACT_KNOWN;
+    cs_gate_decide(p->s, a, own_facts && certain ? &st->memo : NULL, v);
     switch (v->outcome) {
     case CS_ALLOW:
-        remember(p, a);
-        return push_bind(p, m, a, v) ? PASS : STOP;
+        return push_bind(p, m, st, a, v) ? PASS : STOP;
     case CS_HOLD:
-        return hold_bind(p, b, m, st, a, v, message);
+        return pass(p, b) ? hold_bind(p, m, st, a, v, message) : STOP;
     case CS_DENY:
     default:
         return pass(p, b) && pg_deny_extended(p, v) ? DONE : STOP;
+    }
+}
+
+static void describe_bind(struct pg *p, const struct cs_sql_class *class, struct pg_statement *st,
+                          struct cs_slice names[static 6], struct cs_buf *settings,
+                          struct cs_action *a)
+{
+    struct cs_action fresh;
+    describe(p, class, st->text, &fresh);
+    fresh.params = a->params;
+    fresh.n_params = a->n_params;
+    *a = fresh;
+    if (st->class == NULL) { /* made by SQL PREPARE */
+        settings->len = 0;
+        describe_prepared(a, st, names, settings);
     }
 }
 
@@ -525,17 +595,19 @@ static enum act judge_bind(struct pg *p, struct batch *b, const struct pg_bind *
     pg_statement_ref(st);
     const struct cs_sql_class *class = st->class != NULL ? st->class : classify(p, st->text);
     if (params != NULL && v != NULL && class != NULL) {
-        describe(p, class, st->text, &a);
         read_params(m, st, params);
+        memset(&a, 0, sizeof a);
         a.params = params;
         a.n_params = m->n_params;
-        const struct pg_statement *inner = st->class != NULL ? executed(p, class) : st;
-        if (inner != NULL) {
-            struct pg_statement effective = *inner;
-            effective.effects = effects_of(inner, class);
-            describe_prepared(&a, &effective, names, &settings);
+        describe_bind(p, class, st, names, &settings, &a);
+        act = PASS;
+        if (p->replies.count > 0 && cs_gate_preview(p->s, &a) != CS_ALLOW) {
+            act = settle_first(p, b);
+            describe_bind(p, class, st, names, &settings, &a);
         }
-        act = decide_bind(p, b, m, st, &a, inner == NULL, v, message);
+        if (act == PASS) {
+            act = decide_bind(p, b, m, st, &a, st->class != NULL, v, message);
+        }
     } else {
         pg_fatal(p, "53200", "out of memory");
         pg_end(p, "out of memory");
@@ -568,7 +640,18 @@ static enum act on_bind(struct pg *p, struct batch *b, const struct pg_frame *f)
     if (m.n_params > CS_PARAMS_MAX) {
         return refuse_extended(p, b, "more than 1024 parameters");
     }
-    struct pg_statement *st = pg_statement_find(p, m.statement);
+    if (pg_portal_count(p) >= CS_LIMIT_PG_PORTALS) {
+        return refuse_extended(p, b, "too many portals are open");
+    }
+    bool wait;
+    struct pg_statement *st = pg_statement_find(p, m.statement, &wait);
+    if (wait) {
+        enum act first = settle_first(p, b);
+        if (first != PASS) {
+            return first;
+        }
+        st = pg_statement_find(p, m.statement, &wait);
+    }
     if (st == NULL) {
         /* Unknown to us is opaque, and nobody could read it on a card: refused. Where the target
          * does not know it either, that is what it would have said. */
@@ -582,6 +665,9 @@ static enum act on_execute(struct pg *p, struct batch *b, const struct pg_frame 
     struct cs_slice name;
     if (!pg_parse_execute(f->body, &name)) {
         return violation(p, "malformed Execute");
+    }
+    if (name.n > CS_LIMIT_PG_NAME_BYTES) {
+        return refuse_extended(p, b, "a name is longer than 63 bytes");
     }
     struct pg_portal *po = pg_portal_find(p, name);
     if (po != NULL && po->changing && po->executed && !po->suspended) {
@@ -599,18 +685,26 @@ static enum act on_execute(struct pg *p, struct batch *b, const struct pg_frame 
         r->granted = po->granted;
         r->grant = po->grant;
         po->granted = false;
+        if (po->class != NULL) {
+            cs_sql_keep(po->class);
+            r->class = po->class;
+            r->text = name_copy(cs_slice_str(po->text != NULL ? po->text : ""));
+        }
         /* From here on Execute's answer is the action's result, unless its Bind fails first: then
          * the whole rest of the group is skipped and skip_to_sync() drops this entry. */
     }
     return PASS;
 }
 
-static enum act on_describe_or_close(struct pg *p, const struct pg_frame *f)
+static enum act on_describe_or_close(struct pg *p, struct batch *b, const struct pg_frame *f)
 {
     uint8_t what;
     struct cs_slice name;
     if (!pg_parse_target(f->body, &what, &name)) {
         return violation(p, f->type == 'D' ? "malformed Describe" : "malformed Close");
+    }
+    if (name.n > CS_LIMIT_PG_NAME_BYTES) {
+        return refuse_extended(p, b, "a name is longer than 63 bytes");
     }
     struct pg_reply *r = push(p, f->type == 'D' ? PG_REPLY_DESCRIBE : PG_REPLY_CLOSE);
     if (r == NULL) {
@@ -632,6 +726,8 @@ static enum act on_sync(struct pg *p)
     }
     p->skipping = false;
     p->group_open = p->group_ran = false;
+    /* An elevated connection ends with this group: nothing else may follow it there. */
+    p->elevated_simple = p->elevated != NULL;
     return PASS;
 }
 
@@ -664,8 +760,18 @@ static enum act on_copy(struct pg *p, const struct pg_frame *f)
     return PASS;
 }
 
+/* On an elevated connection only the approved statement runs: its portal, and its COPY data. */
+static bool fits_elevated(struct pg *p, uint8_t type)
+{
+    const char *fine = p->elevated_simple ? "dcfX" : "EDCHSXdcfPB"; /* P and B are refused there */
+    return p->elevated == NULL || strchr(fine, type) != NULL;
+}
+
 static enum act frontend_message(struct pg *p, struct batch *b, const struct pg_frame *f)
 {
+    if (!fits_elevated(p, f->type)) {
+        return violation(p, "a message that does not belong to the approved statement");
+    }
     if (p->skipping && f->type != 'S' && f->type != 'X') {
         return DONE; /* as the target does until the next Sync */
     }
@@ -680,7 +786,7 @@ static enum act frontend_message(struct pg *p, struct batch *b, const struct pg_
         return on_execute(p, b, f);
     case 'D':
     case 'C':
-        return on_describe_or_close(p, f);
+        return on_describe_or_close(p, b, f);
     case 'S':
         return on_sync(p);
     case 'H':
@@ -724,7 +830,7 @@ static enum step one(struct pg *p, struct batch *b)
     if (p->client_skip > 0) {
         return skip_on(p, b);
     }
-    if (p->elevated_simple || p->replies.count >= CS_LIMIT_PG_PIPELINE) {
+    if ((p->elevated_simple && !p->copy_in) || p->replies.count >= CS_LIMIT_PG_PIPELINE) {
         return BLOCK;
     }
     enum pg_frame_result got = pg_frame_next(cs_slice_from(b->in, b->at), true, &f);
@@ -814,7 +920,11 @@ static bool refill(struct pg *p)
 void pg_frontend(struct pg *p)
 {
     p->blocked = false;
-    while (!p->ending && cs_stream_queued(&pg_now(p)->stream) == 0) {
+    for (unsigned n = 0; !p->ending && cs_stream_queued(&pg_now(p)->stream) == 0; n++) {
+        if (n == PG_TURN_BATCHES) {
+            p->more = true;
+            return;
+        }
         if (p->big_need > 0) {
             if (!big_message(p) || (p->big_need > 0 && !refill(p))) {
                 return;

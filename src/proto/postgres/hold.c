@@ -109,7 +109,9 @@ static bool hold_pump(struct cs_session *s)
         pg_end(p, "the client closed the connection");
         return false;
     }
-    pg_backend(p);
+    do {
+        pg_backend(p);
+    } while (p->more && pg_breathe(p));
     return !p->ending;
 }
 

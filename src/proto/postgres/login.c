@@ -9,6 +9,8 @@
 
 #include <stdio.h>
 
+enum { LOGIN_MESSAGES = 256 }; /* PostgreSQL sends about 20 */
+
 struct login {
     struct pg *p;
     struct pg_upstream *u;
@@ -317,7 +319,11 @@ static enum cs_err until_ready(struct login *l, struct cs_buf *greeting)
 {
     bool ready = false;
     size_t need = 5;
+    unsigned messages = 0;
     while (!ready) {
+        if (++messages > LOGIN_MESSAGES || cs_mono_ns() > l->deadline) {
+            return fail(l, CS_ERR_TIMEOUT, "it talks without end during login");
+        }
         enum cs_err e = cs_stream_need(&l->u->stream, need, l->deadline);
         if (e != CS_OK) {
             return fail(l, e == CS_ERR_TIMEOUT ? e : CS_ERR_EOF,

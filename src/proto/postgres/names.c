@@ -4,9 +4,10 @@
 #include "base/assert.h"
 #include "proto/postgres/postgres_internal.h"
 
-struct pg_statement *pg_statement_new(struct cs_slice name, struct cs_slice text)
+struct pg_statement *pg_statement_new(struct pg *p, struct cs_slice name, struct cs_slice text)
 {
-    if (name.n > CS_LIMIT_PG_NAME_BYTES || text.n > CS_LIMIT_PG_QUERY_BYTES) {
+    if (name.n > CS_LIMIT_PG_NAME_BYTES || text.n > CS_LIMIT_PG_QUERY_BYTES ||
+        text.n > CS_LIMIT_PG_STATEMENT_BYTES - p->names.bytes) {
         return NULL;
     }
     struct pg_statement *st = cs_alloc(sizeof *st + text.n);
@@ -14,6 +15,7 @@ struct pg_statement *pg_statement_new(struct cs_slice name, struct cs_slice text
         return NULL;
     }
     st->refs = 1;
+    p->names.bytes += text.n;
     uint8_t *mem = (uint8_t *)(st + 1);
     if (text.n > 0) {
         memcpy(mem, text.p, text.n);
@@ -43,6 +45,7 @@ void pg_statement_unref(struct pg *p, struct pg_statement *st)
     if (st->class != NULL) {
         cs_sql_release(cs_gate_sql(p->s->gate), st->class);
     }
+    p->names.bytes -= st->text.n;
     cs_memo_done(&st->memo);
     cs_free(st->types);
     cs_free(st);
@@ -70,21 +73,36 @@ static struct pg_statement *stored(struct pg_names *m, struct cs_slice name)
                                                                                 : NULL;
 }
 
-struct pg_statement *pg_statement_find(struct pg *p, struct cs_slice name)
+/* Does the answer to this entry change what the name stands for? */
+static bool touches(const struct pg_reply *r, struct cs_slice name)
 {
+    switch (r->kind) {
+    case PG_REPLY_PARSE:
+        return r->statement != NULL && cs_slice_eq_str(name, r->statement->name);
+    case PG_REPLY_CLOSE:
+        return r->what == 'S' && cs_slice_eq(name, cs_slice_str(r->name != NULL ? r->name : ""));
+    case PG_REPLY_QUERY:
+    case PG_REPLY_EXECUTE:
+        return r->class != NULL;
+    case PG_REPLY_BIND:
+    case PG_REPLY_DESCRIBE:
+    case PG_REPLY_SYNC:
+    default:
+        return false;
+    }
+}
+
+struct pg_statement *pg_statement_find(struct pg *p, struct cs_slice name, bool *ret_wait)
+{
+    bool beyond = false; /* a Sync or a simple query lies between: the entry may fail on its own */
+    *ret_wait = false;
     for (uint32_t i = p->replies.count; i > 0; i--) {
         struct pg_reply *r = pg_replies_at(&p->replies, i - 1);
-        if (r->kind == PG_REPLY_PARSE && r->statement != NULL &&
-            cs_slice_eq_str(name, r->statement->name)) {
-            return r->statement;
+        if (touches(r, name)) {
+            *ret_wait = beyond || r->class != NULL;
+            return !*ret_wait && r->kind == PG_REPLY_PARSE ? r->statement : NULL;
         }
-        if (r->kind == PG_REPLY_CLOSE && r->what == 'S' &&
-            cs_slice_eq(name, cs_slice_str(r->name != NULL ? r->name : ""))) {
-            return NULL;
-        }
-        if (r->kind == PG_REPLY_QUERY && r->class != NULL) {
-            return NULL; /* names change in it: what they will be is not known yet */
-        }
+        beyond = beyond || r->kind == PG_REPLY_SYNC || r->kind == PG_REPLY_QUERY;
     }
     return stored(&p->names, name);
 }
@@ -155,8 +173,15 @@ struct pg_portal *pg_portal_find(struct pg *p, struct cs_slice name)
     return NULL;
 }
 
-static void portal_free(struct pg *p, struct pg_portal *po)
+void pg_portal_free(struct pg *p, struct pg_portal *po)
 {
+    if (po == NULL) {
+        return;
+    }
+    if (po->class != NULL) {
+        cs_sql_release(cs_gate_sql(p->s->gate), po->class);
+    }
+    cs_free(po->text);
     if (po->granted) {
         cs_gate_executed(p->s, &po->grant, CS_RAN_NOT, CS_SLICE_LIT("bound, but never executed"));
     }
@@ -169,7 +194,7 @@ void pg_portals_drop(struct pg *p, struct cs_slice name)
         if (cs_slice_eq_str(name, (*at)->name)) {
             struct pg_portal *gone = *at;
             *at = gone->next;
-            portal_free(p, gone);
+            pg_portal_free(p, gone);
             return;
         }
     }
@@ -187,19 +212,22 @@ void pg_portals_drop_all(struct pg *p)
     while (p->names.portals != NULL) {
         struct pg_portal *gone = p->names.portals;
         p->names.portals = gone->next;
-        portal_free(p, gone);
+        pg_portal_free(p, gone);
     }
 }
 
 /* ---- SQL-level names ---- */
 
+/* A name that cannot be kept is dropped: then it is unknown, and unknown is refused. */
 static void prepare_done(struct pg *p, const struct cs_sql_statement *st, struct cs_slice text)
 {
+    struct cs_slice name = cs_slice_head(st->name, CS_LIMIT_PG_NAME_BYTES);
     struct cs_slice own = cs_slice_from(text, st->offset);
     own = st->length > 0 ? cs_slice_head(own, st->length) : own;
-    struct pg_statement *s = pg_statement_new(cs_slice_head(st->name, CS_LIMIT_PG_NAME_BYTES), own);
+    struct pg_statement *s = pg_statement_new(p, name, own);
     if (s == NULL) {
-        return; /* then it stays unknown, and unknown is opaque */
+        pg_names_drop(p, name);
+        return;
     }
     s->effects = st->inner_effects;
     if (!pg_names_set(p, s)) {
@@ -207,10 +235,31 @@ static void prepare_done(struct pg *p, const struct cs_sql_statement *st, struct
     }
 }
 
+bool pg_names_follow(const struct cs_sql_class *class)
+{
+    return class->parsed && (class->effects & CS_SQL_OPAQUE) == 0 &&
+           class->n_statements <= class->n_kept;
+}
+
+bool pg_names_change(const struct cs_sql_class *class)
+{
+    if (!pg_names_follow(class)) {
+        return true;
+    }
+    for (uint32_t i = 0; i < class->n_kept; i++) {
+        enum cs_sql_kind k = class->statements[i].kind;
+        if (k == CS_SQL_PREPARE || k == CS_SQL_DEALLOCATE || k == CS_SQL_DISCARD_ALL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
                     unsigned n)
 {
-    if (n >= class->n_kept) {
+    if (!pg_names_follow(class) || n >= class->n_kept) {
+        pg_names_drop_all(p); /* it may have prepared anything under any name */
         return;
     }
     const struct cs_sql_statement *st = &class->statements[n];
@@ -232,6 +281,15 @@ void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_sl
     default:
         break;
     }
+}
+
+size_t pg_portal_count(const struct pg *p)
+{
+    size_t n = 0;
+    for (const struct pg_portal *po = p->names.portals; po != NULL; po = po->next) {
+        n++;
+    }
+    return n;
 }
 
 void pg_names_done(struct pg *p)

@@ -35,6 +35,8 @@ struct pg_portal {
     bool changing, executed, suspended;
     bool granted;
     struct cs_id grant;
+    const struct cs_sql_class *class; /* reference: of one whose Execute changes names */
+    char *text;                       /* owned: its text then */
     char name[CS_LIMIT_PG_NAME_BYTES + 1];
 };
 
@@ -57,12 +59,13 @@ struct pg_reply { /* one message forwarded, whose answer has not come */
     struct cs_buf *denial;            /* owned: the ErrorResponse that replaces the target's */
     struct pg_statement *statement;   /* reference: PARSE; QUERY: none */
     struct pg_portal *portal;         /* owned until answered: BIND; EXECUTE: borrowed by name */
-    const struct cs_sql_class *class; /* reference: QUERY whose statements change names */
+    const struct cs_sql_class *class; /* reference: QUERY and EXECUTE that change names */
+    char *text;                       /* owned: its text then */
     struct cs_id grant;
-    char *name; /* owned: CLOSE and EXECUTE: the name, NULL for ""; QUERY with a class: its text */
+    char *name; /* owned: CLOSE and EXECUTE: the name, NULL for "" */
 };
 
-enum { PG_REPLIES_INLINE = 4 };
+enum { PG_REPLIES_INLINE = 4, PG_TURN_BATCHES = 8 /* buffers one direction handles in a turn */ };
 
 struct pg_replies {
     struct pg_reply *v; /* owned; NULL while empty */
@@ -73,6 +76,7 @@ struct pg_names {
     struct pg_statement **statements; /* owned references, sorted by name */
     size_t n_statements, cap_statements;
     struct pg_portal *portals; /* owned list */
+    size_t bytes;              /* of the texts of all statements that live */
 };
 
 struct pg_upstream {
@@ -107,6 +111,8 @@ struct pg { /* the protocol's state of one session */
     struct cs_buf big;    /* a client message larger than a stream buffer, being assembled */
     size_t big_need;
     struct cs_buf ran;    /* what already ran in the open transaction, for the digest */
+    bool more;            /* a direction stopped to let others run: it has more to do */
+    uint64_t reported;    /* the action whose result was recorded last */
     uint64_t rows, bytes; /* of the answer that is passing through */
     uint16_t tag_n;
     char tag[40];
@@ -140,6 +146,8 @@ bool pg_pin_check(struct pg *p, struct cs_slice name, struct cs_slice value, boo
 
 /* ---- relay.c ---- */
 void pg_relay(struct pg *p);
+/* Lets others run after a turn that stopped with more to do. False: the session is over. */
+bool pg_breathe(struct pg *p);
 /* Relays until the target owes no answer. False: the session is over. */
 bool pg_settle(struct pg *p);
 /* Sends to the target / the client, waiting for room as needed. False: the connection is broken. */
@@ -164,11 +172,13 @@ void pg_replies_pop(struct pg *p);
 void pg_replies_done(struct pg *p);
 
 /* ---- names.c ---- */
-struct pg_statement *pg_statement_new(struct cs_slice name, struct cs_slice text);
+struct pg_statement *pg_statement_new(struct pg *p, struct cs_slice name, struct cs_slice text);
 struct pg_statement *pg_statement_ref(struct pg_statement *st);
 void pg_statement_unref(struct pg *p, struct pg_statement *st);
-/* As they will be once everything already forwarded has succeeded. NULL: not known. */
-struct pg_statement *pg_statement_find(struct pg *p, struct cs_slice name);
+/* What the target will find under this name when the next message reaches it. NULL: not known. With
+ * *ret_wait: it depends on answers that are still owed (a Parse of an earlier group may fail, and
+ * the Sync behind it makes the target go on with what it had): settle, then ask again. */
+struct pg_statement *pg_statement_find(struct pg *p, struct cs_slice name, bool *ret_wait);
 struct pg_portal *pg_portal_find(struct pg *p, struct cs_slice name);
 /* On the target's word only: takes over the reference / the object. False: no memory or too many.
  */
@@ -178,7 +188,14 @@ void pg_names_drop_all(struct pg *p);
 void pg_portals_set(struct pg *p, struct pg_portal *po);
 void pg_portals_drop(struct pg *p, struct cs_slice name);
 void pg_portals_drop_all(struct pg *p);
-/* SQL-level PREPARE, DEALLOCATE, DISCARD ALL of a statement that has succeeded. */
+size_t pg_portal_count(const struct pg *p);
+void pg_portal_free(struct pg *p, struct pg_portal *po);
+/* May running this leave other names behind than before? PREPARE, DEALLOCATE, DISCARD ALL; and
+ * whatever we cannot look into: opaque, unparsed, more statements than are kept. */
+bool pg_names_change(const struct cs_sql_class *class);
+/* Can what it does to names be followed statement by statement? */
+bool pg_names_follow(const struct cs_sql_class *class);
+/* The n-th statement of such a text has succeeded. What cannot be followed forgets every name. */
 void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
                     unsigned n);
 void pg_names_done(struct pg *p);

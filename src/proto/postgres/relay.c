@@ -28,32 +28,59 @@ void pg_fatal(struct pg *p, const char *sqlstate, const char *message)
     cs_buf_done(&b);
 }
 
+/* Sends all of it, waiting for room as needed, but not past a kill of the session. */
+static bool send_all(struct pg *p, struct cs_stream *to, struct cs_slice bytes)
+{
+    uint64_t deadline = cs_mono_ns() + PEER_STUCK_NS;
+    while (bytes.n > 0) {
+        size_t n = CS_MIN(bytes.n, cs_stream_room(to));
+        if (n > 0) {
+            if (cs_stream_put(to, cs_slice_head(bytes, n)) != CS_OK) {
+                return false;
+            }
+            bytes = cs_slice_from(bytes, n);
+            continue;
+        }
+        struct cs_wait items[2] = {cs_stream_wait_write(to),
+                                   CS_WAIT_ON(CS_WAIT_EVENT, &p->s->kill)};
+        if (cs_wait(items, 2, deadline) != CS_WOKE_READY || p->s->kill.set ||
+            cs_stream_flush(to) == CS_IO_ERR) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool pg_to_client(struct pg *p, struct cs_slice bytes)
 {
-    struct cs_stream *c = &p->s->client;
-    if (bytes.n <= cs_stream_room(c)) {
-        if (cs_stream_put(c, bytes) == CS_OK) {
-            return true;
-        }
-    } else if (cs_stream_write(c, bytes, cs_mono_ns() + PEER_STUCK_NS) == CS_OK) {
+    if (send_all(p, &p->s->client, bytes)) {
         return true;
     }
-    pg_end(p, "the client closed the connection");
+    pg_end(p, p->s->kill.set ? "killed" : "the client closed the connection");
     return false;
 }
 
 bool pg_to_server(struct pg *p, struct cs_slice bytes)
 {
-    struct cs_stream *u = &pg_now(p)->stream;
-    if (bytes.n <= cs_stream_room(u)) {
-        if (cs_stream_put(u, bytes) == CS_OK) {
-            return true;
-        }
-    } else if (cs_stream_write(u, bytes, cs_mono_ns() + PEER_STUCK_NS) == CS_OK) {
+    if (send_all(p, &pg_now(p)->stream, bytes)) {
         return true;
     }
-    pg_end(p, "the target closed the connection");
+    pg_end(p, p->s->kill.set ? "killed" : "the target closed the connection");
     return false;
+}
+
+bool pg_breathe(struct pg *p)
+{
+    p->more = false;
+    if (!cs_co_yield()) {
+        pg_end(p, "the gateway stopped");
+    } else if (p->s->kill.set) {
+        pg_fatal(p, "57P01", p->s->kill_why);
+        pg_end(p, "killed");
+    } else if (p->s->client.fd.hup && cs_stream_queued(&p->s->client) > 0) {
+        pg_end(p, "the client closed the connection");
+    }
+    return !p->ending;
 }
 
 /* The client cancelled what is running: told to the target with its own key, on a connection of its
@@ -148,19 +175,20 @@ bool pg_settle(struct pg *p)
     if (p->group_open && p->replies.count > 0 && !pg_to_server(p, cs_slice("H\0\0\0\4", 5))) {
         return false;
     }
-    while (p->replies.count > 0 && !p->ending) {
+    /* Also to the end of a message that is passing: nothing of ours may be put into it. */
+    while (!p->ending && (p->replies.count > 0 || pg_now(p)->skip > 0)) {
         if (!flush_both(p)) {
             break;
         }
         pg_backend(p);
-        if (p->replies.count == 0) {
+        if (p->ending || (p->replies.count == 0 && pg_now(p)->skip == 0)) {
             break;
         }
         if (p->copy_in) {
             pg_end(p, "protocol error: a request in the middle of COPY");
             break;
         }
-        if (!wait_for_something(p, false)) {
+        if (!(p->more ? pg_breathe(p) : wait_for_something(p, false))) {
             break;
         }
     }
@@ -199,7 +227,7 @@ void pg_relay(struct pg *p)
         if (client_wanted(p)) {
             pg_frontend(p);
         }
-        if (p->ending || !wait_for_something(p, !p->blocked)) {
+        if (p->ending || !(p->more ? pg_breathe(p) : wait_for_something(p, !p->blocked))) {
             break;
         }
     }

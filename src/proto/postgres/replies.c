@@ -53,8 +53,12 @@ void pg_replies_pop(struct pg *p)
         cs_free(r->denial);
     }
     pg_statement_unref(p, r->statement);
-    cs_free(r->portal);
+    if (r->portal != NULL) {
+        r->portal->granted = false; /* its Bind failed: reported with the error */
+    }
+    pg_portal_free(p, r->portal);
     cs_free(r->name);
+    cs_free(r->text);
     if (r->class != NULL) {
         cs_sql_release(cs_gate_sql(p->s->gate), r->class);
     }
