@@ -62,9 +62,9 @@ struct cs_peer {
     uint64_t key; /* names this run of a gate in the store: epoch << 16 | index */
     int fd;       /* before the role is started: not opened yet; else -1 */
     size_t jobs;
-    struct cs_event room; /* set when one of the jobs has ended */
-    bool told;            /* a gate has named its sessions */
-    size_t untold_jobs;   /* of the messages before that, those being worked on */
+    struct cs_event room;  /* set when one of the jobs has ended */
+    bool told;             /* a gate has named its sessions */
+    size_t untold_jobs;    /* of the messages before that, those being worked on */
     struct cs_lane *lanes; /* gate.c */
     struct cs_peer *next;
 };

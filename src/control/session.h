@@ -28,8 +28,8 @@ struct cs_ctl_session {
     struct cs_id id;
     uint64_t gate_key;
     bool killed;
-    bool unnamed; /* found in the store: its gate has not yet said that it lives */
-    struct cs_arena arena;                  /* of the next line */
+    bool unnamed;          /* found in the store: its gate has not yet said that it lives */
+    struct cs_arena arena; /* of the next line */
     struct cs_slice chain, target, address; /* chain: binary form, known to be valid */
     struct cs_ctl_connection connections[CS_SESSION_CONNECTIONS];
     struct cs_ctl_grant grants[CS_SESSION_GRANTS];
