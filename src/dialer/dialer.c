@@ -18,7 +18,13 @@
 
 #include <unistd.h>
 
-enum { ARENA_CHUNK = 64 * 1024, ARENA_MAX = 256 * 1024 * 1024, ADDRESS_MAX = 300, BUCKETS = 1024 };
+enum {
+    ARENA_CHUNK = 64 * 1024,
+    ARENA_MAX = 256 * 1024 * 1024,
+    ADDRESS_MAX = 300,
+    BUCKETS = 1024,
+    ANSWER_TRIES = 500
+};
 
 /* An address with dials under way. */
 struct place {
@@ -175,31 +181,34 @@ static enum cs_err dial_in_turn(struct dial *j, int *ret_fd)
     return e;
 }
 
-static void not_dialed(struct cs_dialer *d, uint32_t corr, enum cs_err e)
+/* Answers, unless who asked is gone. Waits while its channel is full: thousands of dials may end in
+ * the same moment. A control that does not read for so long has hung. */
+static void answer(struct cs_dialer *d, uint64_t asker, uint32_t corr, enum cs_err e, int fd)
 {
-    struct cs_msg_not_dialed m = {.err = (uint64_t)e};
-    if (d->control != NULL &&
-        cs_channel_send(d->control, CS_MSG_NOT_DIALED, corr, &m, NULL, 0) != CS_OK) {
-        cs_log(CS_EV_IPC_BROKEN, NULL, "peer=control why=\"does not read\"");
-        cs_channel_close(d->control);
-        d->control = NULL;
+    const struct cs_msg_dialed yes = {.end_ = 0};
+    const struct cs_msg_not_dialed no = {.err = (uint64_t)e};
+    for (int i = 0; i < ANSWER_TRIES; i++) {
+        if (d->control == NULL || d->control_epoch != asker) {
+            return;
+        }
+        enum cs_err sent = e == CS_OK
+                               ? cs_channel_send(d->control, CS_MSG_DIALED, corr, &yes, &fd, 1)
+                               : cs_channel_send(d->control, CS_MSG_NOT_DIALED, corr, &no, NULL, 0);
+        if (sent == CS_OK || !cs_channel_alive(d->control) || !cs_co_sleep(10 * CS_NS_PER_MS)) {
+            return;
+        }
     }
+    cs_log(CS_EV_IPC_BROKEN, NULL, "peer=control why=\"does not read\"");
+    stop(d, true); /* a new dialer gets a new channel */
 }
 
 static void dial_run(void *arg)
 {
     struct dial *j = arg;
     struct cs_dialer *d = j->d;
-    const struct cs_msg_dialed done = {.end_ = 0};
     int fd = -1;
     enum cs_err e = dial_in_turn(j, &fd);
-    if (d->control != NULL && j->asker == d->control_epoch) {
-        if (e != CS_OK) {
-            not_dialed(d, j->corr, e);
-        } else if (cs_channel_send(d->control, CS_MSG_DIALED, j->corr, &done, &fd, 1) != CS_OK) {
-            not_dialed(d, j->corr, CS_ERR_UNAVAILABLE);
-        }
-    }
+    answer(d, j->asker, j->corr, e, fd);
     if (fd >= 0) {
         (void)close(fd);
     }
@@ -276,7 +285,7 @@ static void on_control(struct cs_channel *ch, const struct cs_channel_in *in, vo
     }
     enum cs_err e = dial_start(d, in->corr, in->msg);
     if (e != CS_OK) {
-        not_dialed(d, in->corr, e);
+        answer(d, d->control_epoch, in->corr, e, -1);
     }
 }
 

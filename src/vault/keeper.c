@@ -17,7 +17,13 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { WHY = 300, PATH_ROOM = 512, TARGET_MAX = 128, SEALED_MAX = CS_SECRET_MAX + 64 };
+enum {
+    WHY = 300,
+    PATH_ROOM = 512,
+    TARGET_MAX = 128,
+    SEALED_MAX = CS_SECRET_MAX + 64,
+    ANSWER_TRIES = 500
+};
 /* A grant lives for minutes: after this long nobody asks for it again. */
 #define GRANT_NS (3600 * CS_NS_PER_S)
 
@@ -44,15 +50,24 @@ static void stop(struct cs_keeper *k, bool failed)
     cs_loop_stop(k->loop);
 }
 
+/* In the channel's own reading coroutine: while control does not take answers, no further question
+ * is read. One that does not read for so long has hung. */
 static void answer(struct cs_keeper *k, enum cs_msg_type t, uint32_t corr, const void *msg)
 {
-    if (k->control != NULL && cs_channel_send(k->control, t, corr, msg, NULL, 0) != CS_OK) {
-        /* It asks and does not read: without an answer its callers wait for their deadlines. */
-        cs_log(CS_EV_IPC_BROKEN, NULL, "peer=control message=%s why=\"does not read\"",
-               cs_msg_name(t));
-        cs_channel_close(k->control);
-        k->control = NULL;
+    struct cs_channel *ch = k->control;
+    enum cs_err e = CS_ERR_UNAVAILABLE;
+    for (int i = 0; i < ANSWER_TRIES; i++) {
+        e = cs_channel_send(ch, t, corr, msg, NULL, 0);
+        if (e == CS_OK || !cs_channel_alive(ch)) {
+            return;
+        }
+        if (!cs_co_sleep(10 * CS_NS_PER_MS) || k->control != ch) {
+            return;
+        }
     }
+    cs_log(CS_EV_IPC_BROKEN, NULL, "peer=control message=%s error=%s", cs_msg_name(t),
+           cs_err_name(e));
+    stop(k, true); /* a new keeper gets a new channel */
 }
 
 /* ---- SEAL_KEY ---- */
