@@ -279,7 +279,7 @@ static void script_dead(void)
     for (unsigned i = 0; i < DEAD * PER_DEAD; i++) {
         char *to = (char *)(uintptr_t)d.address[i % DEAD].p;
         CS_CHECK(cs_co_spawn(d.loop, "dead", dead_one, to, &co) == CS_OK);
-        if (i % 100 == 0) {
+        if (i % 10 == 0) {
             CS_CHECK(cs_co_sleep(CS_NS_PER_MS)); /* a channel queues so many */
         }
     }
