@@ -1,4 +1,5 @@
 /* The dialer role in the test's process: the test plays supervisor and control. */
+#include "runtime/loop_internal.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/time.h"
