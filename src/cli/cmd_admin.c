@@ -4,6 +4,7 @@
 #include "base/secret.h"
 #include "cli/client.h"
 #include "cli/out.h"
+#include "crypto/crypto.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -249,6 +250,43 @@ static bool read_secret(struct cs_cli *c, struct cs_buf *out)
     return ok;
 }
 
+/* The gateway's key for secrets; false when it was not given (and says so). */
+static bool seal_key(struct cs_cli *c, uint8_t key[static CS_X25519])
+{
+    struct cs_cli_answer a;
+    size_t n = 0;
+    if (!cs_cli_get(c, "/v1/secrets/key", &a)) {
+        return false;
+    }
+    const char *algorithm = cs_cli_text(c, a.json, "algorithm");
+    const char *text = cs_cli_text(c, a.json, "key");
+    bool ok = cs_cli_is(algorithm, "x25519") &&
+              cs_base64_decode(cs_slice_str(text), true, key, CS_X25519, &n) && n == CS_X25519;
+    if (!ok) {
+        (void)cs_cli_fail(c, "the gateway gave no key to seal secrets with");
+    }
+    cs_cli_answer_done(&a);
+    return ok;
+}
+
+/* {"sealed": …}: from here on only the keeper process can read it. NULL when it failed. */
+static json_t *sealed(struct cs_cli *c, struct cs_slice value)
+{
+    static uint8_t box[CS_SECRET_MAX + CS_SEAL_TO_OVERHEAD]; /* ciphertext */
+    static char text[(sizeof box + 2) / 3 * 4];
+    uint8_t key[CS_X25519];
+    if (!seal_key(c, key)) {
+        return NULL;
+    }
+    struct cs_slice aad = cs_arena_printf(&c->arena, "countersign/secret-put/1%s", c->position[0]);
+    if (aad.p == NULL || cs_seal_to(key, aad, value, box) != CS_OK) {
+        (void)cs_cli_fail(c, "the value cannot be sealed to the gateway's key");
+        return NULL;
+    }
+    size_t n = cs_base64_encode(cs_slice(box, value.n + CS_SEAL_TO_OVERHEAD), true, text);
+    return json_pack("{s:s%}", "sealed", text, n);
+}
+
 int cs_cmd_secret_set(struct cs_cli *c)
 {
     struct cs_buf value = cs_buf(CS_SECRET_MAX + 2048);
@@ -263,13 +301,9 @@ int cs_cmd_secret_set(struct cs_cli *c)
                           CS_SECRET_MAX);
         goto out;
     }
-    body = json_pack("{s:s%}", "value", value.p, value.len);
-    if (body == NULL) {
-        (void)cs_cli_fail(c, "the value is not valid UTF-8 text");
-        goto out;
-    }
+    body = sealed(c, cs_buf_slice(&value));
     const char *path = cs_cli_path(c, "/v1/secrets/", c->position[0], "");
-    if (path == NULL || !cs_cli_send(c, "PUT", path, body, &a)) {
+    if (body == NULL || path == NULL || !cs_cli_send(c, "PUT", path, body, &a)) {
         goto out;
     }
     if (c->json) {

@@ -2,15 +2,14 @@
 #include "control/api.h"
 
 #include "base/log.h"
-#include "base/secret.h"
 #include "base/time.h"
-#include "vault/vault.h"
 
 #include <stdio.h>
 
 #define SUPERVISOR_CALL_NS (30 * CS_NS_PER_S)
+#define KEEPER_CALL_NS     (10 * CS_NS_PER_S)
 
-enum { SECRET_TRIES = 3 };
+enum { SECRET_TRIES = 3, SEALED_MAX = 4096 + CS_SEAL_TO_OVERHEAD };
 
 enum cs_err cs_api_health(struct cs_api_call *call)
 {
@@ -43,43 +42,89 @@ enum cs_err cs_api_whoami(struct cs_api_call *call)
 
 /* ---- secrets ---- */
 
-static enum cs_err put_once(struct cs_api_call *call, struct cs_slice value, uint64_t *ret_version)
+static enum cs_err keeper_away(struct cs_api_call *call, enum cs_err e)
+{
+    return e == CS_ERR_UNAVAILABLE
+               ? cs_api_fail(call, e, "the keeper is starting this moment; try again")
+               : e;
+}
+
+enum cs_err cs_api_secret_key(struct cs_api_call *call)
+{
+    uint8_t key[CS_X25519];
+    char text[64], why[300] = "";
+    enum cs_err e =
+        cs_helper_seal_key(call->c, false, cs_mono_ns() + KEEPER_CALL_NS, key, why, sizeof why);
+    if (e != CS_OK) {
+        return why[0] != 0 ? cs_api_fail(call, e, "%s", why) : keeper_away(call, e);
+    }
+    text[cs_base64_encode(cs_slice(key, sizeof key), true, text)] = 0;
+    json_t *root = json_object();
+    bool ok = cs_json_put(root, "algorithm", json_string("x25519")) &&
+              cs_json_put(root, "key", json_string(text));
+    return cs_api_reply(call, 200, root, ok);
+}
+
+/* Ciphertext in, ciphertext out: what it is stays between the command and keeper. */
+static enum cs_err reseal(struct cs_api_call *call, struct cs_slice sealed, uint64_t version,
+                          struct cs_slice *ret)
+{
+    struct cs_msg_reseal m = {.name = call->name, .version = version, .sealed = sealed};
+    struct cs_call done;
+    enum cs_err e = cs_helper_call(call->c, CS_ROLE_KEEPER, CS_MSG_RESEAL, &m,
+                                   cs_mono_ns() + KEEPER_CALL_NS, &done);
+    if (e != CS_OK) {
+        e = keeper_away(call, e);
+    } else {
+        const struct cs_msg_resealed *r = (const void *)done.msg.raw;
+        if (done.type != CS_MSG_RESEALED || r->err >= CS_ERR_MAX) {
+            e = CS_ERR_PROTOCOL;
+        } else if (r->err != CS_OK) {
+            e = cs_api_fail(call, (enum cs_err)r->err, "%.*s", CS_SLICE_FMT(r->text));
+        } else {
+            *ret = cs_arena_dup(&call->arena, r->box);
+            e = ret->p != NULL ? CS_OK : CS_ERR_NO_MEMORY;
+        }
+    }
+    cs_call_done(&done);
+    return e;
+}
+
+static enum cs_err put_once(struct cs_api_call *call, struct cs_slice sealed, uint64_t *ret_version)
 {
     struct cs_control *c = call->c;
     struct cs_store_secret old;
+    struct cs_slice box;
     enum cs_err e = cs_store_secret_get(c->store, call->name, &call->arena, &old);
     if (e != CS_OK && e != CS_ERR_NOT_FOUND) {
         return e;
     }
-    uint64_t version = e == CS_OK ? old.version + 1 : 1;
-    size_t n = value.n + CS_SEAL_OVERHEAD;
-    uint8_t *box = cs_arena_alloc(&call->arena, n);
-    if (box == NULL) {
-        return CS_ERR_NO_MEMORY;
-    }
-    e = cs_vault_seal(c->vault, call->name, version, value, box);
-    if (e == CS_OK) {
-        e = cs_store_secret_put(c->store, call->name, version, cs_slice(box, n));
-    }
-    *ret_version = version;
-    return e;
+    *ret_version = e == CS_OK ? old.version + 1 : 1;
+    e = reseal(call, sealed, *ret_version, &box);
+    return e == CS_OK ? cs_store_secret_put(c->store, call->name, *ret_version, box) : e;
 }
 
 enum cs_err cs_api_secret_put(struct cs_api_call *call)
 {
     uint64_t version = 0;
-    struct cs_slice value = call->body[0].string;
+    struct cs_slice text = call->body[0].string;
+    uint8_t *raw = cs_arena_alloc(&call->arena, SEALED_MAX);
+    size_t n = 0;
+    if (raw == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
     if (!cs_identity_name_valid(call->name)) {
         return cs_api_fail(
             call, CS_ERR_INVALID,
             "a secret's name is 1 to 64 characters of a-z, 0-9, \".\", \"_\", \"-\"");
     }
-    if (value.n == 0) {
-        return cs_api_fail(call, CS_ERR_INVALID, "\"value\" is empty");
+    if (!cs_base64_decode(text, true, raw, SEALED_MAX, &n) || n <= CS_SEAL_TO_OVERHEAD) {
+        return cs_api_fail(call, CS_ERR_INVALID,
+                           "\"sealed\" is not a box in base64url with 1 to 4096 bytes in it");
     }
     enum cs_err e = CS_ERR_CONFLICT;
     for (int i = 0; e == CS_ERR_CONFLICT && i < SECRET_TRIES; i++) {
-        e = put_once(call, value, &version); /* CONFLICT: somebody else was faster */
+        e = put_once(call, cs_slice(raw, n), &version); /* CONFLICT: somebody else was faster */
     }
     if (e != CS_OK) {
         return e;

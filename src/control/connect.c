@@ -1,15 +1,12 @@
-/* Connections to targets: dialled here, handed to the gate as a descriptor, and their credential
- * proved here, once. The gate never sees a secret, and gets the elevated credential's connection
- * only for a grant that this process has seen consumed in that very session. */
+/* Connections to targets: dialled by dialer, handed to the gate as a descriptor, and their
+ * credential proved by keeper, once: here is decided whether. The gate never sees a secret, and
+ * gets the elevated credential's connection only for a grant that this process has seen consumed in
+ * that very session. */
 #include "control/control.h"
 
 #include "base/alloc.h"
 #include "base/log.h"
-#include "base/secret.h"
 #include "base/time.h"
-#include "control/resolver.h"
-#include "runtime/sock.h"
-#include "vault/vault.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -27,7 +24,7 @@ static void not_connected(struct cs_job *j, enum cs_err e, const char *text)
 
 static void unreachable(struct cs_job *j, const struct cs_target *t, enum cs_err e)
 {
-    char text[400], how[64];
+    char text[400], how[120];
     switch ((int)e) {
     case CS_ERR_REFUSED:
         (void)snprintf(how, sizeof how, "refuses connections");
@@ -39,7 +36,16 @@ static void unreachable(struct cs_job *j, const struct cs_target *t, enum cs_err
         (void)snprintf(how, sizeof how, "has a name that does not resolve");
         break;
     case CS_ERR_LIMIT:
-        (void)snprintf(how, sizeof how, "waits for too many name look-ups");
+        (void)snprintf(how, sizeof how, "waits for too many connections already");
+        break;
+    case CS_ERR_DENIED:
+        (void)snprintf(how, sizeof how,
+                       "leads to a link-local or metadata address, which only a target "
+                       "written as that number may have");
+        break;
+    case CS_ERR_UNAVAILABLE:
+        (void)snprintf(how, sizeof how,
+                       "cannot be dialled this moment: the dialer is starting; try again");
         break;
     default:
         (void)snprintf(how, sizeof how, "cannot be reached");
@@ -51,22 +57,24 @@ static void unreachable(struct cs_job *j, const struct cs_target *t, enum cs_err
     not_connected(j, e, text);
 }
 
+/* Dialer checks the address against its own snapshot: it dials no other. */
 static enum cs_err dial(struct cs_control *c, struct cs_slice address, int *ret_fd)
 {
     uint64_t deadline = cs_mono_ns() + CS_LIMIT_CONNECT_S * CS_NS_PER_S;
-    struct cs_resolved found;
-    memset(&found, 0, sizeof found);
-    enum cs_err e = cs_resolve(c->names, address, deadline, &found);
-    if (e != CS_OK) {
-        return e;
+    struct cs_msg_dial m = {.address = address, .deadline = deadline};
+    struct cs_call call;
+    enum cs_err e = cs_helper_call(c, CS_ROLE_DIALER, CS_MSG_DIAL, &m,
+                                   deadline + CS_NS_PER_S /* its answer comes first */, &call);
+    if (e == CS_OK && call.type == CS_MSG_DIALED) {
+        *ret_fd = call.fd[0];
+        call.fd[0] = -1;
+    } else if (e == CS_OK) {
+        const struct cs_msg_not_dialed *r = (const void *)call.msg.raw;
+        e = call.type == CS_MSG_NOT_DIALED && r->err != CS_OK && r->err < CS_ERR_MAX
+                ? (enum cs_err)r->err
+                : CS_ERR_PROTOCOL;
     }
-    e = CS_ERR_UNREACHABLE;
-    for (size_t i = 0; i < found.n; i++) {
-        e = cs_connect((const struct sockaddr *)&found.sa[i], found.len[i], deadline, ret_fd);
-        if (e == CS_OK || e == CS_ERR_CANCELLED || e == CS_ERR_TIMEOUT) {
-            break;
-        }
-    }
+    cs_call_done(&call);
     return e;
 }
 
@@ -108,8 +116,11 @@ static void hand_over(struct cs_job *j, const struct cs_target *t, int fd)
     }
     struct cs_msg_connected out = {.connection = ++c->connections,
                                    .user = elevated ? t->elevated_user : t->user};
-    if (!cs_ctl_connection_add(s, out.connection, elevated,
-                               elevated ? t->elevated_password : t->password)) {
+    const struct cs_ctl_connection made = {.number = out.connection,
+                                           .elevated = elevated,
+                                           .grant = m->grant,
+                                           .secret = elevated ? t->elevated_password : t->password};
+    if (!cs_ctl_connection_add(s, &made)) {
         not_connected(j, CS_ERR_NO_MEMORY, "no memory is left");
         return;
     }
@@ -162,33 +173,6 @@ void cs_connect_dial(struct cs_job *j)
 
 /* ---- PROVE ---- */
 
-struct proving { /* belongs to the helper thread while it computes */
-    struct cs_vault_prover *prover;
-    struct cs_secret password;
-    struct cs_arena arena; /* of the exchange's copies */
-    struct cs_vault_exchange exchange;
-    struct cs_vault_proof proof;
-    const char *why;
-    enum cs_err err;
-};
-
-static void proving_run(void *arg)
-{
-    struct proving *p = arg;
-    /* Only this thread uses the prover: it may remember salted passwords without a lock. */
-    p->err = cs_vault_scram_prove(p->prover, &p->password, &p->exchange, &p->proof, &p->why);
-    cs_secret_done(&p->password);
-}
-
-static void proving_free(void *arg)
-{
-    struct proving *p = arg;
-    cs_secret_done(&p->password);
-    cs_wipe(&p->proof, sizeof p->proof);
-    cs_arena_done(&p->arena);
-    cs_free(p);
-}
-
 static void not_proved(struct cs_job *j, enum cs_err e, const char *text)
 {
     const struct cs_msg_prove *m = (const void *)j->msg.raw;
@@ -199,72 +183,61 @@ static void not_proved(struct cs_job *j, enum cs_err e, const char *text)
     (void)cs_peer_send(j->peer, CS_MSG_PROOF, j->corr, &out, NULL, 0);
 }
 
-/* The secret, unsealed, for as short as possible. */
-static enum cs_err unseal(struct cs_job *j, struct cs_slice name, struct cs_secret *ret)
+/* Keeper's answer, or why there is none, to the gate. */
+static void pass_on(struct cs_job *j, enum cs_err e, const struct cs_call *call)
 {
-    struct cs_control *c = j->peer->c;
-    struct cs_store_secret row;
-    enum cs_err e = cs_store_secret_get(c->store, name, &j->arena, &row);
-    return e == CS_OK ? cs_vault_unseal(c->vault, name, row.version, row.box, ret) : e;
-}
-
-static struct proving *proving_new(struct cs_job *j, struct cs_secret *password)
-{
-    const struct cs_msg_prove *m = (const void *)j->msg.raw;
-    struct proving *p = cs_alloc(sizeof *p);
-    if (p == NULL) {
-        cs_secret_done(password);
-        return NULL;
-    }
-    p->prover = j->peer->c->prover;
-    p->password = *password;
-    p->why = "";
-    p->err = CS_ERR_INTERNAL;
-    cs_arena_init(&p->arena, 4096, 64 * 1024);
-    p->exchange.mechanism = cs_arena_dup(&p->arena, m->mechanism);
-    p->exchange.client_first_bare = cs_arena_dup(&p->arena, m->client_first_bare);
-    p->exchange.server_first = cs_arena_dup(&p->arena, m->server_first);
-    p->exchange.client_final_bare = cs_arena_dup(&p->arena, m->client_final_bare);
-    if (p->exchange.client_final_bare.p == NULL || p->exchange.server_first.p == NULL ||
-        p->exchange.client_first_bare.p == NULL || p->exchange.mechanism.p == NULL) {
-        proving_free(p);
-        return NULL;
-    }
-    return p;
-}
-
-static void prove_with(struct cs_job *j, struct cs_slice secret)
-{
-    char text[200];
-    struct cs_secret password = {0};
-    enum cs_err e = unseal(j, secret, &password);
-    if (e == CS_ERR_NOT_FOUND) {
-        (void)snprintf(text, sizeof text, "the secret \"%.*s\" is not set: countersign secret set",
-                       (int)CS_MIN(secret.n, (size_t)64), secret.p);
-        not_proved(j, e, text);
-        return;
-    }
-    struct proving *p = e == CS_OK ? proving_new(j, &password) : NULL;
-    if (p == NULL) {
-        not_proved(j, e == CS_OK ? CS_ERR_NO_MEMORY : e, "the credential cannot be read");
-        return;
-    }
-    e = cs_slow_call(j->peer->c->keys, proving_run, proving_free, p,
-                     cs_mono_ns() + CS_LIMIT_UPSTREAM_LOGIN_S * CS_NS_PER_S);
-    if (e != CS_OK) {
-        not_proved(j, e, cs_err_text(e)); /* p is the thread's */
-        return;
-    }
-    if (p->err != CS_OK) {
-        not_proved(j, p->err, p->why[0] != 0 ? p->why : cs_err_text(p->err));
+    const struct cs_msg_proof_for *r = (const void *)call->msg.raw;
+    if (e == CS_ERR_UNAVAILABLE) {
+        not_proved(j, e, "the keeper is starting this moment; try again");
+    } else if (e != CS_OK || call->type != CS_MSG_PROOF_FOR || r->err >= CS_ERR_MAX) {
+        not_proved(j, e == CS_OK ? CS_ERR_PROTOCOL : e, cs_err_text(e));
+    } else if (r->err != CS_OK) {
+        char text[300];
+        (void)snprintf(text, sizeof text, "%.*s", CS_SLICE_FMT(r->text));
+        not_proved(j, (enum cs_err)r->err, text);
     } else {
-        const struct cs_vault_proof *f = &p->proof;
-        struct cs_msg_proof out = {.proof = cs_slice(f->proof, sizeof f->proof),
-                                   .server_signature =
-                                       cs_slice(f->server_signature, sizeof f->server_signature)};
+        struct cs_msg_proof out = {.proof = r->proof, .server_signature = r->server_signature};
         (void)cs_peer_send(j->peer, CS_MSG_PROOF, j->corr, &out, NULL, 0);
     }
-    proving_free(p);
+}
+
+/* SECURITY: session, target, connection and grant are this process's own knowledge, never the
+ * gate's words; keeper refuses a grant that had its proof. The box stays closed here. */
+static void prove_with(struct cs_job *j, struct cs_slice target,
+                       const struct cs_ctl_connection *conn)
+{
+    const struct cs_msg_prove *m = (const void *)j->msg.raw;
+    struct cs_control *c = j->peer->c;
+    struct cs_store_secret row;
+    struct cs_call call;
+    enum cs_err e = cs_store_secret_get(c->store, conn->secret, &j->arena, &row);
+    if (e != CS_OK) {
+        char text[200];
+        (void)snprintf(text, sizeof text, "the secret \"%.*s\" is not set: countersign secret set",
+                       (int)CS_MIN(conn->secret.n, (size_t)64), conn->secret.p);
+        not_proved(j, e, e == CS_ERR_NOT_FOUND ? text : "the credential cannot be read");
+        return;
+    }
+    uint64_t deadline = cs_mono_ns() + CS_LIMIT_UPSTREAM_LOGIN_S * CS_NS_PER_S;
+    struct cs_msg_prove_for ask = {.session = m->session,
+                                   .target = target,
+                                   .connection = conn->number,
+                                   .which = conn->elevated ? CS_CREDENTIAL_ELEVATED
+                                                           : CS_CREDENTIAL_EVERYDAY,
+                                   .deadline = deadline,
+                                   .name = conn->secret,
+                                   .version = row.version,
+                                   .box = row.box,
+                                   .mechanism = m->mechanism,
+                                   .client_first_bare = m->client_first_bare,
+                                   .server_first = m->server_first,
+                                   .client_final_bare = m->client_final_bare};
+    if (conn->elevated) {
+        ask.grant = conn->grant;
+    }
+    e = cs_helper_call(c, CS_ROLE_KEEPER, CS_MSG_PROVE_FOR, &ask, deadline, &call);
+    pass_on(j, e, &call);
+    cs_call_done(&call);
 }
 
 void cs_connect_prove(struct cs_job *j)
@@ -277,6 +250,11 @@ void cs_connect_prove(struct cs_job *j)
         not_proved(j, CS_ERR_DENIED, "this connection is not known, or was proved before");
         return;
     }
-    prove_with(j, conn.secret);
+    struct cs_slice target = cs_arena_dup(&j->arena, s->target); /* `s` may go while this waits */
+    if (target.p == NULL) {
+        not_proved(j, CS_ERR_NO_MEMORY, "no memory is left");
+    } else {
+        prove_with(j, target, &conn);
+    }
     cs_free((void *)(uintptr_t)conn.secret.p);
 }

@@ -1,5 +1,6 @@
 /* The control role: knows people, sessions and requests; answers gates and front. One loop, one
- * thread, plus the store's writer thread and two helper threads (slow.h).
+ * thread, plus the store's writer thread. Secrets are keeper's, connections dialer's: this process
+ * holds ciphertext, and makes no network socket.
  *
  * Who may do what is decided here, on what this process knows itself: a gate's word names a session
  * and an action, never a person, an approver or a right. */
@@ -9,7 +10,7 @@
 #include "action/chain.h"
 #include "approval/approval.h"
 #include "control/session.h"
-#include "control/slow.h"
+#include "crypto/crypto.h"
 #include "identity/identity.h"
 #include "ipc/ipc.h"
 #include "policy/policy.h"
@@ -17,8 +18,6 @@
 #include "store/store.h"
 #include "wire/snapshot.h"
 
-struct cs_vault;
-struct cs_vault_prover;
 struct cs_api_call;
 
 enum {
@@ -53,7 +52,8 @@ enum cs_err cs_view_new(int memfd, struct cs_slice sha256, struct cs_view **ret)
 struct cs_view *cs_view_keep(struct cs_view *v);
 void cs_view_drop(struct cs_view *v); /* NULL is fine */
 
-/* A channel to a gate or to front. Lives until the channel is gone and nothing works for it. */
+/* A channel to a gate, front, keeper or dialer. Lives until the channel is gone and nothing works
+ * for it. */
 struct cs_peer {
     struct cs_control *c;
     struct cs_channel *channel; /* NULL once it is gone */
@@ -87,11 +87,9 @@ struct cs_control {
     uint64_t started_ms;
     struct cs_view *view;
     struct cs_store *store; /* owned, as all below */
-    struct cs_vault *vault;
-    struct cs_vault_prover *prover; /* the thread `keys` alone uses it */
     struct cs_identity *identity;
     struct cs_approval *approval;
-    struct cs_slow *names, *keys; /* look-ups; key derivation */
+    struct cs_event joined; /* keeper or dialer has come */
     struct cs_peer *peers;
     struct cs_sessions sessions;
     struct cs_attempt *attempts; /* auth.c */
@@ -124,6 +122,17 @@ void cs_poll_end(struct cs_poll *p);
 enum cs_err cs_poll_wait(struct cs_poll *p, uint64_t deadline_ns) CS_MUST_CHECK;
 /* Every long poll looks again. */
 void cs_control_wake(struct cs_control *c);
+
+/* ---- helpers.c: what keeper and dialer do for this role. UNAVAILABLE while they are away ---- */
+/* cs_channel_call to the helper of that role. */
+enum cs_err cs_helper_call(struct cs_control *c, enum cs_role role, enum cs_msg_type t,
+                           const void *msg, uint64_t deadline_ns,
+                           struct cs_call *ret) CS_MUST_CHECK;
+/* The public key to which secrets are sealed. `create`: no secret is sealed yet, keeper may make a
+ * missing master key. `why` gets keeper's sentence when it says no. */
+enum cs_err cs_helper_seal_key(struct cs_control *c, bool create, uint64_t deadline_ns,
+                               uint8_t ret[static CS_X25519], char *why,
+                               size_t why_size) CS_MUST_CHECK;
 
 /* ---- gate.c ---- */
 void cs_gate_on_message(struct cs_channel *ch, const struct cs_channel_in *in, void *peer);

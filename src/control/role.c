@@ -1,6 +1,7 @@
 /* The role's life: started by the supervisor, which sends who it is, the configuration and channels
- * to gates and front; READY once the store is open; ends in order on SHUTDOWN, at once when the
- * supervisor is gone. Nothing here decides anything about people or actions. */
+ * to the other roles; READY once the store is open and keeper has answered; ends in order on
+ * SHUTDOWN, at once when the supervisor is gone. Nothing here decides anything about people or
+ * actions. */
 #include "control/control.h"
 
 #include "base/alloc.h"
@@ -9,12 +10,11 @@
 #include "base/time.h"
 #include "control/api.h"
 #include "runtime/process.h"
-#include "vault/vault.h"
 
 #include <stdio.h>
 #include <unistd.h>
 
-enum { SWEEP_AFTER_S = 10 };
+enum { SWEEP_AFTER_S = 10, KEEPER_WAIT_S = 10 };
 
 static void fail(struct cs_control *c, enum cs_event_id ev, const char *what)
 {
@@ -100,10 +100,11 @@ static void peer_gone(struct cs_peer *p)
         cs_channel_close(ch);
     }
     cs_event_set(&p->room);
-    if (p->c->phase == CS_CONTROL_STOP) {
+    if (p->role == CS_ROLE_KEEPER || p->role == CS_ROLE_DIALER) {
+        cs_peer_release(p); /* calls under way have failed */
+    } else if (p->c->phase == CS_CONTROL_STOP) {
         return;
-    }
-    if (p->role == CS_ROLE_GATE) {
+    } else if (p->role == CS_ROLE_GATE) {
         cs_gate_on_gone(p);
     } else {
         cs_api_front_gone(p);
@@ -158,13 +159,39 @@ static void on_front_message(struct cs_channel *ch, const struct cs_channel_in *
     }
 }
 
+/* Keeper and dialer only answer calls: what else they send has nobody to go to. */
+static void on_helper_message(struct cs_channel *ch, const struct cs_channel_in *in, void *arg)
+{
+    (void)ch;
+    (void)arg;
+    for (size_t i = 0; i < CS_ARRAY_LEN(in->fd); i++) {
+        if (in->fd[i] >= 0) {
+            (void)close(in->fd[i]);
+        }
+    }
+}
+
+static cs_channel_fn handler_of(enum cs_role role)
+{
+    switch ((int)role) {
+    case CS_ROLE_GATE:
+        return cs_gate_on_message;
+    case CS_ROLE_FRONT:
+        return on_front_message;
+    case CS_ROLE_KEEPER:
+    case CS_ROLE_DIALER:
+        return on_helper_message;
+    default:
+        return NULL;
+    }
+}
+
 static void peer_open(struct cs_peer *p)
 {
     int fd = p->fd;
     p->fd = -1;
     enum cs_err e = cs_channel_open(p->c->loop, fd, CS_ROLE_CONTROL, p->role, p->index,
-                                    p->role == CS_ROLE_GATE ? cs_gate_on_message : on_front_message,
-                                    on_peer_gone, p, &p->channel);
+                                    handler_of(p->role), on_peer_gone, p, &p->channel);
     if (e != CS_OK) {
         p->channel = NULL;
         cs_log(CS_EV_INTERNAL, NULL, "peer=%s/%llu error=%s", cs_role_name(p->role),
@@ -178,7 +205,7 @@ static void peer_open(struct cs_peer *p)
 
 static void peer_new(struct cs_control *c, const struct cs_msg_peer *m, int fd)
 {
-    bool known = m->role == CS_ROLE_GATE || m->role == CS_ROLE_FRONT;
+    bool known = m->role < CS_ROLE_MAX && handler_of((enum cs_role)m->role) != NULL;
     struct cs_peer *p = known ? cs_alloc(sizeof *p) : NULL;
     if (p == NULL) {
         cs_log(CS_EV_INTERNAL, NULL, "peer=%llu not taken", (unsigned long long)m->role);
@@ -193,8 +220,12 @@ static void peer_new(struct cs_control *c, const struct cs_msg_peer *m, int fd)
     p->fd = fd;
     p->next = c->peers;
     c->peers = p;
-    if (c->phase == CS_CONTROL_RUN) {
+    bool helper = m->role == CS_ROLE_KEEPER || m->role == CS_ROLE_DIALER;
+    if (helper || c->phase == CS_CONTROL_RUN) { /* the start itself needs them */
         peer_open(p);
+    }
+    if (helper) {
+        cs_event_set(&c->joined);
     }
 }
 
@@ -239,44 +270,54 @@ static bool path_of(struct cs_slice s, char *out, size_t n)
 
 /* A missing master key is made only while nothing is sealed under it: later, a new one would hide
  * that the old one is lost. */
-static enum cs_err open_vault(struct cs_control *c, const char *path, char *why, size_t why_size)
+static enum cs_err reach_keeper(struct cs_control *c, char *why, size_t why_size)
 {
     struct cs_arena a;
     struct cs_store_secret *list = NULL;
     size_t n = 0;
+    uint8_t key[CS_X25519];
+    uint64_t deadline = cs_mono_ns() + KEEPER_WAIT_S * CS_NS_PER_S;
     cs_arena_init(&a, 4096, 16 * 1024 * 1024);
     enum cs_err e = cs_store_secret_list(c->store, &a, &list, &n);
     cs_arena_done(&a);
-    return e == CS_OK ? cs_vault_open(path, n == 0, &c->vault, why, why_size) : e;
+    while (e == CS_OK) {
+        cs_event_clear(&c->joined);
+        e = cs_helper_seal_key(c, n == 0, deadline, key, why, why_size);
+        if (e != CS_ERR_UNAVAILABLE) {
+            return e;
+        }
+        /* Not here yet, or it has just died: the supervisor sends the next one. */
+        struct cs_wait w = CS_WAIT_ON(CS_WAIT_EVENT, &c->joined);
+        enum cs_woke woke = cs_wait(&w, 1, deadline);
+        e = woke == CS_WOKE_READY       ? CS_OK
+            : woke == CS_WOKE_CANCELLED ? CS_ERR_CANCELLED
+                                        : CS_ERR_TIMEOUT;
+    }
+    return e;
 }
 
 static enum cs_err open_files(struct cs_control *c, char *why, size_t why_size)
 {
-    char store[512], key[512];
-    const struct cs_snapshot *s = &c->view->snapshot;
-    if (!path_of(s->store, store, sizeof store) || !path_of(s->master_key, key, sizeof key)) {
-        (void)snprintf(why, why_size, "the configuration names no store or no master key");
+    char store[512];
+    if (!path_of(c->view->snapshot.store, store, sizeof store)) {
+        (void)snprintf(why, why_size, "the configuration names no store");
         return CS_ERR_INVALID;
     }
     enum cs_err e = cs_store_open(c->loop, store, NULL, why, why_size, &c->store);
-    return e == CS_OK ? open_vault(c, key, why, why_size) : e;
+    if (e == CS_OK) {
+        e = reach_keeper(c, why, why_size);
+        if (e != CS_OK && why[0] == 0) {
+            (void)snprintf(why, why_size, "the keeper does not answer: %s", cs_err_text(e));
+        }
+    }
+    return e;
 }
 
 static enum cs_err open_helpers(struct cs_control *c)
 {
     cs_handle co;
-    c->prover = cs_vault_prover_new();
-    enum cs_err e = c->prover != NULL ? cs_slow_new(c->loop, &c->names) : CS_ERR_NO_MEMORY;
-    if (e == CS_OK) {
-        e = cs_slow_new(c->loop, &c->keys);
-    }
-    if (e == CS_OK) {
-        e = cs_co_spawn(c->loop, "tick", tick, c, &co);
-    }
-    if (e == CS_OK) {
-        e = cs_co_spawn(c->loop, "store-failure", watch_store, c, &co);
-    }
-    return e;
+    enum cs_err e = cs_co_spawn(c->loop, "tick", tick, c, &co);
+    return e == CS_OK ? cs_co_spawn(c->loop, "store-failure", watch_store, c, &co) : e;
 }
 
 static enum cs_err open_all(struct cs_control *c, char *why, size_t why_size)
@@ -315,7 +356,9 @@ static void start(void *arg)
     c->phase = CS_CONTROL_RUN;
     for (struct cs_peer *p = c->peers, *next; p != NULL; p = next) {
         next = p->next;
-        peer_open(p);
+        if (p->fd >= 0) {
+            peer_open(p);
+        }
     }
     struct cs_msg_ready ready = {0};
     if (c->supervisor == NULL ||
@@ -335,10 +378,8 @@ static void redecide(void *arg)
 
 static void warn_of_paths(const struct cs_view *old, const struct cs_view *new)
 {
-    if (!cs_slice_eq(old->snapshot.store, new->snapshot.store) ||
-        !cs_slice_eq(old->snapshot.master_key, new->snapshot.master_key)) {
-        cs_log(CS_EV_CONFIG_WARNING, NULL,
-               "text=\"the store and the master key change only at a restart\"");
+    if (!cs_slice_eq(old->snapshot.store, new->snapshot.store)) {
+        cs_log(CS_EV_CONFIG_WARNING, NULL, "text=\"the store changes only at a restart\"");
     }
 }
 
@@ -477,11 +518,6 @@ void cs_control_free(struct cs_control *c)
     cs_approval_free(c->approval);
     cs_identity_free(c->identity);
     cs_store_close(c->store);
-    (void)cs_slow_free(c->names);
-    if (cs_slow_free(c->keys)) {
-        cs_vault_prover_free(c->prover);
-    }
-    cs_vault_close(c->vault);
     cs_sessions_done(&c->sessions);
     cs_view_drop(c->view);
     cs_free(c);

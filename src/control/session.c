@@ -121,8 +121,7 @@ bool cs_ctl_session_who(const struct cs_ctl_session *s, struct cs_arena *a, stru
 
 /* ---- connections ---- */
 
-bool cs_ctl_connection_add(struct cs_ctl_session *s, uint64_t number, bool elevated,
-                           struct cs_slice secret)
+bool cs_ctl_connection_add(struct cs_ctl_session *s, const struct cs_ctl_connection *made)
 {
     struct cs_ctl_connection *slot = &s->connections[0];
     for (size_t i = 0; i < CS_SESSION_CONNECTIONS; i++) {
@@ -130,15 +129,16 @@ bool cs_ctl_connection_add(struct cs_ctl_session *s, uint64_t number, bool eleva
             slot = &s->connections[i]; /* a free one is 0; else the oldest */
         }
     }
-    uint8_t *name = cs_alloc(secret.n + 1);
+    uint8_t *name = cs_alloc(made->secret.n + 1);
     if (name == NULL) {
         return false;
     }
-    if (secret.n > 0) {
-        memcpy(name, secret.p, secret.n);
+    if (made->secret.n > 0) {
+        memcpy(name, made->secret.p, made->secret.n);
     }
     cs_free((void *)(uintptr_t)slot->secret.p);
-    *slot = (struct cs_ctl_connection){number, elevated, cs_slice(name, secret.n)};
+    *slot = *made;
+    slot->secret = cs_slice(name, made->secret.n);
     return true;
 }
 

@@ -13,6 +13,7 @@ enum { CS_SESSION_BUCKETS = 4096, CS_SESSION_CONNECTIONS = 8, CS_SESSION_GRANTS 
 struct cs_ctl_connection {
     uint64_t number; /* 0 = free slot */
     bool elevated;
+    struct cs_id grant;     /* of an elevated one: what keeper is told it was made for */
     struct cs_slice secret; /* its name; owned, cs_alloc */
 };
 
@@ -57,9 +58,9 @@ struct cs_ctl_who {
 };
 bool cs_ctl_session_who(const struct cs_ctl_session *s, struct cs_arena *a, struct cs_ctl_who *ret);
 
-/* Remembers a connection; the oldest of too many is forgotten. False when memory is out. */
-bool cs_ctl_connection_add(struct cs_ctl_session *s, uint64_t number, bool elevated,
-                           struct cs_slice secret);
+/* Remembers a connection (copies); the oldest of too many is forgotten. False when memory is out.
+ */
+bool cs_ctl_connection_add(struct cs_ctl_session *s, const struct cs_ctl_connection *made);
 /* Takes it out: the second time there is none. The secret's name goes to the caller (cs_free). */
 bool cs_ctl_connection_take(struct cs_ctl_session *s, uint64_t number,
                             struct cs_ctl_connection *ret);

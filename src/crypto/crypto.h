@@ -42,6 +42,18 @@ enum cs_err cs_seal(const uint8_t key[static CS_SEAL_KEY], struct cs_slice aad, 
 enum cs_err cs_unseal(const uint8_t key[static CS_SEAL_KEY], struct cs_slice aad,
                       struct cs_slice box, uint8_t *out) CS_MUST_CHECK;
 
+/* A box for the owner of an X25519 key (RFC 7748): fresh public key ‖ AES-256-GCM box under
+ * HKDF-SHA-256 of the shared secret, in.n + CS_SEAL_TO_OVERHEAD bytes. It does not say who closed
+ * it. INVALID when `to` is no usable public key. */
+enum { CS_X25519 = 32, CS_SEAL_TO_OVERHEAD = CS_X25519 + CS_SEAL_OVERHEAD };
+enum cs_err cs_x25519_public(const uint8_t private[static CS_X25519],
+                             uint8_t ret[static CS_X25519]) CS_MUST_CHECK;
+enum cs_err cs_seal_to(const uint8_t to[static CS_X25519], struct cs_slice aad, struct cs_slice in,
+                       uint8_t *out) CS_MUST_CHECK;
+/* out gets box.n - CS_SEAL_TO_OVERHEAD bytes. CS_ERR_CORRUPT when it does not open. */
+enum cs_err cs_unseal_to(const uint8_t private[static CS_X25519], struct cs_slice aad,
+                         struct cs_slice box, uint8_t *out) CS_MUST_CHECK;
+
 /* Base 64 of RFC 4648. Encoded length is cs_base64_size(n) without a NUL; strict decoding: exact
  * padding, no blanks, no non-canonical trailing bits. `url` selects the URL alphabet, unpadded. */
 size_t cs_base64_size(size_t n);

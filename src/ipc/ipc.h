@@ -23,6 +23,8 @@ enum cs_role {
     CS_ROLE_CONTROL,
     CS_ROLE_RECORDER,
     CS_ROLE_JOB,
+    CS_ROLE_KEEPER,
+    CS_ROLE_DIALER,
     CS_ROLE_MAX
 };
 const char *cs_role_name(enum cs_role r);

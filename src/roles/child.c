@@ -27,6 +27,7 @@ const struct cs_role_row cs_role_rows[] = {
 #define GETS_RING                             CS_GETS_RING
 #define GETS_RINGS                            CS_GETS_RINGS
 #define GETS_CONTROL                          CS_GETS_CONTROL
+#define GETS_KEY                              CS_GETS_KEY
 #define PER_GATE                              CS_PER_GATE
 #define CS_ROLE_ROW(id, program, stage, gets) {CS_ROLE_##id, program, stage, gets},
 #include "roles/roles.def"

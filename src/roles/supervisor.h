@@ -18,6 +18,7 @@ enum {
     CS_GETS_RINGS = 16,
     CS_GETS_CONTROL = 32,
     CS_PER_GATE = 64,
+    CS_GETS_KEY = 128,
 };
 enum { CS_GATES_MAX = 64, CS_STAGES = 3, CS_PATH = 512, CS_REPLAYS_MAX = 4 };
 
@@ -76,6 +77,7 @@ struct cs_supervisor {
     const char *config_path;
     char libexec[CS_PATH];
     char recordings[CS_PATH]; /* fixed at the start */
+    char master_key[CS_PATH]; /* fixed at the start; opened by keeper alone */
     unsigned n_gates;
     struct cs_configuration config;
     struct cs_open_listener listeners[CS_SNAPSHOT_LISTENERS];

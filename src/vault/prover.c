@@ -1,13 +1,14 @@
 /* SCRAM proofs for targets: the password stays here, the gate gets a proof for one exchange. Called
- * by control for a gate that opens a connection. It must never prove anything for an exchange whose
- * parts do not belong together: a gate that was taken over could otherwise replay or mix exchanges.
+ * by keeper when control asks for a gate that opens a connection. It must never prove anything for
+ * an exchange whose parts do not belong together: a gate that was taken over could otherwise replay
+ * or mix exchanges.
  */
-#include "base/alloc.h"
 #include "base/buf.h"
 #include "base/id.h"
 #include "base/limits.h"
 #include "base/writer.h"
 #include "crypto/scram.h"
+#include "vault/locked.h"
 #include "vault/vault.h"
 
 enum { ENTRIES = 64 };
@@ -26,7 +27,7 @@ struct cs_vault_prover {
 
 struct cs_vault_prover *cs_vault_prover_new(void)
 {
-    struct cs_vault_prover *p = cs_alloc(sizeof *p);
+    struct cs_vault_prover *p = cs_locked_alloc(sizeof *p);
     if (p != NULL) {
         cs_random(p->key, sizeof p->key);
     }
@@ -35,10 +36,7 @@ struct cs_vault_prover *cs_vault_prover_new(void)
 
 void cs_vault_prover_free(struct cs_vault_prover *p)
 {
-    if (p != NULL) {
-        cs_wipe(p, sizeof *p);
-        cs_free(p);
-    }
+    cs_locked_free(p, sizeof *p);
 }
 
 /* ---- salted passwords ---- */

@@ -1,4 +1,5 @@
-/* The master key and the boxes under it. Called by control when it starts, sets or uses a secret.
+/* The master key and the boxes under it. Called by keeper, for whom everything in clear is in one
+ * piece of locked memory.
  * It must never follow a link, take a key that others could have read or placed, or give out bytes
  * of a box that did not open. */
 #include "vault/vault.h"
@@ -6,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/id.h"
 #include "base/writer.h"
+#include "vault/locked.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,10 +15,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { AAD_MAX = 20 + 4 + CS_VAULT_NAME_MAX + 8 };
+enum { AAD_MAX = 20 + 4 + CS_VAULT_NAME_MAX + 8, PUT_AAD_MAX = 24 + CS_VAULT_NAME_MAX };
 
 struct cs_vault {
     uint8_t key[CS_SEAL_KEY];
+    uint8_t put_key[CS_X25519];  /* private half of the key that commands seal to */
+    uint8_t room[CS_SECRET_MAX]; /* the one secret that is in clear at a time */
 };
 
 static void say(char *why, size_t size, const char *path, const char *what)
@@ -152,12 +156,15 @@ static enum cs_err key_load(const char *path, bool create, uint8_t key[static CS
 enum cs_err cs_vault_open(const char *path, bool create, struct cs_vault **ret, char *why,
                           size_t why_size)
 {
-    struct cs_vault *v = cs_alloc(sizeof *v);
+    struct cs_vault *v = cs_locked_alloc(sizeof *v);
     if (v == NULL) {
-        say(why, why_size, path, "cannot be read: no memory is left");
+        say(why, why_size, path, "is not read: there is no memory that can be locked for it");
         return CS_ERR_NO_MEMORY;
     }
     enum cs_err e = key_load(path, create, v->key, why, why_size);
+    if (e == CS_OK) {
+        e = cs_vault_derive(v, "secret-put", v->put_key);
+    }
     if (e != CS_OK) {
         cs_vault_close(v);
         return e;
@@ -168,10 +175,7 @@ enum cs_err cs_vault_open(const char *path, bool create, struct cs_vault **ret, 
 
 void cs_vault_close(struct cs_vault *v)
 {
-    if (v != NULL) {
-        cs_wipe(v, sizeof *v);
-        cs_free(v);
-    }
+    cs_locked_free(v, sizeof *v);
 }
 
 /* ---- boxes ---- */
@@ -202,27 +206,57 @@ enum cs_err cs_vault_seal(const struct cs_vault *v, struct cs_slice name, uint64
     return cs_seal(v->key, aad_of(name, version, mem), secret, box);
 }
 
-enum cs_err cs_vault_unseal(const struct cs_vault *v, struct cs_slice name, uint64_t version,
+enum cs_err cs_vault_unseal(struct cs_vault *v, struct cs_slice name, uint64_t version,
                             struct cs_slice box, struct cs_secret *ret)
 {
     uint8_t mem[AAD_MAX];
+    cs_vault_forget(v);
     if (!name_fits(name)) {
         return CS_ERR_INVALID;
     }
-    if (box.n < CS_SEAL_OVERHEAD || box.n - CS_SEAL_OVERHEAD > CS_SECRET_MAX) {
+    if (box.n < CS_SEAL_OVERHEAD || box.n - CS_SEAL_OVERHEAD > sizeof v->room) {
         return CS_ERR_CORRUPT;
     }
-    size_t n = box.n - CS_SEAL_OVERHEAD;
-    uint8_t *plain = cs_alloc(n);
-    if (plain == NULL) {
-        return CS_ERR_NO_MEMORY;
+    enum cs_err e = cs_unseal(v->key, aad_of(name, version, mem), box, v->room);
+    if (e == CS_OK) {
+        *ret = (struct cs_secret){v->room, box.n - CS_SEAL_OVERHEAD};
     }
-    enum cs_err e = cs_unseal(v->key, aad_of(name, version, mem), box, plain);
-    if (e == CS_OK && !cs_secret_set(ret, cs_slice(plain, n))) {
-        e = CS_ERR_NO_MEMORY;
+    return e;
+}
+
+void cs_vault_forget(struct cs_vault *v)
+{
+    cs_wipe(v->room, sizeof v->room);
+}
+
+/* ---- secrets as commands seal them ---- */
+struct cs_slice cs_vault_put_aad(struct cs_slice name, uint8_t *mem, size_t cap)
+{
+    struct cs_writer w = cs_writer(mem, cap);
+    cs_writer_bytes(&w, CS_SLICE_LIT("countersign/secret-put/1"));
+    cs_writer_bytes(&w, name);
+    return cs_writer_done(&w);
+}
+
+enum cs_err cs_vault_put_public(const struct cs_vault *v, uint8_t ret[static CS_X25519])
+{
+    return cs_x25519_public(v->put_key, ret);
+}
+
+enum cs_err cs_vault_reseal(struct cs_vault *v, struct cs_slice name, uint64_t version,
+                            struct cs_slice sealed, uint8_t *box)
+{
+    uint8_t mem[PUT_AAD_MAX];
+    if (!name_fits(name) || sealed.n <= CS_SEAL_TO_OVERHEAD ||
+        sealed.n - CS_SEAL_TO_OVERHEAD > sizeof v->room) {
+        return CS_ERR_INVALID;
     }
-    cs_wipe(plain, n);
-    cs_free(plain);
+    struct cs_slice aad = cs_vault_put_aad(name, mem, sizeof mem);
+    enum cs_err e = cs_unseal_to(v->put_key, aad, sealed, v->room);
+    if (e == CS_OK) {
+        e = cs_vault_seal(v, name, version, cs_slice(v->room, sealed.n - CS_SEAL_TO_OVERHEAD), box);
+    }
+    cs_vault_forget(v);
     return e;
 }
 

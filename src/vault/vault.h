@@ -1,5 +1,6 @@
 /* Secrets at rest: the master key, sealed boxes, and SCRAM proofs made from a secret without giving
- * it away. Used by the control role now, by a keeper process later: nothing else includes this.
+ * it away. Used by the keeper role: nothing else includes this. All that is in clear lies in locked
+ * memory.
  *
  * The store holds boxes only. A box is AES-256-GCM (crypto/crypto.h) under the master key, bound to
  *   "countersign/secret/1" ‖ u32le length of name ‖ name ‖ u64le version
@@ -32,9 +33,20 @@ static inline size_t cs_vault_box_size(size_t secret_n)
  * cs_vault_box_size(secret.n) bytes. */
 enum cs_err cs_vault_seal(const struct cs_vault *v, struct cs_slice name, uint64_t version,
                           struct cs_slice secret, uint8_t *box) CS_MUST_CHECK;
-/* CS_ERR_CORRUPT when it does not open. The caller ends with cs_secret_done. */
-enum cs_err cs_vault_unseal(const struct cs_vault *v, struct cs_slice name, uint64_t version,
+/* CS_ERR_CORRUPT when it does not open. *ret is borrowed: it lasts until the next unseal, or until
+ * cs_vault_forget, with which the caller ends in every case. */
+enum cs_err cs_vault_unseal(struct cs_vault *v, struct cs_slice name, uint64_t version,
                             struct cs_slice box, struct cs_secret *ret) CS_MUST_CHECK;
+void cs_vault_forget(struct cs_vault *v);
+/* The public key to which commands seal a secret, of an X25519 pair derived from the master key. */
+enum cs_err cs_vault_put_public(const struct cs_vault *v,
+                                uint8_t ret[static CS_X25519]) CS_MUST_CHECK;
+/* What such a box (crypto/crypto.h, cs_seal_to) is bound to: "countersign/secret-put/1" ‖ name. */
+struct cs_slice cs_vault_put_aad(struct cs_slice name, uint8_t *mem, size_t cap);
+/* From such a box to one for the store, which gets sealed.n - CS_X25519 bytes. INVALID when name or
+ * length do not fit, CORRUPT when it does not open under this name. */
+enum cs_err cs_vault_reseal(struct cs_vault *v, struct cs_slice name, uint64_t version,
+                            struct cs_slice sealed, uint8_t *box) CS_MUST_CHECK;
 /* A key for one purpose, the same for ever for this master key ("scram-mock" …): HKDF-SHA-256. */
 enum cs_err cs_vault_derive(const struct cs_vault *v, const char *purpose,
                             uint8_t ret[static CS_SEAL_KEY]) CS_MUST_CHECK;
@@ -59,8 +71,8 @@ struct cs_vault_prover *cs_vault_prover_new(void);
 void cs_vault_prover_free(struct cs_vault_prover *p);
 /* CS_ERR_PROTOCOL when the exchange is not one: nonces that do not fit together, rounds beyond the
  * limits, a channel binding that is not the mechanism's. *ret_why is a sentence, "" on success.
- * With a million rounds (the limit) and a new salt it computes for about half a second: a role with
- * a loop calls it on its slow thread, or accepts that a hostile target can stall it that long. */
+ * With a million rounds (the limit) and a new salt it computes for about half a second: keeper
+ * accepts that a hostile target can stall it that long. */
 enum cs_err cs_vault_scram_prove(struct cs_vault_prover *p, const struct cs_secret *password,
                                  const struct cs_vault_exchange *x, struct cs_vault_proof *ret,
                                  const char **ret_why) CS_MUST_CHECK;

@@ -8,6 +8,8 @@ table="
 countersign:  libcrypto libssl libjansson
 gate:         libcrypto libssl
 control:      libcrypto libsqlite3 libjansson
+keeper:       libcrypto
+dialer:       libcrypto
 front:        libcrypto libssl
 recorder:
 job-compile:  libcrypto libyaml-0

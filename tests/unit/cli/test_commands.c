@@ -1,6 +1,7 @@
 /* Whole commands against a fake gateway on a unix socket: what is sent, what is printed, how it
  * ends. */
 #include "cli/cli.h"
+#include "crypto/crypto.h"
 #include "tap.h"
 
 #include <fcntl.h>
@@ -262,6 +263,34 @@ CS_TEST(user_add_shows_the_token_once)
     CS_CHECK(strstr(out, "cs_p_secret") != NULL);
 }
 
+static const uint8_t keeper_key[CS_X25519] = {1, 2, 3};
+
+static const char *seal_key(void)
+{
+    static char body[100];
+    uint8_t public[CS_X25519];
+    char text[64];
+    CS_CHECK(cs_x25519_public(keeper_key, public) == CS_OK);
+    text[cs_base64_encode(cs_slice(public, sizeof public), true, text)] = 0;
+    (void)snprintf(body, sizeof body, "{\"algorithm\": \"x25519\", \"key\": \"%s\"}", text);
+    return body;
+}
+
+/* What keeper would find in the PUT; the number of bytes, 0 when it does not open. */
+static size_t opened(const char *aad, uint8_t *plain)
+{
+    uint8_t box[200];
+    size_t n = 0;
+    const char *at = strstr(requests, "{\"sealed\":\"");
+    CS_CHECK(at != NULL);
+    struct cs_slice text = cs_slice_str(at + 11);
+    text = cs_slice_head(text, cs_slice_find(text, '"'));
+    CS_CHECK(cs_base64_decode(text, true, box, sizeof box, &n));
+    return cs_unseal_to(keeper_key, cs_slice_str(aad), cs_slice(box, n), plain) == CS_OK
+               ? n - CS_SEAL_TO_OVERHEAD
+               : 0;
+}
+
 CS_TEST(secret_comes_from_a_file_and_is_not_printed)
 {
     char path[100], line[300];
@@ -270,13 +299,43 @@ CS_TEST(secret_comes_from_a_file_and_is_not_printed)
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     CS_CHECK(write(fd, "pass\"word\n", 10) == 10);
     (void)close(fd);
+    answer(200, seal_key());
     answer(200, "{\"name\": \"a\", \"version\": 3}");
     (void)snprintf(line, sizeof line, "countersign|secret|set|a|--file|%s", path);
     CS_EQ_U64(command(line), 0);
+    CS_CHECK(strstr(requests, "GET /v1/secrets/key HTTP/1.1") != NULL);
     CS_CHECK(strstr(requests, "PUT /v1/secrets/a HTTP/1.1") != NULL);
-    CS_CHECK(strstr(requests, "{\"value\":\"pass\\\"word\"}") != NULL);
     CS_CHECK(strstr(out, "pass") == NULL && strstr(out, "version 3") != NULL);
+    /* SECURITY: only ciphertext travels, and it is bound to the name. */
+    CS_CHECK(strstr(requests, "pass") == NULL);
+    uint8_t plain[64];
+    CS_EQ_U64(opened("countersign/secret-put/1a", plain), 9);
+    CS_CHECK(memcmp(plain, "pass\"word", 9) == 0);
+    CS_EQ_U64(opened("countersign/secret-put/1b", plain), 0);
     (void)unlink(path);
+}
+
+CS_TEST(secret_is_not_sent_without_a_key_to_seal_it)
+{
+    static const char *const bad[] = {
+        "{\"algorithm\": \"x25519\", \"key\": \"AAAA\"}",
+        "{\"algorithm\": \"rot13\", \"key\": \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}",
+        /* a point of small order: everybody knows the shared secret */
+        "{\"algorithm\": \"x25519\", \"key\": \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}",
+        "{}"};
+    for (size_t i = 0; i < CS_ARRAY_LEN(bad); i++) {
+        char path[100], line[300];
+        silence();
+        (void)snprintf(path, sizeof path, "/tmp/cli-secret-%d", (int)getpid());
+        int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        CS_CHECK(write(fd, "password", 8) == 8);
+        (void)close(fd);
+        answer(200, bad[i]);
+        (void)snprintf(line, sizeof line, "countersign|secret|set|a|--file|%s", path);
+        CS_CHECK(command(line) != 0);
+        CS_CHECK(strstr(requests, "PUT") == NULL);
+        (void)unlink(path);
+    }
 }
 
 CS_TEST(token_file_that_others_can_read_is_refused)

@@ -64,6 +64,7 @@ static void set_up_rights(struct world *w)
         {"POST", "/v1/agents", "{\"name\":\"x\",\"owner\":\"alice\"}"},
         {"PUT", "/v1/secrets/x", "{\"value\":\"x\"}"},
         {"GET", "/v1/secrets", NULL},
+        {"GET", "/v1/secrets/key", NULL},
         {"POST", "/v1/reload", NULL},
         {"GET", "/v1/status", NULL},
         {"GET", "/v1/sessions/00000000000000000000000000000000/recording", NULL},
@@ -132,22 +133,26 @@ CS_TEST(api_sets_up_people_and_agents)
 static void secrets(struct world *w)
 {
     json_t *o = NULL;
-    CS_EQ_U64(world_setup(w, "PUT", "/v1/secrets/db", "{\"value\":\"hunter2hunter2\"}"), 200);
-    struct world_call put = {.method = "PUT",
-                             .path = "/v1/secrets/db",
-                             .local = true,
-                             .uid = 0,
-                             .body = "{\"value\":\"hunter3hunter3\"}"};
-    CS_EQ_U64(world_api(w, &put, &o), 200);
-    CS_EQ_U64((uint64_t)json_integer_value(json_object_get(o, "version")), 2);
-    json_decref(o);
-    CS_EQ_U64(world_setup(w, "PUT", "/v1/secrets/db", "{\"value\":\"\"}"), 400);
+    CS_EQ_U64(world_secret(w, "db", "hunter2hunter2"), 200);
+    CS_EQ_U64(world_secret(w, "db", "hunter3hunter3"), 200);
+    CS_EQ_U64(world_secret(w, "db", ""), 400);
     CS_EQ_U64(world_setup(w, "PUT", "/v1/secrets/db", "{}"), 400);
-    CS_EQ_U64(world_setup(w, "PUT", "/v1/secrets/D%20B", "{\"value\":\"x\"}"), 400);
+    /* In clear it is not taken, nor what was not sealed to keeper's key. */
+    CS_EQ_U64(world_setup(w, "PUT", "/v1/secrets/db", "{\"value\":\"hunter4\"}"), 400);
+    CS_EQ_U64(world_setup(w, "PUT", "/v1/secrets/db", "{\"sealed\":\"hunter4!\"}"), 400);
+    char junk[140];
+    memset(junk, 'A', sizeof junk - 1);
+    junk[sizeof junk - 1] = 0;
+    memcpy(junk, "{\"sealed\":\"", 11);
+    memcpy(junk + sizeof junk - 3, "\"}", 3);
+    CS_EQ_U64(world_setup(w, "PUT", "/v1/secrets/db", junk), 400);
+    CS_EQ_U64(world_secret(w, "D%20B", "x"), 400);
     struct world_call list = {.method = "GET", .path = "/v1/secrets", .local = true, .uid = 0};
     CS_EQ_U64(world_api(w, &list, &o), 200);
     char *text = json_dumps(o, 0);
     CS_CHECK(strstr(text, "\"db\"") != NULL && strstr(text, "hunter") == NULL);
+    const json_t *row = json_array_get(json_object_get(o, "secrets"), 0);
+    CS_EQ_U64((uint64_t)json_integer_value(json_object_get(row, "version")), 2);
     json_decref(o);
     /* On disk there is only the sealed form. */
     char path[128];
@@ -170,6 +175,24 @@ static void secrets(struct world *w)
 CS_TEST(api_seals_secrets_and_never_shows_them)
 {
     world_run(secrets);
+}
+
+static void helpers(struct world *w)
+{
+    CS_EQ_U64(world_secret(w, "db", "one"), 200);
+    world_helpers_die(w);
+    struct world_call key = {.method = "GET", .path = "/v1/secrets/key", .local = true};
+    json_t *o = NULL;
+    CS_EQ_U64(world_api(w, &key, &o), 503);
+    CS_CHECK(strstr(world_text(o, "message"), "keeper") != NULL);
+    json_decref(o);
+    world_helpers_start(w);
+    CS_EQ_U64(world_secret(w, "db", "two"), 200);
+}
+
+CS_TEST(api_says_that_keeper_is_away_and_works_again_afterwards)
+{
+    world_run(helpers);
 }
 
 static void bad_input(struct world *w)
@@ -480,7 +503,7 @@ static void supervised(struct world *w)
     char path[80], hex[CS_ID_TEXT];
     struct cs_id id;
     struct world_call status = {.method = "GET", .path = "/v1/status", .local = true, .uid = 0};
-    CS_EQ_U64(world_setup(w, "PUT", "/v1/secrets/orders-ro", "{\"value\":\"x\"}"), 200);
+    CS_EQ_U64(world_secret(w, "orders-ro", "x"), 200);
     CS_EQ_U64(world_api(w, &status, &o), 200);
     CS_EQ_U64((uint64_t)json_integer_value(json_object_get(o, "pid")), 7); /* the supervisor's */
     const json_t *t = json_array_get(json_object_get(o, "targets"), 1);

@@ -156,7 +156,7 @@ static void proofs(struct world *w)
     struct proof p = prove(w, 0, &id, number, first);
     CS_CHECK(p.err == CS_ERR_NOT_FOUND && strstr(p.text, "orders-ro") != NULL); /* not set yet */
 
-    CS_EQ_U64(world_setup(w, "PUT", "/v1/secrets/orders-ro", "{\"value\":\"s3cret!\"}"), 200);
+    CS_EQ_U64(world_secret(w, "orders-ro", "s3cret!"), 200);
     number = get(w, 0, &id, "orders", CS_CREDENTIAL_EVERYDAY, NULL).number;
     /* SECURITY: the connection is that session's, and that gate's. */
     CS_CHECK(prove(w, 0, &two, number, first).err == CS_ERR_DENIED);
@@ -181,4 +181,27 @@ static void proofs(struct world *w)
 CS_TEST(proof_is_made_once_for_a_connection_of_the_session)
 {
     world_run(proofs);
+}
+
+static void helpers_away(struct world *w)
+{
+    struct cs_id id;
+    CS_EQ_U64(world_secret(w, "orders-ro", "s3cret!"), 200);
+    CS_CHECK(world_login(w, 0, "bot", w->bot, "orders", &id) == CS_OK);
+    struct got before = get(w, 0, &id, "orders", CS_CREDENTIAL_EVERYDAY, NULL);
+    CS_CHECK(before.err == CS_OK);
+    world_helpers_die(w);
+    struct got r = get(w, 0, &id, "orders", CS_CREDENTIAL_EVERYDAY, NULL);
+    CS_CHECK(r.err == CS_ERR_UNAVAILABLE && strstr(r.text, "dialer is starting") != NULL);
+    struct proof p = prove(w, 0, &id, before.number, CS_SLICE_LIT("r=" NONCE ",s=AQID,i=4096"));
+    CS_CHECK(p.err == CS_ERR_UNAVAILABLE && strstr(p.text, "keeper is starting") != NULL);
+    world_helpers_start(w);
+    r = get(w, 0, &id, "orders", CS_CREDENTIAL_EVERYDAY, NULL);
+    CS_CHECK(r.err == CS_OK);
+    CS_CHECK(prove(w, 0, &id, r.number, CS_SLICE_LIT("r=" NONCE ",s=AQID,i=4096")).err == CS_OK);
+}
+
+CS_TEST(connection_fails_clearly_while_keeper_and_dialer_are_away)
+{
+    world_run(helpers_away);
 }

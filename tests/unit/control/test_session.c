@@ -23,6 +23,14 @@ static struct cs_ctl_session *add(const struct cs_id *id, uint64_t gate)
                            CS_SLICE_LIT("127.0.0.1:9"));
 }
 
+static bool connection_add(struct cs_ctl_session *s, uint64_t number, bool elevated,
+                           struct cs_slice secret)
+{
+    const struct cs_ctl_connection made = {
+        .number = number, .elevated = elevated, .secret = secret};
+    return cs_ctl_connection_add(s, &made);
+}
+
 CS_TEST(sessions_are_found_until_removed)
 {
     struct cs_id id = cs_id_new(), other = cs_id_new();
@@ -74,7 +82,7 @@ CS_TEST(sessions_survive_a_lack_of_memory)
     {
         struct cs_id id = cs_id_new();
         struct cs_ctl_session *s = add(&id, 1);
-        done = s != NULL && cs_ctl_connection_add(s, 1, false, CS_SLICE_LIT("secret"));
+        done = s != NULL && connection_add(s, 1, false, CS_SLICE_LIT("secret"));
         cs_sessions_done(&table);
     }
     CS_CHECK(done);
@@ -86,7 +94,7 @@ CS_TEST(connection_is_taken_once)
     struct cs_id id = cs_id_new();
     struct cs_ctl_session *s = add(&id, 1);
     struct cs_ctl_connection c;
-    CS_CHECK(cs_ctl_connection_add(s, 5, true, CS_SLICE_LIT("owner")));
+    CS_CHECK(connection_add(s, 5, true, CS_SLICE_LIT("owner")));
     CS_CHECK(!cs_ctl_connection_take(s, 6, &c));
     CS_CHECK(!cs_ctl_connection_take(s, 0, &c));
     CS_CHECK(cs_ctl_connection_take(s, 5, &c));
@@ -103,7 +111,7 @@ CS_TEST(connection_oldest_of_too_many_is_forgotten)
     struct cs_ctl_session *s = add(&id, 1);
     struct cs_ctl_connection c;
     for (uint64_t n = 1; n <= CS_SESSION_CONNECTIONS + 1; n++) {
-        CS_CHECK(cs_ctl_connection_add(s, n, false, CS_SLICE_LIT("s")));
+        CS_CHECK(connection_add(s, n, false, CS_SLICE_LIT("s")));
     }
     CS_CHECK(!cs_ctl_connection_take(s, 1, &c));
     CS_CHECK(cs_ctl_connection_take(s, 2, &c));

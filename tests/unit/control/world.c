@@ -3,9 +3,11 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/time.h"
+#include "dialer/dialer.h"
 #include "policy/rules.h"
 #include "runtime/sock.h"
 #include "runtime/stream_filter.h"
+#include "vault/keeper.h"
 
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -115,6 +117,9 @@ void world_snapshot(struct world *w, enum world_rules kind)
     cs_buf_done(&out);
     struct cs_msg_snapshot m = {.version = w->version, .sha256 = cs_slice(hash, sizeof hash)};
     CS_CHECK(cs_channel_send(w->supervisor, CS_MSG_SNAPSHOT, 0, &m, &fd, 1) == CS_OK);
+    if (w->to_dialer != NULL) {
+        CS_CHECK(cs_channel_send(w->to_dialer, CS_MSG_SNAPSHOT, 0, &m, &fd, 1) == CS_OK);
+    }
     (void)close(fd);
 }
 
@@ -200,6 +205,54 @@ static struct cs_channel *join(struct world *w, enum cs_role role, uint64_t inde
     return c;
 }
 
+static void on_helper(struct cs_channel *c, const struct cs_channel_in *in, void *arg)
+{
+    (void)arg;
+    if (in->type == CS_MSG_READY) {
+        cs_channel_run_phase(c);
+    }
+}
+
+/* A channel between control and that helper. */
+static void join_helper(struct world *w, enum cs_role role, struct cs_channel *helper)
+{
+    int pair[2];
+    CS_CHECK(cs_socketpair(pair) == CS_OK);
+    struct cs_msg_peer m = {.role = (uint64_t)role, .epoch = 99};
+    CS_CHECK(cs_channel_send(w->supervisor, CS_MSG_PEER, 0, &m, &pair[0], 1) == CS_OK);
+    m.role = CS_ROLE_CONTROL;
+    CS_CHECK(cs_channel_send(helper, CS_MSG_PEER, 0, &m, &pair[1], 1) == CS_OK);
+    (void)close(pair[0]);
+    (void)close(pair[1]);
+}
+
+/* Before the snapshot, which the dialer gets too. */
+static void helpers_begin(struct world *w)
+{
+    int pair[2];
+    char params[100];
+    struct cs_msg_boot m = {.role = CS_ROLE_KEEPER, .epoch = 2};
+    (void)snprintf(params, sizeof params, "master_key=%s/master.key\n", w->dir);
+    m.params = cs_slice_str(params);
+    CS_CHECK(cs_socketpair(pair) == CS_OK);
+    CS_CHECK(cs_keeper_new(w->loop, pair[1], &w->keeper) == CS_OK);
+    CS_CHECK(cs_channel_open(w->loop, pair[0], CS_ROLE_SUPERVISOR, CS_ROLE_KEEPER, 0, on_helper,
+                             nobody_gone, w, &w->to_keeper) == CS_OK);
+    CS_CHECK(cs_channel_send(w->to_keeper, CS_MSG_BOOT, 0, &m, NULL, 0) == CS_OK);
+    m = (struct cs_msg_boot){.role = CS_ROLE_DIALER, .epoch = 3};
+    CS_CHECK(cs_socketpair(pair) == CS_OK);
+    CS_CHECK(cs_dialer_new(w->loop, pair[1], &w->dialer) == CS_OK);
+    CS_CHECK(cs_channel_open(w->loop, pair[0], CS_ROLE_SUPERVISOR, CS_ROLE_DIALER, 0, on_helper,
+                             nobody_gone, w, &w->to_dialer) == CS_OK);
+    CS_CHECK(cs_channel_send(w->to_dialer, CS_MSG_BOOT, 0, &m, NULL, 0) == CS_OK);
+}
+
+static void helpers_join(struct world *w)
+{
+    join_helper(w, CS_ROLE_KEEPER, w->to_keeper);
+    join_helper(w, CS_ROLE_DIALER, w->to_dialer);
+}
+
 static void boot(struct world *w)
 {
     int pair[2];
@@ -211,12 +264,36 @@ static void boot(struct world *w)
                             .epoch = 1,
                             .params = w->keep ? CS_SLICE_LIT("gates=keep\n") : CS_SLICE_NULL};
     CS_CHECK(cs_channel_send(w->supervisor, CS_MSG_BOOT, 0, &m, NULL, 0) == CS_OK);
+    helpers_begin(w);
     world_snapshot(w, w->rules[w->again ? 1 : 0]);
+    helpers_join(w);
     w->gate[0] = join(w, CS_ROLE_GATE, 0, on_gate);
     w->gate[1] = join(w, CS_ROLE_GATE, 1, on_gate);
     w->front = join(w, CS_ROLE_FRONT, 0, on_front);
     struct cs_wait wait = CS_WAIT_ON(CS_WAIT_EVENT, &w->ready);
     CS_CHECK(cs_wait(&wait, 1, cs_mono_ns() + 10 * CS_NS_PER_S) == CS_WOKE_READY);
+}
+
+/* Its own memory lives on until the loop has ended: its coroutines do. Here its channels end. */
+void world_helpers_die(struct world *w)
+{
+    int pair[2];
+    const struct cs_msg_peer m = {.role = CS_ROLE_CONTROL, .epoch = 1};
+    struct cs_channel *to[] = {w->to_keeper, w->to_dialer};
+    for (size_t i = 0; i < CS_ARRAY_LEN(to); i++) {
+        /* A new control closes the channel to the one before. */
+        CS_CHECK(cs_socketpair(pair) == CS_OK);
+        CS_CHECK(cs_channel_send(to[i], CS_MSG_PEER, 0, &m, &pair[1], 1) == CS_OK);
+        (void)close(pair[0]);
+        (void)close(pair[1]);
+    }
+    CS_CHECK(cs_co_sleep(50 * CS_NS_PER_MS));
+}
+
+void world_helpers_start(struct world *w)
+{
+    helpers_join(w);
+    CS_CHECK(cs_co_sleep(50 * CS_NS_PER_MS));
 }
 
 static void add(struct world *w, const char *path, const char *body, char *token)
@@ -276,6 +353,9 @@ static void close_channels(struct world *w)
     cs_channel_close(w->gate[0]);
     cs_channel_close(w->gate[1]);
     cs_channel_close(w->front);
+    cs_channel_close(w->to_keeper);
+    cs_channel_close(w->to_dialer);
+    w->to_dialer = NULL;
 }
 
 static void one_life(struct world *w, void (*script)(struct world *w))
@@ -290,6 +370,8 @@ static void one_life(struct world *w, void (*script)(struct world *w))
     cs_loop_run(w->loop);
     CS_CHECK(!w->control->failed);
     cs_control_free(w->control);
+    cs_keeper_free(w->keeper);
+    cs_dialer_free(w->dialer);
     close_channels(w);
     cs_loop_free(w->loop);
 }
@@ -377,6 +459,26 @@ unsigned world_setup(struct world *w, const char *method, const char *path, cons
     unsigned status = world_api(w, &call, &o);
     json_decref(o);
     return status;
+}
+
+unsigned world_secret(struct world *w, const char *name, const char *value)
+{
+    uint8_t key[CS_X25519], box[1000];
+    char path[100], aad[100], body[2000];
+    json_t *o = NULL;
+    size_t n = 0;
+    struct world_call get = {.method = "GET", .path = "/v1/secrets/key", .local = true};
+    CS_EQ_U64(world_api(w, &get, &o), 200);
+    CS_CHECK(cs_base64_decode(cs_slice_str(world_text(o, "key")), true, key, sizeof key, &n));
+    CS_EQ_U64(n, sizeof key);
+    json_decref(o);
+    (void)snprintf(path, sizeof path, "/v1/secrets/%s", name);
+    (void)snprintf(aad, sizeof aad, "countersign/secret-put/1%s", name);
+    CS_CHECK(cs_seal_to(key, cs_slice_str(aad), cs_slice_str(value), box) == CS_OK);
+    n = (size_t)snprintf(body, sizeof body, "{\"sealed\":\"");
+    n += cs_base64_encode(cs_slice(box, strlen(value) + CS_SEAL_TO_OVERHEAD), true, body + n);
+    (void)snprintf(body + n, sizeof body - n, "\"}");
+    return world_setup(w, "PUT", path, body);
 }
 
 unsigned world_vote(struct world *w, const char *token, const char *verb, const char *request,

@@ -1,5 +1,6 @@
-/* The whole control role in the test's process: the test plays supervisor, two gates and front at
- * the other ends of its channels, and a target that accepts connections. */
+/* The whole control role in the test's process, with a real keeper and a real dialer beside it: the
+ * test plays supervisor, two gates and front at the other ends of its channels, and a target that
+ * accepts connections. */
 #ifndef CS_TEST_WORLD_H
 #define CS_TEST_WORLD_H
 
@@ -25,6 +26,9 @@ struct world {
     struct cs_loop *loop;
     struct cs_control *control;
     struct cs_channel *supervisor, *gate[2], *front; /* our ends */
+    struct cs_keeper *keeper;
+    struct cs_dialer *dialer;
+    struct cs_channel *to_keeper, *to_dialer; /* the supervisor's ends */
     char dir[64];
     int listener; /* the target "orders" */
     uint16_t port, closed_port;
@@ -51,6 +55,11 @@ void world_run(void (*script)(struct world *w));
 /* The same, and then control once more on the same store, with or without gates=keep: what the
  * first left open is what a gate would still have. */
 void world_run_twice(void (*first)(struct world *w), void (*second)(struct world *w), bool keep);
+/* PUT /v1/secrets/NAME, sealed to keeper's key as the command does; the status. */
+unsigned world_secret(struct world *w, const char *name, const char *value);
+/* Keeper and dialer die, as control sees it; and new ones come. */
+void world_helpers_die(struct world *w);
+void world_helpers_start(struct world *w);
 /* A new configuration from the supervisor. */
 void world_snapshot(struct world *w, enum world_rules rules);
 

@@ -193,3 +193,38 @@ CS_TEST(certificate_key_is_private_and_nothing_is_overwritten)
     CS_CHECK(cs_certificate_make(names, 1, 0, cert, key) == CS_ERR_INVALID);
     CS_CHECK(unlink(cert) == 0 && rmdir(dir) == 0);
 }
+
+CS_TEST(seal_to_opens_only_for_its_owner_and_purpose)
+{
+    /* RFC 7748, 6.1: Alice's keys. */
+    static const uint8_t alice[CS_X25519] = {0x77, 0x07, 0x6d, 0x0a, 0x73, 0x18, 0xa5, 0x7d,
+                                             0x3c, 0x16, 0xc1, 0x72, 0x51, 0xb2, 0x66, 0x45,
+                                             0xdf, 0x4c, 0x2f, 0x87, 0xeb, 0xc0, 0x99, 0x2a,
+                                             0xb1, 0x77, 0xfb, 0xa5, 0x1d, 0xb9, 0x2c, 0x2a};
+    static const uint8_t start[] = {0x85, 0x20, 0xf0, 0x09, 0x89, 0x30, 0xa7, 0x54};
+    uint8_t public[CS_X25519], box[5 + CS_SEAL_TO_OVERHEAD], again[sizeof box], plain[5];
+    struct cs_slice boxed = cs_slice(box, sizeof box), aad = CS_SLICE_LIT("a");
+    CS_CHECK(cs_x25519_public(alice, public) == CS_OK && memcmp(public, start, 8) == 0);
+    CS_CHECK(cs_seal_to(public, aad, CS_SLICE_LIT("hello"), box) == CS_OK);
+    CS_CHECK(cs_seal_to(public, aad, CS_SLICE_LIT("hello"), again) == CS_OK);
+    CS_CHECK(memcmp(box, again, CS_X25519) != 0); /* a fresh key each time */
+    CS_CHECK(cs_unseal_to(alice, aad, boxed, plain) == CS_OK && memcmp(plain, "hello", 5) == 0);
+    CS_CHECK(cs_unseal_to(alice, CS_SLICE_LIT("b"), boxed, plain) == CS_ERR_CORRUPT);
+    CS_CHECK(cs_unseal_to(public, aad, boxed, plain) == CS_ERR_CORRUPT);
+    for (size_t i = 0; i < sizeof box; i++) {
+        if (i == CS_X25519 - 1) {
+            continue; /* its highest bit means nothing: RFC 7748, 5 */
+        }
+        box[i] ^= 1;
+        CS_CHECK(cs_unseal_to(alice, aad, boxed, plain) == CS_ERR_CORRUPT);
+        box[i] ^= 1;
+    }
+    CS_CHECK(cs_unseal_to(alice, aad, cs_slice(box, CS_SEAL_TO_OVERHEAD - 1), plain) ==
+             CS_ERR_CORRUPT);
+    /* SECURITY: points of small order give a secret that everybody knows. */
+    uint8_t zero[CS_X25519] = {0}, one[CS_X25519] = {1};
+    CS_CHECK(cs_seal_to(zero, aad, CS_SLICE_LIT("hello"), again) == CS_ERR_INVALID);
+    CS_CHECK(cs_seal_to(one, aad, CS_SLICE_LIT("hello"), again) == CS_ERR_INVALID);
+    memset(box, 0, CS_X25519);
+    CS_CHECK(cs_unseal_to(alice, aad, boxed, plain) == CS_ERR_CORRUPT);
+}

@@ -89,6 +89,7 @@ static int snapshot_make(uint64_t version, const char *postgres)
     struct cs_snapshot s = {.version = version,
                             .store = cs_slice_str(store),
                             .recordings = cs_slice_str(recordings),
+                            .master_key = CS_SLICE_LIT("/nowhere/master.key"),
                             .n_listeners = 3};
     s.listeners[0] = (struct cs_snapshot_listener){.name = CS_SLICE_LIT("control"),
                                                    .kind = CS_SLICE_LIT("control"),
@@ -294,10 +295,9 @@ static void role_start(const char *program, const char *name)
         const char *program;
         enum cs_role role;
         unsigned needed; /* messages of a first start */
-    } roles[] = {{"recorder", CS_ROLE_RECORDER, 1},
-                 {"control", CS_ROLE_CONTROL, 2},
-                 {"front", CS_ROLE_FRONT, 5},
-                 {"gate", CS_ROLE_GATE, 5}};
+    } roles[] = {{"recorder", CS_ROLE_RECORDER, 1}, {"keeper", CS_ROLE_KEEPER, 1},
+                 {"dialer", CS_ROLE_DIALER, 2},     {"control", CS_ROLE_CONTROL, 4},
+                 {"front", CS_ROLE_FRONT, 5},       {"gate", CS_ROLE_GATE, 5}};
     (void)snprintf(me.name, sizeof me.name, "%s", name);
     (void)snprintf(me.file, sizeof me.file, "%s", name);
     for (char *p = me.file; *p != 0; p++) {

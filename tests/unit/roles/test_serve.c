@@ -43,8 +43,8 @@ static const char *get(const char *name)
 
 static void scratch(const char *configuration)
 {
-    static const char *const names[] = {"recorder", "control",     "front",
-                                        "gate",     "job-compile", "job-replayer"};
+    static const char *const names[] = {"recorder", "keeper", "dialer",      "control",
+                                        "front",    "gate",   "job-compile", "job-replayer"};
     (void)snprintf(dir, sizeof dir, "/tmp/cs-roles-XXXXXX");
     CS_CHECK(mkdtemp(dir) != NULL && chdir(dir) == 0 && mkdir("libexec", 0700) == 0);
     for (size_t i = 0; i < CS_ARRAY_LEN(names); i++) {
@@ -194,7 +194,10 @@ CS_TEST(serve_starts_and_stops_in_order)
     CS_CHECK(strstr(get("out"), "postgres on 127.0.0.1:") != NULL);
     CS_CHECK(strstr(get("out"), "127.0.0.1:0") == NULL); /* the real port is told */
     CS_CHECK(strstr(get("out"), "run/local.sock") != NULL);
-    CS_CHECK(event("recorder", "ready") < event("control", "started"));
+    static const char *const early[] = {"recorder", "keeper", "dialer"};
+    for (size_t i = 0; i < CS_ARRAY_LEN(early); i++) {
+        CS_CHECK(event(early[i], "ready") < event("control", "started"));
+    }
     CS_CHECK(event("control", "ready") < event("gate/0", "started"));
     CS_CHECK(event("control", "ready") < event("gate/1", "started"));
     CS_CHECK(event("control", "ready") < event("front", "started"));
@@ -206,8 +209,10 @@ CS_TEST(serve_starts_and_stops_in_order)
     for (size_t i = 0; i < CS_ARRAY_LEN(first); i++) {
         CS_CHECK(event(first[i], "ended") < event("control", "shutdown"));
     }
-    CS_CHECK(event("control", "ended") < event("recorder", "shutdown"));
-    (void)event("recorder", "ended");
+    for (size_t i = 0; i < CS_ARRAY_LEN(early); i++) {
+        CS_CHECK(event("control", "ended") < event(early[i], "shutdown"));
+        (void)event(early[i], "ended");
+    }
     CS_EQ_U64(count("err", "role-died"), 0);
     CS_CHECK(access("run/local.sock", F_OK) != 0);
     clean();
@@ -238,6 +243,13 @@ CS_TEST(serve_gives_each_role_what_its_row_names)
     (void)event("control", "peer gate 0");
     (void)event("control", "peer gate 1");
     (void)event("control", "peer front 0");
+    (void)event("control", "peer keeper 0");
+    (void)event("control", "peer dialer 0");
+    (void)event("keeper", "boot keeper 0 master_key=/nowhere/master.key");
+    (void)event("keeper", "peer control 0");
+    (void)event("dialer", "snapshot 1");
+    (void)event("dialer", "peer control 0");
+    CS_EQ_U64(count("log", "master_key="), 1); /* nobody else hears of it */
     (void)event("front", "listener control");
     (void)event("front", "listener local");
     (void)event("front", "peer control 0");
@@ -312,6 +324,28 @@ CS_TEST(serve_ends_when_a_role_does_not_start)
 
 /* ---- deaths ---- */
 
+CS_TEST(serve_restarts_keeper_and_dialer_with_new_channels)
+{
+    static const char *const names[] = {"keeper", "dialer"};
+    scratch("good 1");
+    up("1");
+    for (size_t i = 0; i < CS_ARRAY_LEN(names); i++) {
+        char part[40];
+        uint64_t back = 0;
+        int pid = 0;
+        (void)snprintf(part, sizeof part, "peer %s 0", names[i]);
+        await("log", part, 1);
+        uint64_t died = cs_mono_ns() / CS_NS_PER_MS;
+        CS_CHECK(kill(pid_of(names[i], 1), SIGKILL) == 0);
+        (void)pid_of(names[i], 2);
+        await("log", part, 2); /* control has a channel to the new one */
+        CS_CHECK(line(names[i], "started", 2, &pid, &back));
+        CS_CHECK(back - died < 200);
+    }
+    down();
+    clean();
+}
+
 CS_TEST(serve_restarts_a_gate_with_a_new_ring_and_channel)
 {
     uint64_t died = 0, back = 0;
@@ -381,10 +415,10 @@ CS_TEST(serve_joins_a_restarted_control_with_everybody)
     up("2");
     await("log", "peer front 0", 1);
     int gate = pid_of("gate/0", 1), front = pid_of("front", 1);
-    CS_EQ_U64(count("log", "peer control 0"), 3);
+    CS_EQ_U64(count("log", "peer control 0"), 5);
     CS_CHECK(kill(pid_of("control", 1), SIGKILL) == 0);
     (void)pid_of("control", 2);
-    await("log", "peer control 0", 6);
+    await("log", "peer control 0", 10);
     await("log", "peer front 0", 2);
     CS_EQ_U64(count("log", "peer gate 0"), 2);
     CS_EQ_U64(count("log", "peer gate 1"), 2);

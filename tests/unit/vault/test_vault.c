@@ -101,13 +101,13 @@ CS_TEST(vault_box_opens_only_as_itself)
     CS_CHECK(cs_vault_seal(v, name, 3, CS_SLICE_LIT("hunter22"), box) == CS_OK);
     CS_CHECK(cs_vault_unseal(v, name, 3, boxed, &s) == CS_OK);
     CS_EQ_STR(cs_secret_reveal(&s), "hunter22");
-    cs_secret_done(&s);
+    cs_vault_forget(v);
     CS_CHECK(cs_vault_unseal(v, name, 2, boxed, &s) == CS_ERR_CORRUPT);
     CS_CHECK(cs_vault_unseal(v, CS_SLICE_LIT("orders-rw"), 3, boxed, &s) == CS_ERR_CORRUPT);
     CS_CHECK(cs_vault_unseal(v, name, 3, cs_slice_head(boxed, 20), &s) == CS_ERR_CORRUPT);
     box[CS_SEAL_NONCE] ^= 1;
     CS_CHECK(cs_vault_unseal(v, name, 3, boxed, &s) == CS_ERR_CORRUPT);
-    CS_CHECK(s.hidden == NULL);
+    CS_CHECK(s.n == 8 && s.hidden[0] == 0); /* nothing of it is left in the room */
     CS_CHECK(cs_vault_seal(v, CS_SLICE_NULL, 1, name, box) == CS_ERR_INVALID);
     uint8_t big[CS_SECRET_MAX + 1] = {0};
     CS_CHECK(cs_vault_seal(v, cs_slice(big, CS_VAULT_NAME_MAX + 1), 1, name, box) ==
@@ -302,7 +302,6 @@ CS_TEST(vault_survives_a_lack_of_memory)
                cs_vault_seal(v, CS_SLICE_LIT("n"), 1, CS_SLICE_LIT("pencil"), box) == CS_OK &&
                cs_vault_unseal(v, CS_SLICE_LIT("n"), 1, cs_slice(box, sizeof box), &s) == CS_OK &&
                cs_vault_scram_prove(p, &s, &x, &proof, &words) == CS_OK;
-        cs_secret_done(&s);
         cs_vault_prover_free(p);
         cs_vault_close(v);
     }

@@ -1,19 +1,18 @@
-/* Work that blocks or computes for long, on a helper thread: name look-ups, key derivation with as
- * many rounds as a target asks for. The loop must never do either. One thread and a small queue per
- * struct cs_slow. */
-#ifndef CS_CONTROL_SLOW_H
-#define CS_CONTROL_SLOW_H
+/* Work that blocks, on a fixed pool of helper threads: name look-ups, which the loop must never
+ * do. One queue per struct cs_slow. */
+#ifndef CS_DIALER_SLOW_H
+#define CS_DIALER_SLOW_H
 
 #include "base/err.h"
 #include "runtime/loop.h"
 
-enum { CS_SLOW_QUEUE = 64 };
+enum { CS_SLOW_QUEUE = 1024, CS_SLOW_THREADS = 8 };
 
 struct cs_slow;
 
-/* Starts the thread and a coroutine that hears of its results. */
-enum cs_err cs_slow_new(struct cs_loop *loop, struct cs_slow **ret) CS_MUST_CHECK;
-/* Runs fn(arg) on the thread and waits for it in a coroutine. On CS_OK `arg` is the caller's again;
+/* Starts 1 to CS_SLOW_THREADS threads and a coroutine that hears of their results. */
+enum cs_err cs_slow_new(struct cs_loop *loop, size_t threads, struct cs_slow **ret) CS_MUST_CHECK;
+/* Runs fn(arg) on a thread and waits for it in a coroutine. On CS_OK `arg` is the caller's again;
  * on every other result drop(arg) has been or will be called by whoever holds it last, and the
  * caller must not touch it any more. LIMIT: too much waits; TIMEOUT, CANCELLED, NO_MEMORY. */
 enum cs_err cs_slow_call(struct cs_slow *s, void (*fn)(void *arg), void (*drop)(void *arg),

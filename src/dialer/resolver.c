@@ -1,6 +1,6 @@
 /* Name look-ups for targets. A numeric address never leaves the loop's thread; a name is looked up
- * by getaddrinfo on the helper thread. Only addresses that the configuration names come here. */
-#include "control/resolver.h"
+ * by getaddrinfo on a helper thread. Only addresses that the configuration names come here. */
+#include "dialer/resolver.h"
 
 #include "base/alloc.h"
 #include "runtime/sock.h"
@@ -49,6 +49,7 @@ enum cs_err cs_resolve(struct cs_slow *thread, struct cs_slice address, uint64_t
     }
     if (cs_addr_parse(host, port, &ret->sa[0], &ret->len[0])) {
         ret->n = 1;
+        ret->literal = true;
         return CS_OK;
     }
     if (host.n == 0 || host.n > HOST_MAX || cs_slice_find(host, 0) != host.n) {

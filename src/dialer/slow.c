@@ -1,9 +1,10 @@
-/* One helper thread. The loop's side hands it jobs under a mutex and hears of results through an
+/* Helper threads. The loop's side hands them jobs under a mutex and hears of results through an
  * eventfd. A job belongs to both sides: the one that lets go last frees it, so that a caller who
  * gives up (deadline, cancelled) never leaves the thread with a dangling pointer. */
-#include "control/slow.h"
+#include "dialer/slow.h"
 
 #include "base/alloc.h"
+#include "base/assert.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -20,13 +21,15 @@ struct job {
 };
 
 struct cs_slow {
-    pthread_t thread;
+    pthread_t thread[CS_SLOW_THREADS];
+    size_t n_threads;
     pthread_mutex_t lock;
     pthread_cond_t work;
     struct job *todo, *todo_last; /* under lock */
     struct job *ready;            /* under lock */
-    bool stop, busy;              /* under lock */
-    int signal_fd;                /* owned; the thread's duplicate of kick.fd */
+    bool stop;                    /* under lock */
+    size_t busy;                  /* under lock */
+    int signal_fd;                /* owned; the threads' duplicate of kick.fd */
     size_t queued;                /* loop's side: handed over and not yet heard of */
     struct cs_fd kick;
 };
@@ -42,11 +45,11 @@ static void *work(void *arg)
             continue;
         }
         s->todo = j->next;
-        s->busy = true;
+        s->busy++;
         (void)pthread_mutex_unlock(&s->lock);
         j->fn(j->arg);
         (void)pthread_mutex_lock(&s->lock);
-        s->busy = false;
+        s->busy--;
         j->next = s->ready;
         s->ready = j;
         uint64_t one = 1;
@@ -98,19 +101,24 @@ static void hear(void *arg)
     }
 }
 
-static enum cs_err start_thread(struct cs_slow *s)
+static enum cs_err start_threads(struct cs_slow *s, size_t n)
 {
     /* Signals belong to the loop's thread. */
     sigset_t all, old;
+    int rc = 0;
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = pthread_create(&s->thread, NULL, work, s);
+    while (rc == 0 && s->n_threads < n) {
+        rc = pthread_create(&s->thread[s->n_threads], NULL, work, s);
+        s->n_threads += rc == 0;
+    }
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     return rc == 0 ? CS_OK : CS_ERR_LIMIT;
 }
 
-enum cs_err cs_slow_new(struct cs_loop *loop, struct cs_slow **ret)
+enum cs_err cs_slow_new(struct cs_loop *loop, size_t threads, struct cs_slow **ret)
 {
+    cs_assert(threads > 0 && threads <= CS_SLOW_THREADS);
     struct cs_slow *s = cs_alloc(sizeof *s);
     if (s == NULL) {
         return CS_ERR_NO_MEMORY;
@@ -120,12 +128,6 @@ enum cs_err cs_slow_new(struct cs_loop *loop, struct cs_slow **ret)
     s->signal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int second = s->signal_fd >= 0 ? dup(s->signal_fd) : -1;
     enum cs_err e = second >= 0 ? cs_fd_open(loop, &s->kick, second) : CS_ERR_LIMIT;
-    if (e == CS_OK) {
-        e = start_thread(s);
-        if (e != CS_OK) {
-            cs_fd_close(&s->kick);
-        }
-    }
     if (e != CS_OK) {
         if (s->signal_fd >= 0) {
             (void)close(s->signal_fd);
@@ -134,7 +136,10 @@ enum cs_err cs_slow_new(struct cs_loop *loop, struct cs_slow **ret)
         return e;
     }
     cs_handle co;
-    e = cs_co_spawn(loop, "slow", hear, s, &co);
+    e = start_threads(s, threads);
+    if (e == CS_OK) {
+        e = cs_co_spawn(loop, "slow", hear, s, &co);
+    }
     if (e != CS_OK) {
         (void)cs_slow_free(s);
         return e;
@@ -182,15 +187,16 @@ bool cs_slow_free(struct cs_slow *s)
     }
     (void)pthread_mutex_lock(&s->lock);
     s->stop = true;
-    bool busy = s->busy;
-    (void)pthread_cond_signal(&s->work);
+    bool busy = s->busy > 0;
+    (void)pthread_cond_broadcast(&s->work);
     (void)pthread_mutex_unlock(&s->lock);
     cs_fd_close(&s->kick);
-    if (busy) {
-        (void)pthread_detach(s->thread);
-        return false; /* the memory stays: the thread still looks at it */
+    for (size_t i = 0; i < s->n_threads; i++) {
+        (void)(busy ? pthread_detach(s->thread[i]) : pthread_join(s->thread[i], NULL));
     }
-    (void)pthread_join(s->thread, NULL);
+    if (busy) {
+        return false; /* the memory stays: a thread still looks at it */
+    }
     collect(s);
     while (s->todo != NULL) {
         struct job *next = s->todo->next;

@@ -1,5 +1,5 @@
 #include "base/alloc.h"
-#include "control/resolver.h"
+#include "dialer/resolver.h"
 #include "tap.h"
 
 #include <unistd.h>
@@ -37,7 +37,7 @@ static void in_loop(void (*script)(void *))
 {
     struct cs_loop *loop = cs_loop_new();
     cs_handle co;
-    CS_CHECK(cs_slow_new(loop, &slow) == CS_OK);
+    CS_CHECK(cs_slow_new(loop, 1, &slow) == CS_OK);
     CS_CHECK(cs_co_spawn(loop, "script", script, loop, &co) == CS_OK);
     cs_loop_run(loop);
     CS_CHECK(cs_slow_free(slow));

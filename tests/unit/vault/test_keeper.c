@@ -1,0 +1,464 @@
+/* The keeper role in the test's process: the test plays supervisor and control. */
+#include "base/id.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/time.h"
+#include "crypto/scram.h"
+#include "ipc/ipc.h"
+#include "runtime/sock.h"
+#include "runtime/stream_filter.h"
+#include "tap.h"
+#include "vault/keeper.h"
+#include "vault/vault.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#define CLIENT_NONCE "rOprNGfwEbeRWgbNEkqO"
+#define NONCE        CLIENT_NONCE "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+
+static struct {
+    struct cs_loop *loop;
+    struct cs_keeper *keeper;
+    struct cs_channel *supervisor, *control;
+    struct cs_event ready;
+    bool gone, control_gone;
+    char dir[40], path[64];
+    void (*script)(void);
+    uint8_t box[6 + CS_SEAL_OVERHEAD]; /* "pencil", version 3 of orders-ro, as the store has it */
+} k;
+
+static void on_supervisor(struct cs_channel *c, const struct cs_channel_in *in, void *arg)
+{
+    (void)arg;
+    if (in->type == CS_MSG_READY) {
+        cs_channel_run_phase(c);
+        cs_event_set(&k.ready);
+    }
+}
+
+static void on_gone(struct cs_channel *c, void *arg)
+{
+    (void)arg;
+    if (c == k.supervisor) {
+        k.gone = true;
+    } else if (c == k.control) {
+        k.control_gone = true;
+    }
+}
+
+static void on_control(struct cs_channel *c, const struct cs_channel_in *in, void *arg)
+{
+    (void)c;
+    (void)in;
+    (void)arg;
+}
+
+static struct cs_channel *join(enum cs_role role)
+{
+    int pair[2];
+    struct cs_channel *c = NULL;
+    const struct cs_msg_peer m = {.role = (uint64_t)role, .epoch = 1};
+    CS_CHECK(cs_socketpair(pair) == CS_OK);
+    CS_CHECK(cs_channel_send(k.supervisor, CS_MSG_PEER, 0, &m, &pair[1], 1) == CS_OK);
+    (void)close(pair[1]);
+    CS_CHECK(cs_channel_open(k.loop, pair[0], CS_ROLE_CONTROL, CS_ROLE_KEEPER, 0, on_control,
+                             on_gone, NULL, &c) == CS_OK);
+    cs_channel_run_phase(c);
+    return c;
+}
+
+static void boot(void)
+{
+    char params[100];
+    (void)snprintf(params, sizeof params, "master_key=%s\n", k.path);
+    const struct cs_msg_boot m = {
+        .role = CS_ROLE_KEEPER, .epoch = 1, .params = cs_slice_str(params)};
+    CS_CHECK(cs_channel_send(k.supervisor, CS_MSG_BOOT, 0, &m, NULL, 0) == CS_OK);
+    struct cs_wait w = CS_WAIT_ON(CS_WAIT_EVENT, &k.ready);
+    CS_CHECK(cs_wait(&w, 1, cs_mono_ns() + 10 * CS_NS_PER_S) == CS_WOKE_READY);
+    k.control = join(CS_ROLE_CONTROL);
+}
+
+static void play(void *arg)
+{
+    (void)arg;
+    boot();
+    k.script();
+    const struct cs_msg_shutdown m = {0};
+    CS_CHECK(cs_channel_send(k.supervisor, CS_MSG_SHUTDOWN, 0, &m, NULL, 0) == CS_OK);
+    while (cs_co_sleep(CS_NS_PER_S)) {
+    }
+}
+
+/* With a master key on disk, and a box made under it, unless `without_key`. */
+static void run(void (*script)(void), bool without_key)
+{
+    int pair[2];
+    cs_handle co;
+    struct cs_vault *v = NULL;
+    char why[200];
+    cs_log_init("keeper", CS_LEVEL_ERROR);
+    (void)snprintf(k.dir, sizeof k.dir, "/tmp/cs-keeper-XXXXXX");
+    CS_CHECK(mkdtemp(k.dir) != NULL);
+    (void)snprintf(k.path, sizeof k.path, "%s/master.key", k.dir);
+    if (!without_key) {
+        CS_CHECK(cs_vault_open(k.path, true, &v, why, sizeof why) == CS_OK);
+        CS_CHECK(cs_vault_seal(v, CS_SLICE_LIT("orders-ro"), 3, CS_SLICE_LIT("pencil"), k.box) ==
+                 CS_OK);
+        cs_vault_close(v);
+    }
+    k.script = script;
+    k.loop = cs_loop_new();
+    CS_CHECK(cs_socketpair(pair) == CS_OK);
+    CS_CHECK(cs_keeper_new(k.loop, pair[1], &k.keeper) == CS_OK);
+    CS_CHECK(cs_channel_open(k.loop, pair[0], CS_ROLE_SUPERVISOR, CS_ROLE_KEEPER, 0, on_supervisor,
+                             on_gone, NULL, &k.supervisor) == CS_OK);
+    CS_CHECK(cs_co_spawn(k.loop, "script", play, NULL, &co) == CS_OK);
+    cs_loop_run(k.loop);
+    cs_keeper_free(k.keeper);
+    cs_channel_close(k.supervisor);
+    cs_channel_close(k.control);
+    cs_loop_free(k.loop);
+    (void)unlink(k.path);
+    (void)rmdir(k.dir);
+    cs_iobuf_trim();
+    CS_EQ_U64(cs_alloc_live(), 0);
+}
+
+static void call(enum cs_msg_type t, const void *m, enum cs_msg_type want, struct cs_call *ret)
+{
+    CS_CHECK(cs_channel_call(k.control, t, m, NULL, 0, cs_mono_ns() + 10 * CS_NS_PER_S, ret) ==
+             CS_OK);
+    CS_CHECK(ret->type == want);
+}
+
+static enum cs_err seal_key(uint64_t create, uint8_t *key)
+{
+    struct cs_call c;
+    const struct cs_msg_seal_key m = {.create = create};
+    call(CS_MSG_SEAL_KEY, &m, CS_MSG_SEAL_KEY_IS, &c);
+    const struct cs_msg_seal_key_is *r = (const void *)c.msg.raw;
+    enum cs_err e = (enum cs_err)r->err;
+    CS_EQ_U64(r->key.n, e == CS_OK ? CS_X25519 : 0);
+    if (e == CS_OK) {
+        memcpy(key, r->key.p, CS_X25519);
+    }
+    cs_call_done(&c);
+    return e;
+}
+
+/* A good question; a test spoils one field of it. */
+static struct cs_msg_prove_for good(void)
+{
+    return (struct cs_msg_prove_for){
+        .session = cs_id_new(),
+        .target = CS_SLICE_LIT("orders"),
+        .connection = 1,
+        .which = CS_CREDENTIAL_EVERYDAY,
+        .deadline = cs_mono_ns() + 10 * CS_NS_PER_S,
+        .name = CS_SLICE_LIT("orders-ro"),
+        .version = 3,
+        .box = cs_slice(k.box, sizeof k.box),
+        .mechanism = CS_SLICE_LIT("SCRAM-SHA-256"),
+        .client_first_bare = CS_SLICE_LIT("n=user,r=" CLIENT_NONCE),
+        .server_first = CS_SLICE_LIT("r=" NONCE ",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"),
+        .client_final_bare = CS_SLICE_LIT("c=biws,r=" NONCE)};
+}
+
+static enum cs_err prove(const struct cs_msg_prove_for *m, const char *words)
+{
+    struct cs_call c;
+    call(CS_MSG_PROVE_FOR, m, CS_MSG_PROOF_FOR, &c);
+    const struct cs_msg_proof_for *r = (const void *)c.msg.raw;
+    enum cs_err e = (enum cs_err)r->err;
+    CS_CHECK(r->proof.n == (e == CS_OK ? CS_SHA256 : 0) && r->proof.n == r->server_signature.n);
+    if (words != NULL) {
+        char text[300];
+        (void)snprintf(text, sizeof text, "%.*s", CS_SLICE_FMT(r->text));
+        if (strstr(text, words) == NULL) {
+            CS_FAIL("\"%s\", not \"%s\"", text, words);
+        }
+    }
+    CS_CHECK(memmem(r->text.p, r->text.n, "pencil", 6) == NULL);
+    cs_call_done(&c);
+    return e;
+}
+
+static void script_proves(void)
+{
+    struct cs_msg_prove_for m = good();
+    struct cs_call c;
+    struct cs_scram_verifier v;
+    uint8_t salt[CS_SCRAM_SALT], signature[CS_SHA256];
+    size_t n;
+    CS_CHECK(
+        cs_base64_decode(CS_SLICE_LIT("W22ZaJ0SNY7soEsUEjb6gQ=="), false, salt, sizeof salt, &n));
+    CS_CHECK(cs_scram_verifier_make(CS_SLICE_LIT("pencil"), salt, 4096, &v) == CS_OK);
+    call(CS_MSG_PROVE_FOR, &m, CS_MSG_PROOF_FOR, &c);
+    const struct cs_msg_proof_for *r = (const void *)c.msg.raw;
+    CS_CHECK(r->err == CS_OK && r->proof.n == CS_SHA256);
+    CS_CHECK(
+        cs_scram_server_check(&v,
+                              CS_SLICE_LIT("n=user,r=" CLIENT_NONCE ",r=" NONCE
+                                           ",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,c=biws,r=" NONCE),
+                              r->proof.p, signature));
+    CS_EQ_SLICE(r->server_signature, cs_slice(signature, sizeof signature));
+    cs_call_done(&c);
+}
+
+CS_TEST(keeper_proves_what_a_server_accepts)
+{
+    run(script_proves, false);
+}
+
+static void script_spoiled(void)
+{
+    static uint8_t big[CS_VAULT_NAME_MAX + 1];
+    struct cs_msg_prove_for m;
+    memset(big, 'a', sizeof big);
+#define SPOILED(field, value, err, words)                                                          \
+    m = good();                                                                                    \
+    m.field = (value);                                                                             \
+    CS_EQ_U64(prove(&m, words), err);
+    SPOILED(session, (struct cs_id){{0}}, CS_ERR_INVALID, "missing")
+    SPOILED(target, CS_SLICE_NULL, CS_ERR_INVALID, "missing")
+    SPOILED(target, cs_slice(big, sizeof big), CS_ERR_INVALID, "missing")
+    SPOILED(connection, 0, CS_ERR_INVALID, "missing")
+    SPOILED(which, 2, CS_ERR_INVALID, "no such credential")
+    SPOILED(which, CS_CREDENTIAL_ELEVATED, CS_ERR_INVALID, "consumed grant")
+    SPOILED(grant, cs_id_new(), CS_ERR_INVALID, "has no grant")
+    SPOILED(deadline, cs_mono_ns(), CS_ERR_TIMEOUT, "too late")
+    SPOILED(name, CS_SLICE_NULL, CS_ERR_INVALID, "missing")
+    SPOILED(name, cs_slice(big, sizeof big), CS_ERR_INVALID, "missing")
+    SPOILED(version, 0, CS_ERR_INVALID, "missing")
+    /* SECURITY: another row's box, an older version's, a changed, cut or empty one. */
+    SPOILED(name, CS_SLICE_LIT("orders-owner"), CS_ERR_CORRUPT, "does not open")
+    SPOILED(version, 2, CS_ERR_CORRUPT, "does not open")
+    SPOILED(version, 4, CS_ERR_CORRUPT, "does not open")
+    SPOILED(box, cs_slice(k.box, sizeof k.box - 1), CS_ERR_CORRUPT, "does not open")
+    SPOILED(box, CS_SLICE_NULL, CS_ERR_CORRUPT, "does not open")
+    k.box[CS_SEAL_NONCE] ^= 1;
+    SPOILED(connection, 1, CS_ERR_CORRUPT, "does not open")
+    k.box[CS_SEAL_NONCE] ^= 1;
+    SPOILED(mechanism, CS_SLICE_LIT("PLAIN"), CS_ERR_PROTOCOL, "binding")
+    SPOILED(mechanism, CS_SLICE_LIT("SCRAM-SHA-256-PLUS"), CS_ERR_PROTOCOL, "binding")
+    SPOILED(client_first_bare, CS_SLICE_LIT("n=user"), CS_ERR_PROTOCOL, "malformed")
+    SPOILED(client_first_bare, CS_SLICE_LIT("n=user,r=other"), CS_ERR_PROTOCOL, "nonce")
+    SPOILED(server_first, CS_SLICE_LIT("r=" NONCE ",s=AQID,i=1"), CS_ERR_PROTOCOL, "rounds")
+    SPOILED(server_first, CS_SLICE_LIT("r=" NONCE ",s=AQID,i=2000000"), CS_ERR_PROTOCOL, "rounds")
+    SPOILED(client_final_bare, CS_SLICE_LIT("c=biws,r=x"), CS_ERR_PROTOCOL, "another challenge")
+    m = good();
+    CS_EQ_U64(prove(&m, NULL), CS_OK); /* and it goes on serving */
+}
+
+CS_TEST(keeper_refuses_every_wrong_field_of_a_proof)
+{
+    run(script_spoiled, false);
+}
+
+static void script_grants(void)
+{
+    struct cs_msg_prove_for m = good();
+    m.which = CS_CREDENTIAL_ELEVATED;
+    m.grant = cs_id_new();
+    CS_EQ_U64(prove(&m, NULL), CS_OK);
+    CS_EQ_U64(prove(&m, "has had its proof"), CS_ERR_DENIED);
+    /* SECURITY: not for another session, target, connection or control either. */
+    m.session = cs_id_new();
+    m.target = CS_SLICE_LIT("other");
+    m.connection = 9;
+    CS_EQ_U64(prove(&m, "has had its proof"), CS_ERR_DENIED);
+    struct cs_channel *old = k.control;
+    k.control = join(CS_ROLE_CONTROL);
+    CS_EQ_U64(prove(&m, "has had its proof"), CS_ERR_DENIED);
+    cs_channel_close(old);
+    /* A failed try was the grant's chance. */
+    m.grant = cs_id_new();
+    m.version = 99;
+    CS_EQ_U64(prove(&m, NULL), CS_ERR_CORRUPT);
+    m.version = 3;
+    CS_EQ_U64(prove(&m, "has had its proof"), CS_ERR_DENIED);
+}
+
+CS_TEST(keeper_proves_once_for_a_grant)
+{
+    run(script_grants, false);
+}
+
+static void script_many_grants(void)
+{
+    struct cs_msg_prove_for m = good();
+    m.which = CS_CREDENTIAL_ELEVATED;
+    struct cs_id first = m.grant = cs_id_new();
+    for (size_t i = 0; i < CS_LIMIT_KEEPER_GRANTS; i++) {
+        CS_EQ_U64(prove(&m, NULL), CS_OK);
+        m.grant = cs_id_new();
+    }
+    CS_EQ_U64(prove(&m, "too many"), CS_ERR_LIMIT);
+    m.grant = first; /* nothing was forgotten to make room */
+    CS_EQ_U64(prove(&m, "has had its proof"), CS_ERR_DENIED);
+    m.which = CS_CREDENTIAL_EVERYDAY;
+    m.grant = (struct cs_id){{0}};
+    CS_EQ_U64(prove(&m, NULL), CS_OK);
+}
+
+CS_TEST(keeper_remembers_a_bounded_number_of_grants_and_refuses_more)
+{
+    run(script_many_grants, false);
+}
+
+/* ---- resealing ---- */
+
+static enum cs_err reseal(const uint8_t *key, const char *aad_name, const char *name,
+                          uint64_t version, struct cs_slice value, struct cs_slice *ret)
+{
+    static uint8_t sealed[CS_SECRET_MAX + 200], box[CS_SECRET_MAX + 100];
+    struct cs_call c;
+    char aad[100];
+    (void)snprintf(aad, sizeof aad, "countersign/secret-put/1%s", aad_name);
+    CS_CHECK(cs_seal_to(key, cs_slice_str(aad), value, sealed) == CS_OK);
+    const struct cs_msg_reseal m = {.name = cs_slice_str(name),
+                                    .version = version,
+                                    .sealed = cs_slice(sealed, value.n + CS_SEAL_TO_OVERHEAD)};
+    call(CS_MSG_RESEAL, &m, CS_MSG_RESEALED, &c);
+    const struct cs_msg_resealed *r = (const void *)c.msg.raw;
+    enum cs_err e = (enum cs_err)r->err;
+    CS_EQ_U64(r->box.n, e == CS_OK ? cs_vault_box_size(value.n) : 0);
+    if (e == CS_OK) {
+        memcpy(box, r->box.p, r->box.n);
+        *ret = cs_slice(box, r->box.n);
+    }
+    cs_call_done(&c);
+    return e;
+}
+
+static void script_reseals(void)
+{
+    static uint8_t big[CS_SECRET_MAX + 1];
+    uint8_t key[CS_X25519], other[CS_X25519] = {5};
+    struct cs_slice box = CS_SLICE_NULL, pencil = CS_SLICE_LIT("pencil");
+    CS_EQ_U64(seal_key(2, key), CS_ERR_INVALID);
+    CS_EQ_U64(seal_key(0, key), CS_OK);
+    CS_EQ_U64(reseal(key, "db", "db", 7, pencil, &box), CS_OK);
+    CS_CHECK(memmem(box.p, box.n, "pencil", 6) == NULL);
+    struct cs_msg_prove_for m = good();
+    m.name = CS_SLICE_LIT("db");
+    m.version = 7;
+    m.box = box;
+    CS_EQ_U64(prove(&m, NULL), CS_OK);
+    /* SECURITY: sealed for another name, to another key; no name, no version, nothing, too much. */
+    CS_CHECK(cs_x25519_public(other, other) == CS_OK);
+    CS_EQ_U64(reseal(key, "db", "owner", 1, pencil, &box), CS_ERR_INVALID);
+    CS_EQ_U64(reseal(other, "db", "db", 1, pencil, &box), CS_ERR_INVALID);
+    CS_EQ_U64(reseal(key, "", "", 1, pencil, &box), CS_ERR_INVALID);
+    CS_EQ_U64(reseal(key, "db", "db", 0, pencil, &box), CS_ERR_INVALID);
+    CS_EQ_U64(reseal(key, "db", "db", 1, CS_SLICE_NULL, &box), CS_ERR_INVALID);
+    CS_EQ_U64(reseal(key, "db", "db", 1, cs_slice(big, sizeof big), &box), CS_ERR_INVALID);
+    CS_EQ_U64(reseal(key, "db", "db", 1, cs_slice(big, CS_SECRET_MAX), &box), CS_OK);
+    const struct cs_msg_reseal none = {.name = CS_SLICE_LIT("db"), .version = 1};
+    struct cs_call c;
+    call(CS_MSG_RESEAL, &none, CS_MSG_RESEALED, &c);
+    CS_EQ_U64(((const struct cs_msg_resealed *)(const void *)c.msg.raw)->err, CS_ERR_INVALID);
+    cs_call_done(&c);
+}
+
+CS_TEST(keeper_reseals_what_was_sealed_to_it_for_that_name)
+{
+    run(script_reseals, false);
+}
+
+static void script_no_key(void)
+{
+    uint8_t key[CS_X25519], again[CS_X25519];
+    struct cs_msg_prove_for m = good();
+    struct cs_slice box;
+    struct stat st;
+    memset(key, 9, sizeof key);
+    CS_EQ_U64(seal_key(0, key), CS_ERR_NOT_FOUND);
+    CS_EQ_U64(prove(&m, "no master key"), CS_ERR_UNAVAILABLE);
+    CS_CHECK(cs_x25519_public(key, key) == CS_OK);
+    CS_EQ_U64(reseal(key, "a", "a", 1, CS_SLICE_LIT("x"), &box), CS_ERR_UNAVAILABLE);
+    CS_CHECK(access(k.path, F_OK) != 0);
+    CS_EQ_U64(seal_key(1, key), CS_OK); /* nothing is sealed yet, says control */
+    CS_CHECK(stat(k.path, &st) == 0 && (st.st_mode & 0777) == 0600);
+    CS_EQ_U64(seal_key(1, again), CS_OK);
+    CS_CHECK(memcmp(key, again, sizeof key) == 0);
+}
+
+CS_TEST(keeper_makes_a_master_key_only_when_nothing_is_sealed)
+{
+    run(script_no_key, true);
+}
+
+/* ---- who is believed, and how much ---- */
+
+static void script_peers(void)
+{
+    static const enum cs_role others[] = {CS_ROLE_GATE, CS_ROLE_FRONT, CS_ROLE_DIALER};
+    struct cs_msg_prove_for m = good();
+    for (size_t i = 0; i < CS_ARRAY_LEN(others); i++) {
+        int pair[2];
+        char byte;
+        const struct cs_msg_peer p = {.role = (uint64_t)others[i], .epoch = 1};
+        CS_CHECK(cs_socketpair(pair) == CS_OK);
+        CS_CHECK(cs_channel_send(k.supervisor, CS_MSG_PEER, 0, &p, &pair[1], 1) == CS_OK);
+        (void)close(pair[1]);
+        CS_CHECK(cs_co_sleep(20 * CS_NS_PER_MS));
+        CS_CHECK(read(pair[0], &byte, 1) == 0); /* closed at once */
+        (void)close(pair[0]);
+    }
+    /* A question that takes no answer is not worked on; garbage ends the channel, not keeper. */
+    CS_CHECK(cs_channel_send(k.control, CS_MSG_PROVE_FOR, 0, &m, NULL, 0) == CS_OK);
+    CS_EQ_U64(prove(&m, NULL), CS_OK);
+    struct cs_channel *old = k.control;
+    k.control = join(CS_ROLE_CONTROL);
+    CS_EQ_U64(prove(&m, NULL), CS_OK);
+    cs_channel_close(old);
+    CS_CHECK(!k.gone);
+}
+
+CS_TEST(keeper_believes_control_alone)
+{
+    run(script_peers, false);
+}
+
+struct flood {
+    unsigned done, failed;
+};
+
+static void flood_one(void *arg)
+{
+    struct flood *f = arg;
+    struct cs_call c;
+    struct cs_msg_prove_for m = good();
+    if (cs_channel_call(k.control, CS_MSG_PROVE_FOR, &m, NULL, 0, cs_mono_ns() + 60 * CS_NS_PER_S,
+                        &c) == CS_OK) {
+        f->done++;
+    } else {
+        f->failed++;
+    }
+    cs_call_done(&c);
+}
+
+static void script_flood(void)
+{
+    struct flood f = {0, 0};
+    cs_handle co;
+    for (unsigned i = 0; i < 5000; i++) {
+        CS_CHECK(cs_co_spawn(k.loop, "flood", flood_one, &f, &co) == CS_OK);
+    }
+    while (f.done + f.failed < 5000) {
+        CS_CHECK(cs_co_sleep(CS_NS_PER_MS));
+    }
+    /* What control's side cannot queue fails there; keeper itself queues nothing. */
+    CS_CHECK(f.done > 0);
+    struct cs_msg_prove_for m = good();
+    CS_EQ_U64(prove(&m, NULL), CS_OK);
+    CS_CHECK(!k.gone && !k.control_gone);
+}
+
+CS_TEST(keeper_survives_a_flood_of_questions)
+{
+    run(script_flood, false);
+}
