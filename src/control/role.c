@@ -9,6 +9,7 @@
 #include "base/time.h"
 #include "control/api.h"
 #include "runtime/process.h"
+#include "runtime/sandbox.h"
 #include "vault/vault.h"
 
 #include <stdio.h>
@@ -262,6 +263,45 @@ static enum cs_err open_files(struct cs_control *c, char *why, size_t why_size)
     return e == CS_OK ? open_vault(c, key, why, why_size) : e;
 }
 
+/* `path` without its last part; false when it has no other. */
+static bool parent_of(const char *path, char *out, size_t n)
+{
+    (void)snprintf(out, n, "%s", path);
+    char *slash = strrchr(out, '/');
+    if (slash == NULL || strlen(path) >= n) {
+        return false;
+    }
+    slash[slash == out] = 0;
+    return true;
+}
+
+/* Before the first thread and before the first message of a gate or front is read. What it may
+ * read besides its own files is for looking up targets' names. */
+static enum cs_err enter_sandbox(struct cs_control *c)
+{
+    char store[512], store_dir[512], key[512], key_dir[512];
+    const struct cs_snapshot *s = &c->view->snapshot;
+    if (!path_of(s->store, store, sizeof store) || !path_of(s->master_key, key, sizeof key) ||
+        !parent_of(store, store_dir, sizeof store_dir) ||
+        !parent_of(key, key_dir, sizeof key_dir)) {
+        return CS_ERR_INVALID;
+    }
+    bool missing = access(key, F_OK) != 0; /* the vault may have to make it */
+    const struct cs_sandbox_path paths[] = {
+        {store_dir, CS_SANDBOX_WRITE},
+        {missing ? key_dir : key, missing ? CS_SANDBOX_WRITE : CS_SANDBOX_READ},
+        {"/dev/urandom", CS_SANDBOX_READ},
+        {"/etc", CS_SANDBOX_READ},
+        {"/run/systemd/resolve", CS_SANDBOX_READ},
+        {"/run/NetworkManager", CS_SANDBOX_READ},
+        {"/run/resolvconf", CS_SANDBOX_READ},
+        {"/lib", CS_SANDBOX_READ},
+        {"/lib64", CS_SANDBOX_READ},
+        {"/usr/lib", CS_SANDBOX_READ},
+    };
+    return cs_sandbox_enter(CS_SANDBOX_CONTROL, paths, CS_ARRAY_LEN(paths));
+}
+
 static enum cs_err open_helpers(struct cs_control *c)
 {
     cs_handle co;
@@ -298,7 +338,12 @@ static void start(void *arg)
 {
     struct cs_control *c = arg;
     char why[512] = "";
-    enum cs_err e = open_all(c, why, sizeof why);
+    enum cs_err e = enter_sandbox(c);
+    if (e != CS_OK) {
+        (void)snprintf(why, sizeof why, "the sandbox cannot be entered: %s", cs_err_text(e));
+    } else {
+        e = open_all(c, why, sizeof why);
+    }
     if (e != CS_OK) {
         if (e != CS_ERR_CANCELLED) {
             fail(c, CS_EV_STORE_FAILED, why[0] != 0 ? why : cs_err_text(e));

@@ -21,7 +21,7 @@ enum { FIRST_FD = 3, FDS_MAX = 64, ENV_MAX = 16, ENV_BYTES = 8192 };
 
 /* What a child may know of our environment; everything else may hold secrets. */
 static const char *const env_names[] = {
-    "PATH",          "TZ",           "COUNTERSIGN_LOG", "ASAN_OPTIONS",
+    "PATH",          "TZ",           "COUNTERSIGN_LOG", "COUNTERSIGN_SANDBOX", "ASAN_OPTIONS",
     "UBSAN_OPTIONS", "LSAN_OPTIONS", "MSAN_OPTIONS"};
 _Static_assert(CS_ARRAY_LEN(env_names) < ENV_MAX, "with the NULL behind");
 
@@ -117,7 +117,8 @@ static _Noreturn void child_main(struct child *c)
 {
     child_signals(c);
     child_descriptors(c);
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) {
+    /* Kept by the exec: no program that it could start gives it more rights than it has. */
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) {
         child_fail(c);
     }
     if (getppid() != c->parent) {

@@ -9,9 +9,10 @@
 
 /* Starts `path` with argv (NULL-terminated, argv[0] included) and the given descriptors as 3, 4, …;
  * standard input is /dev/null, output and error are inherited; every other descriptor is closed.
- * The environment holds only PATH, TZ, COUNTERSIGN_LOG and sanitizer options. The child dies with
- * its parent (PR_SET_PDEATHSIG). The caller keeps its own copies of the descriptors. A
- * program that cannot be executed is an error of the start (NOT_FOUND, DENIED). */
+ * The environment holds only PATH, TZ, COUNTERSIGN_LOG, COUNTERSIGN_SANDBOX and sanitizer options.
+ * The child dies with its parent (PR_SET_PDEATHSIG) and gains no rights by exec. The caller keeps
+ * its own copies of the descriptors. A program that cannot be executed is an error of the start
+ * (NOT_FOUND, DENIED). */
 enum cs_err cs_process_start(const char *path, const char *const argv[], const int *fds,
                              size_t n_fds, pid_t *ret_pid) CS_MUST_CHECK;
 /* A pidfd in the loop: becomes readable when the child has ended. */
