@@ -15,6 +15,11 @@
  * (NOT_FOUND, DENIED). */
 enum cs_err cs_process_start(const char *path, const char *const argv[], const int *fds,
                              size_t n_fds, pid_t *ret_pid) CS_MUST_CHECK;
+/* Every process that is started from now on runs as this user and group, with no other groups. Only
+ * for a process that may do so (root). */
+void cs_process_run_as(uid_t uid, gid_t gid);
+/* As whom they run. */
+uid_t cs_process_uid(void);
 /* A pidfd in the loop: becomes readable when the child has ended. */
 enum cs_err cs_process_watch(struct cs_loop *loop, pid_t pid, struct cs_fd *ret) CS_MUST_CHECK;
 /* Reaps without waiting; false when it still runs. `why` gets "exit status 1", "signal 11

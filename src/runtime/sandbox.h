@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 struct stat;
 
@@ -43,6 +44,14 @@ int cs_sandbox_landlock(void);
  * only written to the kernel's log and let through. Possible only in builds with -Dsandbox_report.
  */
 bool cs_sandbox_reports(void);
+/* True in a build whose roles only set no_new_privs, because of its sanitizer. */
+bool cs_sandbox_is_off(void);
+/* What the kernel says of a process: seccomp's mode (2 = a filter, -1 = unknown), no_new_privs. */
+struct cs_sandbox_seen {
+    int seccomp;
+    bool no_new_privs;
+};
+struct cs_sandbox_seen cs_sandbox_look(pid_t pid);
 /* fstat by the system call that takes no path: libc's goes through one that does, which the
  * strictest sandboxes do not permit. */
 int cs_fstat(int fd, struct stat *ret);
