@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -42,6 +43,20 @@ static const char *const kind_names[KINDS] = {
 
 static uint8_t bytes[BYTES], got[BYTES];
 static int control = -1, ring[3] = {-1, -1, -1};
+
+/* libc's dprintf seeks, which the sandbox does not permit. */
+static void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static void say(const char *fmt, ...)
+{
+    char line[300];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    if (write(2, line, n > 0 ? (size_t)n : 0) < 0) {
+        _exit(1);
+    }
+}
 
 /* ---- which attempts there are ---- */
 
@@ -146,7 +161,7 @@ static void send_raw(int fd, size_t n, const int *fds, size_t n_fds)
         memcpy(CMSG_DATA(h), fds, sizeof(int) * n_fds);
     }
     if (sendmsg(fd, &m, MSG_NOSIGNAL) < 0) {
-        (void)dprintf(2, "attack: %s sendmsg errno %d\n", attack_plan.name, errno);
+        say("attack: %s sendmsg errno %d\n", attack_plan.name, errno);
     }
 }
 
@@ -192,7 +207,7 @@ static void become_ready(void)
     while (control < 0) {
         ssize_t n = receive(SUPERVISOR_FD, fds, &n_fds);
         if (n <= 0) {
-            (void)dprintf(2, "attack: %s was not given a channel\n", attack_plan.name);
+            say("attack: %s was not given a channel\n", attack_plan.name);
             _exit(1);
         }
         if (type_of(got) == CS_MSG_PEER) {
@@ -279,7 +294,7 @@ static void spoil_ring(enum kind k)
     uint8_t *p = mmap(NULL, ALL, PROT_READ | PROT_WRITE, MAP_SHARED, ring[0], 0);
     uint64_t head = 0, one = 1;
     if (p == MAP_FAILED) {
-        (void)dprintf(2, "attack: %s cannot map its ring\n", attack_plan.name);
+        say("attack: %s cannot map its ring\n", attack_plan.name);
         _exit(1);
     }
     memcpy(&head, p + HEAD_AT, sizeof head);
@@ -295,7 +310,7 @@ static void spoil_ring(enum kind k)
         memcpy(p + HEAD_AT, &head, sizeof head);
     }
     if (write(ring[1], &one, sizeof one) < 0) {
-        (void)dprintf(2, "attack: %s cannot kick\n", attack_plan.name);
+        say("attack: %s cannot kick\n", attack_plan.name);
     }
 }
 
@@ -332,14 +347,14 @@ static void say_result(void)
     ssize_t n = receive(control, fds, &n_fds);
     const char *name = attack_plan.name;
     if (n == 0) {
-        (void)dprintf(2, "attack: %s result %d: cut\n", name, attack_plan.message);
+        say("attack: %s result %d: cut\n", name, attack_plan.message);
     } else if (n < 0) {
-        (void)dprintf(2, "attack: %s result %d: ignored\n", name, attack_plan.message);
+        say("attack: %s result %d: ignored\n", name, attack_plan.message);
     } else {
         uint64_t err = (uint64_t)n;
         const char *what = error_of(type_of(got), &err);
-        (void)dprintf(2, "attack: %s result %d: answered %s err=%llu fds=%zu\n", name,
-                      attack_plan.message, what, (unsigned long long)err, n_fds);
+        say("attack: %s result %d: answered %s err=%llu fds=%zu\n", name, attack_plan.message, what,
+            (unsigned long long)err, n_fds);
     }
 }
 
@@ -351,8 +366,8 @@ _Noreturn void attack_message(int k)
     size_t n_fds = 0;
     (void)attempt(k, attack_plan.is_gate, &kind, &type);
     become_ready();
-    (void)dprintf(2, "attack: %s attempt %d: %s %s\n", attack_plan.name, k, kind_names[kind],
-                  cs_msg_name((enum cs_msg_type)type));
+    say("attack: %s attempt %d: %s %s\n", attack_plan.name, k, kind_names[kind],
+        cs_msg_name((enum cs_msg_type)type));
     if (kind >= RING_NOISE) {
         spoil_ring(kind);
     } else {

@@ -17,7 +17,7 @@ from base import GatewayCase  # noqa: E402
 
 PROGRAMS = os.path.join(harness.BUILD, "src", "programs")
 TWINS = os.path.join(harness.BUILD, "tests", "attack")
-HOSTILE = 12  # gates; each attempt costs a life, and lives of one role come ever slower
+HOSTILE = 24  # gates; each attempt costs a life, and lives of one role come ever slower
 SIGSYS = "signal %d" % signal.SIGSYS
 
 
@@ -124,6 +124,8 @@ class Attack(GatewayCase):
         try:
             for i in range(1, HOSTILE + 1):
                 self.kill("gate", i)
+            harness.wait_until("the honest gates to be gone", lambda: len(re.findall(
+                r"role-died role=gate/\d+ ", self.gw.log_text()[at:])) >= HOSTILE)
             c = self.gw.connect("bot", self.name)  # only gate/0 accepts now
             session = self.gw.json("sessions")["sessions"]
             self.assertEqual(len(session), 1)
