@@ -3,6 +3,7 @@ import glob
 import os
 import pwd
 import shutil
+import subprocess
 import sys
 import unittest
 
@@ -84,6 +85,24 @@ class Walls(GatewayCase):
                     f.write(content)
             self.gw.cli("reload")
             shutil.rmtree(made)
+
+
+class ByHand(unittest.TestCase):
+    def test_job_compile_prints_on_a_terminal_and_into_a_file(self):
+        example = harness.scratch("job")
+        try:
+            subprocess.run([os.path.join(PROGRAMS, "countersign"), "init", os.path.join(example, "new")], check=True,
+                           capture_output=True)
+            argv = [os.path.join(PROGRAMS, "job-compile"), os.path.join(example, "new", "countersign.yaml")]
+            master, slave = os.openpty()
+            for out in (slave, subprocess.DEVNULL, subprocess.PIPE):
+                self.assertEqual(subprocess.run(argv, stdout=out).returncode, 0)
+                self.assertEqual(subprocess.run([argv[0], argv[0]], stdout=out).returncode, 1)
+            self.assertIn(b"error", os.read(master, 4096))
+            os.close(master)
+            os.close(slave)
+        finally:
+            shutil.rmtree(example)
 
 
 class OtherUser(GatewayCase):
