@@ -220,6 +220,37 @@ static void check_role(struct checkup *k, const json_t *r)
                   : "look into the gateway's log for why it ended");
 }
 
+/* What the kernel keeps a role from, by its own word (/proc): a role does not start without. */
+static void check_walls(struct checkup *k, const json_t *status)
+{
+    size_t i;
+    json_t *r;
+    const char *mode = cs_cli_text(k->c, status, "sandbox");
+    const char *landlock = cs_cli_text(k->c, status, "landlock");
+    bool enforced = cs_cli_is(mode, "enforced"), some = !cs_cli_is(landlock, "0");
+    found(k, enforced ? FINE : ODD, "sandbox", say(k, "system calls: %s", mode),
+          "this build or COUNTERSIGN_SANDBOX leaves the roles unconfined");
+    found(k, some ? FINE : ODD, "sandbox",
+          some ? say(k, "files: Landlock %s", landlock) : "files: this kernel has no Landlock",
+          "a role is kept from files by its system calls and its user id alone");
+    found(k, cs_cli_is(cs_cli_text(k->c, status, "user"), "0") ? ODD : FINE, "sandbox",
+          say(k, "the roles run as user id %s", cs_cli_text(k->c, status, "user")),
+          "give countersign serve a --user of its own");
+    json_array_foreach(json_object_get(status, "roles"), i, r)
+    {
+        bool filter = cs_cli_true(r, "seccomp"), nnp = cs_cli_true(r, "no_new_privs");
+        found(k,
+              filter && nnp ? FINE
+              : enforced    ? BAD
+                            : ODD,
+              "sandbox",
+              say(k, "%s/%s: %s, %s", cs_cli_text(k->c, r, "role"), cs_cli_text(k->c, r, "index"),
+                  filter ? "seccomp filter" : "NO seccomp filter",
+                  nnp ? "no_new_privs" : "NOT no_new_privs"),
+              "it is starting, or something is wrong");
+    }
+}
+
 static void check_roles(struct checkup *k, const json_t *status)
 {
     size_t i;
@@ -228,6 +259,9 @@ static void check_roles(struct checkup *k, const json_t *status)
     json_array_foreach(json_object_get(status, "roles"), i, r)
     {
         check_role(k, r);
+    }
+    if (json_object_get(status, "sandbox") != NULL) {
+        check_walls(k, status);
     }
     if (recorder != NULL) {
         found(k, json_is_true(recorder) ? FINE : BAD, "record",

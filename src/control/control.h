@@ -82,6 +82,7 @@ struct cs_control {
     struct cs_channel *supervisor; /* NULL once it is gone */
     enum cs_control_phase phase;
     bool failed; /* exit status 1 */
+    bool alone;  /* the process is this role's: it goes into its sandbox */
     uint64_t epoch;
     bool keep; /* gates kept their sessions over a restart of control */
     uint64_t started_ms;

@@ -10,6 +10,7 @@
 #include "base/time.h"
 #include "control/api.h"
 #include "runtime/process.h"
+#include "runtime/sandbox.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -313,6 +314,34 @@ static enum cs_err open_files(struct cs_control *c, char *why, size_t why_size)
     return e;
 }
 
+/* `path` without its last part; false when it has no other. */
+static bool parent_of(const char *path, char *out, size_t n)
+{
+    (void)snprintf(out, n, "%s", path);
+    char *slash = strrchr(out, '/');
+    if (slash == NULL || strlen(path) >= n) {
+        return false;
+    }
+    slash[slash == out] = 0;
+    return true;
+}
+
+/* Before the first thread and before the first message of a gate or front is read. What it may
+ * read besides its own files is for looking up targets' names. */
+static enum cs_err enter_sandbox(struct cs_control *c)
+{
+    char store[512], store_dir[512];
+    if (!path_of(c->view->snapshot.store, store, sizeof store) ||
+        !parent_of(store, store_dir, sizeof store_dir)) {
+        return CS_ERR_INVALID;
+    }
+    const struct cs_sandbox_path paths[] = {
+        {store_dir, CS_SANDBOX_WRITE},
+        {"/dev/urandom", CS_SANDBOX_READ},
+    };
+    return cs_sandbox_enter(CS_SANDBOX_CONTROL, paths, CS_ARRAY_LEN(paths));
+}
+
 static enum cs_err open_helpers(struct cs_control *c)
 {
     cs_handle co;
@@ -339,7 +368,12 @@ static void start(void *arg)
 {
     struct cs_control *c = arg;
     char why[512] = "";
-    enum cs_err e = open_all(c, why, sizeof why);
+    enum cs_err e = c->alone ? enter_sandbox(c) : CS_OK; /* tests run it in theirs */
+    if (e != CS_OK) {
+        (void)snprintf(why, sizeof why, "the sandbox cannot be entered: %s", cs_err_text(e));
+    } else {
+        e = open_all(c, why, sizeof why);
+    }
     if (e != CS_OK) {
         if (e != CS_ERR_CANCELLED) {
             fail(c, CS_EV_STORE_FAILED, why[0] != 0 ? why : cs_err_text(e));
@@ -533,6 +567,7 @@ int cs_control_run(int supervisor_fd)
         cs_log(CS_EV_INTERNAL, NULL, "start failed");
         return 1;
     }
+    c->alone = true;
     cs_loop_run(loop);
     int status = c->failed ? 1 : 0;
     cs_control_free(c);

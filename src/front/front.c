@@ -8,6 +8,7 @@
 #include "crypto/crypto.h"
 #include "ipc/ipc.h"
 #include "runtime/process.h"
+#include "runtime/sandbox.h"
 #include "wire/snapshot.h"
 
 #include <unistd.h>
@@ -133,6 +134,11 @@ int cs_front_main(int supervisor_fd, const char *name)
     if (r.front == NULL || cs_channel_open(r.loop, supervisor_fd, CS_ROLE_FRONT, CS_ROLE_SUPERVISOR,
                                            0, on_message, on_gone, &r, &r.supervisor) != CS_OK) {
         cs_log(CS_EV_INTERNAL, NULL, "why=\"start failed\"");
+        return 1;
+    }
+    enum cs_err err = cs_sandbox_enter(CS_SANDBOX_FRONT, NULL, 0);
+    if (err != CS_OK) {
+        cs_log(CS_EV_INTERNAL, NULL, "sandbox=%s", cs_err_name(err));
         return 1;
     }
     cs_loop_run(r.loop);

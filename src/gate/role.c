@@ -6,6 +6,7 @@
 #include "gate/gate.h"
 #include "gate/protocol.h"
 #include "runtime/process.h"
+#include "runtime/sandbox.h"
 #include "sql/sql.h"
 
 #include <stdio.h>
@@ -304,6 +305,13 @@ int cs_gate_run(int supervisor_fd)
         cs_channel_open(g->loop, supervisor_fd, CS_ROLE_GATE, CS_ROLE_SUPERVISOR, 0,
                         on_supervisor_message, on_supervisor_gone, g, &g->supervisor) != CS_OK) {
         cs_log(CS_EV_INTERNAL, NULL, "start failed");
+        return 1;
+    }
+    /* Before the first message: what comes later, reloads and new channels among it, is done within
+     * the walls from the beginning, and what works once works again. */
+    enum cs_err err = cs_sandbox_enter(CS_SANDBOX_GATE, NULL, 0);
+    if (err != CS_OK) {
+        cs_log(CS_EV_INTERNAL, NULL, "sandbox=%s", cs_err_name(err));
         return 1;
     }
     cs_loop_run(g->loop);

@@ -12,6 +12,7 @@
 
 #include "base/assert.h"
 #include "base/limits.h"
+#include "runtime/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -145,7 +146,7 @@ static enum cs_err map_ring(int fd, struct cs_ring *r)
     struct stat st;
     int seals = fcntl(fd, F_GET_SEALS);
     /* SECURITY: a ring that could shrink would kill the other side by SIGBUS. */
-    if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &st) != 0 ||
+    if (seals < 0 || (seals & SEALS) != SEALS || cs_fstat(fd, &st) != 0 ||
         st.st_size < 2 * HEADER_PAGE || st.st_size % HEADER_PAGE != 0) {
         return CS_ERR_PROTOCOL;
     }

@@ -1,6 +1,8 @@
 /* Sealed memory: bytes that were handed over and cannot change any more. */
 #include "ipc/ipc.h"
 
+#include "runtime/sandbox.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -52,7 +54,7 @@ enum cs_err cs_sealed_map(int fd, size_t max, struct cs_slice *ret)
     }
     struct stat st;
     struct statfs fs;
-    if (fstat(fd, &st) != 0 || fstatfs(fd, &fs) != 0 || !S_ISREG(st.st_mode) ||
+    if (cs_fstat(fd, &st) != 0 || fstatfs(fd, &fs) != 0 || !S_ISREG(st.st_mode) ||
         fs.f_type != TMPFS_MAGIC || st.st_size < 0) {
         return CS_ERR_PROTOCOL;
     }

@@ -20,6 +20,7 @@
 #include "base/alloc.h"
 #include "config/config.h"
 #include "ipc/ipc.h"
+#include "runtime/sandbox.h"
 #include "wire/snapshot.h"
 
 #include <stdio.h>
@@ -136,6 +137,12 @@ int main(int argc, char **argv)
         return keys();
     }
     j.path = argv[1];
+    /* It may read any file that the configuration names, and change none. */
+    const struct cs_sandbox_path paths[] = {{"/", CS_SANDBOX_READ}};
+    if (cs_sandbox_enter(CS_SANDBOX_JOB, paths, CS_ARRAY_LEN(paths)) != CS_OK) {
+        fputs("job-compile: the sandbox cannot be entered\n", stderr);
+        return 1;
+    }
     cs_arena_init(&j.arena, 1 << 20, CS_CONFIG_ARENA);
     enum cs_err err = compile(&j);
     int status = 0;

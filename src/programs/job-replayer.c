@@ -10,6 +10,7 @@
 #include "ipc/ipc.h"
 #include "record/replay.h"
 #include "runtime/process.h"
+#include "runtime/sandbox.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -83,6 +84,11 @@ int main(int argc, char **argv)
         return 2;
     }
     cs_process_harden();
+    const struct cs_sandbox_path paths[] = {{argv[1], CS_SANDBOX_READ}};
+    if (cs_sandbox_enter(CS_SANDBOX_JOB, paths, CS_ARRAY_LEN(paths)) != CS_OK) {
+        (void)fprintf(stderr, "job-replayer: the sandbox cannot be entered\n");
+        return 1;
+    }
     struct cs_buf json = cs_buf((size_t)CS_LIMIT_REPLAY_BYTES + CS_LIMIT_RECORD_FRAME_BYTES * 6 +
                                 (size_t)CLOSING_BYTES);
     /* What goes on through the API must fit a sealed payload there: cut, and said, not refused. */

@@ -15,8 +15,10 @@
 #include "ipc/ring.h"
 #include "record/files.h"
 #include "record/journal.h"
+#include "runtime/sandbox.h"
 
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -488,7 +490,18 @@ static bool wait_for_boot(struct recorder *rec)
     if (rec->directory == NULL) {
         cs_log(CS_EV_RECORD_FAILED, NULL, "why=\"no recordings directory was given\"");
     }
-    return rec->directory != NULL;
+    if (rec->directory == NULL) {
+        return false;
+    }
+    /* Before the first byte of a ring is read. The directory must be there to be let in by name;
+     * what cannot be made is complained of when the journal opens it. */
+    (void)mkdir(rec->directory, 0700);
+    const struct cs_sandbox_path paths[] = {{rec->directory, CS_SANDBOX_WRITE}};
+    enum cs_err err = cs_sandbox_enter(CS_SANDBOX_RECORDER, paths, CS_ARRAY_LEN(paths));
+    if (err != CS_OK) {
+        cs_log(CS_EV_INTERNAL, NULL, "sandbox=%s", cs_err_name(err));
+    }
+    return err == CS_OK;
 }
 
 static void report_ready(struct recorder *rec)

@@ -6,6 +6,8 @@
 #include "ipc/ring.h"
 #include "roles/job.h"
 #include "roles/supervisor.h"
+#include "runtime/process.h"
+#include "runtime/sandbox.h"
 
 #include <unistd.h>
 
@@ -40,6 +42,11 @@ static void role_json(struct cs_buf *out, struct cs_child *c, bool first)
         bool well = cs_ring_peek_health(c->ring.fd[0]) == CS_RECORD_HEALTHY;
         cs_buf_printf(out, ", \"record\": \"%s\"", well ? "healthy" : "stopped");
     }
+    if (c->pid > 0) {
+        struct cs_sandbox_seen seen = cs_sandbox_look(c->pid);
+        cs_buf_printf(out, ", \"seccomp\": %s, \"no_new_privs\": %s",
+                      seen.seccomp == 2 ? "true" : "false", seen.no_new_privs ? "true" : "false");
+    }
     cs_buf_str(out, "}");
 }
 
@@ -49,12 +56,18 @@ void cs_answer_status(struct cs_child *asker, uint32_t corr)
     struct cs_buf out = cs_buf(STATUS_MAX);
     struct cs_child *recorder = cs_child_of(sv, CS_ROLE_RECORDER, 0);
     char when[CS_TIME_TEXT];
-    cs_buf_printf(&out,
-                  "{\"version\": \"%s\", \"pid\": %d, \"started\": \"%s\", \"configuration\": "
-                  "\"%016llx\", \"recorder\": %s, \"roles\": [",
-                  CS_VERSION, (int)getpid(), cs_time_text(sv->started_ms, when),
-                  (unsigned long long)sv->config.snapshot.version,
-                  recorder != NULL && recorder->ready ? "true" : "false");
+    cs_buf_printf(
+        &out,
+        "{\"version\": \"%s\", \"pid\": %d, \"started\": \"%s\", \"configuration\": "
+        "\"%016llx\", \"recorder\": %s, \"sandbox\": \"%s\", \"landlock\": %d, \"user\": %u, "
+        "\"roles\": [",
+        CS_VERSION, (int)getpid(), cs_time_text(sv->started_ms, when),
+        (unsigned long long)sv->config.snapshot.version,
+        recorder != NULL && recorder->ready ? "true" : "false",
+        cs_sandbox_is_off()    ? "off"
+        : cs_sandbox_reports() ? "report"
+                               : "enforced",
+        cs_sandbox_landlock(), (unsigned)cs_process_uid());
     for (size_t i = 0; i < sv->n_children; i++) {
         role_json(&out, &sv->children[i], i == 0);
     }

@@ -2,6 +2,7 @@
  * role. Called by serve.c. Mistakes here are the administrator's to mend, so each is said in one
  * sentence with what to do. */
 #include "roles/supervisor.h"
+#include "runtime/process.h"
 #include "runtime/sock.h"
 
 #include <errno.h>
@@ -35,7 +36,12 @@ static bool make_directory(const char *what, char *path, mode_t mode)
             return false;
         }
     }
-    return mkdir(path, mode) == 0 || errno == EEXIST || complain(what, path);
+    if (mkdir(path, mode) != 0) {
+        return errno == EEXIST || complain(what, path);
+    }
+    /* Only what was just made: a directory that was there is its owner's business. */
+    return cs_process_uid() == geteuid() || chown(path, cs_process_uid(), (gid_t)-1) == 0 ||
+           complain(what, path);
 }
 
 /* A path out of the snapshot as a C string. Newlines are refused: parameters of a role are lines.

@@ -7,8 +7,10 @@
 #include "base/log.h"
 #include "roles/supervisor.h"
 #include "runtime/process.h"
+#include "runtime/sandbox.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,9 +28,12 @@ enum { TEXT_MAX = 64 * 1024, OK = 0, FAILED = 1, USAGE = 2 };
 /* ---- arguments and programs ---- */
 
 static const char usage[] =
-    "usage: countersign serve --config FILE [--gates N]\n"
+    "usage: countersign serve --config FILE [--gates N] [--user NAME]\n"
     "  --config FILE   the configuration (countersign init writes one)\n"
     "  --gates N       processes that carry client connections; default: one per processor\n"
+    "  --user NAME     started as root: everything but this process runs as NAME, who must own "
+    "the\n"
+    "                  configuration, keys, state and recordings\n"
     "example: countersign serve --config /etc/countersign/countersign.yaml\n"
     "SIGHUP reloads the configuration, SIGTERM or SIGINT stops in order, another one a second\n"
     "later at once.\n";
@@ -38,6 +43,26 @@ static unsigned processors(void)
     cpu_set_t set;
     int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
     return n < 1 ? 1 : CS_MIN((unsigned)n, (unsigned)CS_GATES_MAX);
+}
+
+static bool become(const char *name)
+{
+    const struct passwd *who = getpwnam(name);
+    if (who == NULL || who->pw_uid == 0) {
+        (void)fprintf(stderr, "countersign serve: --user %s: %s\n", name,
+                      who == NULL ? "there is no such user" : "that is root: leave --user out");
+        return false;
+    }
+    if (geteuid() != 0) {
+        if (who->pw_uid == geteuid()) {
+            return true;
+        }
+        (void)fprintf(stderr, "countersign serve: --user %s: only root may start others as %s\n",
+                      name, name);
+        return false;
+    }
+    cs_process_run_as(who->pw_uid, who->pw_gid);
+    return true;
 }
 
 /* Negative: go on; else the exit status. */
@@ -52,6 +77,10 @@ static int read_arguments(struct cs_supervisor *sv, int argc, char **argv)
         }
         if (strcmp(argv[i], "--config") == 0 && more) {
             sv->config_path = argv[++i];
+        } else if (strcmp(argv[i], "--user") == 0 && more) {
+            if (!become(argv[++i])) {
+                return USAGE;
+            }
         } else if (strcmp(argv[i], "--gates") == 0 && more) {
             if (!cs_slice_to_u64(cs_slice_str(argv[++i]), &gates) || gates < 1 ||
                 gates > CS_GATES_MAX) {
@@ -206,6 +235,20 @@ static bool start_stages(struct cs_supervisor *sv)
     return true;
 }
 
+/* Less than all walls is said aloud, once a start; doctor shows it too. */
+static void tell_walls(void)
+{
+    if (cs_sandbox_is_off()) {
+        cs_log(CS_EV_SANDBOX_WEAK, NULL, "seccomp=off landlock=off why=\"sanitizer build\"");
+    } else if (cs_sandbox_reports()) {
+        cs_log(CS_EV_SANDBOX_WEAK, NULL, "seccomp=report why=\"COUNTERSIGN_SANDBOX\"");
+    }
+    if (cs_sandbox_landlock() == 0) {
+        cs_log(CS_EV_SANDBOX_WEAK, NULL,
+               "landlock=none why=\"the kernel has none, or not enabled\"");
+    }
+}
+
 static void tell_serving(const struct cs_supervisor *sv)
 {
     struct cs_buf line = cs_buf(TEXT_MAX);
@@ -213,6 +256,7 @@ static void tell_serving(const struct cs_supervisor *sv)
     (void)fputs(cs_buf_cstr(&line), stdout);
     (void)fflush(stdout);
     cs_buf_done(&line);
+    tell_walls();
     notify("READY=1\n");
     cs_log(CS_EV_STARTED, NULL, "version=%s gates=%u configuration=%016llx", CS_VERSION,
            sv->n_gates, (unsigned long long)sv->config.snapshot.version);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,9 +22,15 @@ enum { FIRST_FD = 3, FDS_MAX = 64, ENV_MAX = 16, ENV_BYTES = 8192 };
 
 /* What a child may know of our environment; everything else may hold secrets. */
 static const char *const env_names[] = {
-    "PATH",          "TZ",           "COUNTERSIGN_LOG", "ASAN_OPTIONS",
+    "PATH",          "TZ",           "COUNTERSIGN_LOG", "COUNTERSIGN_SANDBOX", "ASAN_OPTIONS",
     "UBSAN_OPTIONS", "LSAN_OPTIONS", "MSAN_OPTIONS"};
 _Static_assert(CS_ARRAY_LEN(env_names) < ENV_MAX, "with the NULL behind");
+
+static struct {
+    bool set;
+    uid_t uid;
+    gid_t gid;
+} run_as;
 
 struct child {
     const char *path;
@@ -113,11 +120,24 @@ static void child_descriptors(struct child *c)
     }
 }
 
+/* SECURITY: groups first, while that is still permitted; all three ids, so that no way leads back.
+ */
+static void child_user(const struct child *c)
+{
+    if (run_as.set &&
+        (setgroups(0, NULL) != 0 || setresgid(run_as.gid, run_as.gid, run_as.gid) != 0 ||
+         setresuid(run_as.uid, run_as.uid, run_as.uid) != 0)) {
+        child_fail(c);
+    }
+}
+
 static _Noreturn void child_main(struct child *c)
 {
     child_signals(c);
     child_descriptors(c);
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) {
+    child_user(c); /* before PDEATHSIG, which a change of user clears */
+    /* Kept by the exec: no program that it could start gives it more rights than it has. */
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) {
         child_fail(c);
     }
     if (getppid() != c->parent) {
@@ -132,6 +152,18 @@ static _Noreturn void child_main(struct child *c)
 }
 
 /* ---- in the parent ---- */
+
+void cs_process_run_as(uid_t uid, gid_t gid)
+{
+    run_as.set = true;
+    run_as.uid = uid;
+    run_as.gid = gid;
+}
+
+uid_t cs_process_uid(void)
+{
+    return run_as.set ? run_as.uid : geteuid();
+}
 
 static enum cs_err start(struct child *c, int report, pid_t *ret_pid)
 {

@@ -9,11 +9,17 @@
 
 /* Starts `path` with argv (NULL-terminated, argv[0] included) and the given descriptors as 3, 4, …;
  * standard input is /dev/null, output and error are inherited; every other descriptor is closed.
- * The environment holds only PATH, TZ, COUNTERSIGN_LOG and sanitizer options. The child dies with
- * its parent (PR_SET_PDEATHSIG). The caller keeps its own copies of the descriptors. A
- * program that cannot be executed is an error of the start (NOT_FOUND, DENIED). */
+ * The environment holds only PATH, TZ, COUNTERSIGN_LOG, COUNTERSIGN_SANDBOX and sanitizer options.
+ * The child dies with its parent (PR_SET_PDEATHSIG) and gains no rights by exec. The caller keeps
+ * its own copies of the descriptors. A program that cannot be executed is an error of the start
+ * (NOT_FOUND, DENIED). */
 enum cs_err cs_process_start(const char *path, const char *const argv[], const int *fds,
                              size_t n_fds, pid_t *ret_pid) CS_MUST_CHECK;
+/* Every process that is started from now on runs as this user and group, with no other groups. Only
+ * for a process that may do so (root). */
+void cs_process_run_as(uid_t uid, gid_t gid);
+/* As whom they run. */
+uid_t cs_process_uid(void);
 /* A pidfd in the loop: becomes readable when the child has ended. */
 enum cs_err cs_process_watch(struct cs_loop *loop, pid_t pid, struct cs_fd *ret) CS_MUST_CHECK;
 /* Reaps without waiting; false when it still runs. `why` gets "exit status 1", "signal 11

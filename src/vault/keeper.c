@@ -12,6 +12,7 @@
 #include "base/time.h"
 #include "ipc/ipc.h"
 #include "runtime/process.h"
+#include "runtime/sandbox.h"
 #include "vault/vault.h"
 
 #include <stdio.h>
@@ -39,6 +40,7 @@ struct cs_keeper {
     struct cs_vault_prover *prover;
     char path[PATH_ROOM];
     bool booted, stopping, failed;
+    bool alone; /* a process of its own, which confines itself; not so in unit tests */
     struct used_grant used[CS_LIMIT_KEEPER_GRANTS]; /* a ring, oldest at next_used */
     size_t next_used;
 };
@@ -320,6 +322,24 @@ static bool read_path(struct cs_keeper *k, struct cs_slice params)
     return false;
 }
 
+/* No file but the master key, and, while that is missing, its directory to make it in. */
+static enum cs_err enter_sandbox(const struct cs_keeper *k)
+{
+    char directory[PATH_ROOM];
+    (void)snprintf(directory, sizeof directory, "%s", k->path);
+    char *slash = strrchr(directory, '/');
+    if (slash == NULL) {
+        return CS_ERR_INVALID;
+    }
+    slash[slash == directory] = 0;
+    bool missing = access(k->path, F_OK) != 0;
+    const struct cs_sandbox_path paths[] = {
+        {missing ? directory : k->path, missing ? CS_SANDBOX_WRITE : CS_SANDBOX_READ},
+        {"/dev/urandom", CS_SANDBOX_READ},
+    };
+    return cs_sandbox_enter(CS_SANDBOX_KEEPER, paths, CS_ARRAY_LEN(paths));
+}
+
 static void on_boot(struct cs_keeper *k, const struct cs_msg_boot *m)
 {
     const struct cs_msg_ready ready = {.end_ = 0};
@@ -329,7 +349,9 @@ static void on_boot(struct cs_keeper *k, const struct cs_msg_boot *m)
     }
     k->booted = true;
     enum cs_err e = CS_ERR_INVALID;
-    if (read_path(k, m->params)) {
+    if (read_path(k, m->params) && k->alone && enter_sandbox(k) != CS_OK) {
+        (void)snprintf(why, sizeof why, "the sandbox could not be entered");
+    } else if (k->path[0] != 0) {
         e = cs_vault_open(k->path, false, &k->vault, why, sizeof why);
         e = e == CS_ERR_NOT_FOUND ? CS_OK : e;
     }
@@ -423,6 +445,7 @@ int cs_keeper_run(int supervisor_fd)
                cs_err_name(e));
         return 1;
     }
+    k->alone = true;
     cs_loop_run(loop);
     int status = k->failed ? 1 : 0;
     cs_keeper_free(k);

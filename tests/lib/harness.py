@@ -229,7 +229,7 @@ rules:
 class Gateway:
     """`countersign serve` on free ports with a configuration of the test's own."""
 
-    def __init__(self, targets, rules=RULES, tls=True, gates=1, user=None, env=None, more=""):
+    def __init__(self, targets, rules=RULES, tls=True, gates=1, user=None, env=None, more="", serve=()):
         self.dir = scratch("gw")
         self.home = os.path.join(self.dir, "home")
         self.port, self.api_port = free_port(), free_port()
@@ -237,6 +237,7 @@ class Gateway:
         self.log = os.path.join(self.dir, "log")
         self.program = os.path.join(BUILD, "src", "programs", "countersign")
         self.gates, self.tls, self.process = gates, tls, None
+        self.serve = list(serve)
         self.env = dict(os.environ, COUNTERSIGN_SOCKET=self.socket, **(env or {}))
         self.env.pop("COUNTERSIGN_TOKEN", None)
         self.tokens = {}
@@ -273,7 +274,7 @@ class Gateway:
     def start(self, secrets=True):
         log = open(self.log, "ab")
         self.process = subprocess.Popen(
-            [self.program, "serve", "--config", self.config_path, "--gates", str(self.gates)],
+            [self.program, "serve", "--config", self.config_path, "--gates", str(self.gates), *self.serve],
             stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.env, cwd=self.dir, start_new_session=True)
         log.close()
         wait_until("the gateway to serve", self._serving)

@@ -123,4 +123,11 @@ CS_TEST(time_text_is_rfc_3339)
 {
     char t[CS_TIME_TEXT];
     CS_EQ_STR(cs_slice_str(cs_time_text(1795341072123ULL, t)), "2026-11-22T09:51:12.123Z");
+    CS_EQ_STR(cs_slice_str(cs_time_text(0, t)), "1970-01-01T00:00:00.000Z");
+    CS_EQ_STR(cs_slice_str(cs_time_text(951782399999ULL, t)), "2000-02-28T23:59:59.999Z");
+    CS_EQ_STR(cs_slice_str(cs_time_text(951782400000ULL, t)), "2000-02-29T00:00:00.000Z");
+    CS_EQ_STR(cs_slice_str(cs_time_text(951868800000ULL, t)), "2000-03-01T00:00:00.000Z");
+    CS_EQ_STR(cs_slice_str(cs_time_text(4107542399000ULL, t)), "2100-02-28T23:59:59.000Z");
+    CS_EQ_STR(cs_slice_str(cs_time_text(4107542400000ULL, t)), "2100-03-01T00:00:00.000Z");
+    CS_EQ_STR(cs_slice_str(cs_time_text(253402300799999ULL, t)), "9999-12-31T23:59:59.999Z");
 }
