@@ -208,7 +208,7 @@ class Login(UpstreamCase):
             finally:
                 done.set()
                 t.join(harness.PATIENCE)
-            self.assertGreater(len(slow), 2, "the other session stood still")
+            self.assertTrue(slow and max(slow) < 5, "the other session stood still: %r" % slow)
 
     def test_garbage(self):
         for bytes_ in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0" * 100, b"\xff" * 100, b"SSH-2.0-OpenSSH\r\n", b"R", b"R\0\0\0\4", b"R\0\0\0\0"):
