@@ -214,7 +214,7 @@ static int landlock_enter(enum cs_sandbox role, const struct cs_sandbox_path *pa
     }
     r.fs |=
         (abi >= 2 ? FS_REFER : 0) | (abi >= 3 ? FS_TRUNCATE : 0) | (abi >= 5 ? FS_IOCTL_DEV : 0);
-    r.net = NET_BIND | (role == CS_SANDBOX_CONTROL ? 0 : NET_CONNECT);
+    r.net = NET_BIND | (role == CS_SANDBOX_DIALER ? 0 : NET_CONNECT);
     r.scoped = SCOPE_ABSTRACT | SCOPE_SIGNAL;
     int fd = (int)syscall(LL_CREATE, &r, size, 0);
     int rc = fd < 0 ? -1 : 0;
@@ -257,7 +257,8 @@ enum cs_err cs_sandbox_enter(enum cs_sandbox role, const struct cs_sandbox_path 
     if (rc == 0) {
         rc = setrlimit(RLIMIT_CORE, &none);
     }
-    if (rc == 0 && !CS_ASAN && role != CS_SANDBOX_CONTROL) { /* control has threads */
+    bool threads = role == CS_SANDBOX_CONTROL || role == CS_SANDBOX_DIALER;
+    if (rc == 0 && !CS_ASAN && !threads) {
         rc = setrlimit(RLIMIT_NPROC, &none);
     }
     if (rc == 0 && !CS_ASAN) {

@@ -166,14 +166,17 @@ CS_TEST(sandbox_keeps_processes_programs_and_code_from_every_role)
         CS_EQ_U64(end_of((enum cs_sandbox)role, W, runs_program), KILLED);
         CS_EQ_U64(end_of((enum cs_sandbox)role, W, maps_writable_code), KILLED);
         CS_EQ_U64(end_of((enum cs_sandbox)role, W, aborts), 128 + SIGABRT);
-        if (role != CS_SANDBOX_CONTROL) {
+        if (role != CS_SANDBOX_DIALER) {
             CS_EQ_U64(end_of((enum cs_sandbox)role, W, makes_socket), KILLED);
             CS_EQ_U64(end_of((enum cs_sandbox)role, W, maps_code), KILLED);
+        }
+        if (role != CS_SANDBOX_DIALER && role != CS_SANDBOX_CONTROL) {
             CS_EQ_U64(end_of((enum cs_sandbox)role, W, starts_thread), KILLED);
         }
     }
     CS_EQ_U64(end_of(CS_SANDBOX_CONTROL, W, starts_thread), 0);
-    CS_EQ_U64(end_of(CS_SANDBOX_CONTROL, W, makes_socket), 0);
+    CS_EQ_U64(end_of(CS_SANDBOX_DIALER, W, starts_thread), 0);
+    CS_EQ_U64(end_of(CS_SANDBOX_DIALER, W, makes_socket), 0);
 }
 
 CS_TEST(sandbox_gives_files_as_told_and_none_to_gate_and_front)
