@@ -105,11 +105,12 @@ struct cs_tls_ctx *cs_gate_listener_tls(struct cs_session *s)
     return NULL;
 }
 
-struct cs_tls_ctx *cs_gate_target_tls(struct cs_session *s)
+struct cs_tls_ctx *cs_gate_target_tls(struct cs_session *s, bool *ret_plain)
 {
     struct cs_gate_config *c = s->config;
     const struct cs_target *t = s->target;
-    if (t == NULL || cs_slice_eq_str(t->tls, "off")) {
+    *ret_plain = t != NULL && cs_slice_eq_str(t->tls, "off");
+    if (t == NULL || *ret_plain) {
         return NULL;
     }
     for (size_t i = 0; i < cs_policy_target_count(c->policy); i++) {

@@ -67,8 +67,9 @@ struct cs_upstream {
 };
 enum cs_err cs_gate_connect(struct cs_session *s, bool elevated, const struct cs_id *grant,
                             struct cs_upstream *ret, char *why, size_t why_size) CS_MUST_CHECK;
-/* TLS context for the session's target; NULL where its tls is off. */
-struct cs_tls_ctx *cs_gate_target_tls(struct cs_session *s);
+/* TLS context for the session's target. NULL where its tls is off, which *ret_plain says, and where
+ * none can be made: then nothing may be sent. */
+struct cs_tls_ctx *cs_gate_target_tls(struct cs_session *s, bool *ret_plain);
 /* The SCRAM proof for the connection's credential; the gate never sees the secret. */
 enum cs_err cs_gate_prove(struct cs_session *s, uint64_t connection,
                           struct cs_slice client_first_bare, struct cs_slice server_first,

@@ -1,22 +1,24 @@
-/* Our own login at a target: connection from control, TLS, startup with the pinned settings, SCRAM
- * whose proof somebody else computes. The target is as untrusted as a client: every length and
- * every sequence is checked. */
+/* Logging in at a target: TLS, startup packet, SCRAM whose proof somebody else computes. Called by
+ * upstream.c for a gate's session and by the probe role for its tasks; knows neither. The target is
+ * as untrusted as a client: every length and every sequence is checked. It never sees a secret. */
+#include "proto/postgres/login.h"
+
 #include "base/id.h"
+#include "base/limits.h"
 #include "base/log.h"
+#include "base/time.h"
 #include "crypto/scram.h"
 #include "crypto/tls.h"
-#include "proto/postgres/postgres_internal.h"
+#include "proto/postgres/message.h"
 
 #include <stdio.h>
 
 enum { LOGIN_MESSAGES = 256 }; /* PostgreSQL sends about 20 */
 
 struct login {
-    struct pg *p;
-    struct pg_upstream *u;
-    uint64_t deadline;
-    uint64_t connection;
-    bool elevated;
+    const struct pg_login_with *with;
+    struct cs_stream *stream;
+    struct pg_login_key *key;
     char *why;
     size_t why_size;
     char nonce[32];
@@ -27,49 +29,48 @@ struct login {
 
 static enum cs_err fail(struct login *l, enum cs_err e, const char *text)
 {
-    (void)snprintf(l->why, l->why_size, "target \"%.60s\": %s",
-                   (const char *)(l->p->s->target_name.p != NULL ? l->p->s->target_name.p
-                                                                 : (const uint8_t *)""),
-                   text);
+    (void)snprintf(l->why, l->why_size, "target \"%.*s\": %s",
+                   CS_SLICE_FMT(cs_slice_head(l->with->target, 60)), text);
     return e;
 }
 
 static enum cs_err send_all(struct login *l, struct cs_buf *b)
 {
     enum cs_err e =
-        b->bad ? CS_ERR_NO_MEMORY : cs_stream_write(&l->u->stream, cs_buf_slice(b), l->deadline);
+        b->bad ? CS_ERR_NO_MEMORY : cs_stream_write(l->stream, cs_buf_slice(b), l->with->deadline);
     cs_buf_done(b);
     if (e == CS_OK) {
-        e = cs_stream_drain(&l->u->stream, l->deadline);
+        e = cs_stream_drain(l->stream, l->with->deadline);
     }
     return e == CS_OK ? CS_OK : fail(l, e, "the connection broke during login");
 }
 
 static enum cs_err target_tls(struct login *l)
 {
-    struct cs_tls_ctx *ctx = cs_gate_target_tls(l->p->s);
-    struct cs_slice host = cs_gate_target_host(l->p->s);
     char why[160] = "";
-    if (ctx == NULL) {
+    if (l->with->plain) {
         return CS_OK;
+    }
+    if (l->with->tls == NULL) { /* SECURITY: what cannot be encrypted is not sent */
+        return fail(l, CS_ERR_TLS, "TLS towards it cannot be set up");
     }
     struct cs_buf b = cs_buf(16);
     pg_put_u32(&b, 8);
     pg_put_u32(&b, PG_SSL_REQUEST);
     enum cs_err e = send_all(l, &b);
-    if (e == CS_OK && cs_stream_need(&l->u->stream, 1, l->deadline) != CS_OK) {
+    if (e == CS_OK && cs_stream_need(l->stream, 1, l->with->deadline) != CS_OK) {
         e = fail(l, CS_ERR_EOF, "it closed the connection when asked for TLS");
     }
     if (e != CS_OK) {
         return e;
     }
-    struct cs_slice got = cs_stream_peek(&l->u->stream);
+    struct cs_slice got = cs_stream_peek(l->stream);
     bool yes = got.n == 1 && got.p[0] == 'S';
     if (!yes) { /* 'N', an error message, or bytes injected behind the 'S' (CVE-2021-23222) */
         return fail(l, CS_ERR_TLS, "it does not speak TLS, which the configuration demands");
     }
-    cs_stream_consume(&l->u->stream, 1);
-    e = cs_tls_connect(&l->u->stream, ctx, host, l->deadline, why, sizeof why);
+    cs_stream_consume(l->stream, 1);
+    e = cs_tls_connect(l->stream, l->with->tls, l->with->host, l->with->deadline, why, sizeof why);
     return e == CS_OK ? CS_OK : fail(l, e, why);
 }
 
@@ -81,33 +82,19 @@ static void put_pair(struct cs_buf *b, const char *key, const char *value)
     }
 }
 
-/* What is pinned: the encoding and string syntax that the classifier assumes, and a search_path
- * that is the same for both credentials, so that what was approved names the same tables when it
- * runs. ALTER ROLE or DATABASE … SET at the target cannot override the startup packet. */
-static enum cs_err send_startup(struct login *l, const struct pg_startup *st, const char *user,
-                                struct cs_slice database)
+/* ALTER ROLE or DATABASE … SET at the target cannot override what the startup packet sets. */
+static enum cs_err send_startup(struct login *l)
 {
     struct cs_buf b = cs_buf(4096);
-    const struct pg_pins *pins = l->elevated ? &l->p->pins : &st->pins;
     pg_put_u32(&b, 0);
     pg_put_u32(&b, PG_PROTOCOL_3_0);
-    put_pair(&b, "user", user);
+    put_pair(&b, "user", l->with->user);
     pg_put_cstr(&b, CS_SLICE_LIT("database"));
-    pg_put_cstr(&b, database);
+    pg_put_cstr(&b, l->with->database);
     put_pair(&b, "client_encoding", "UTF8");
     put_pair(&b, "standard_conforming_strings", "on");
-    put_pair(&b, "search_path", "public");
-    put_pair(&b, "DateStyle", pins->date_style);
-    put_pair(&b, "IntervalStyle", pins->interval_style);
-    put_pair(&b, "TimeZone", pins->time_zone);
-    if (l->elevated) {
-        put_pair(&b, "application_name", "countersign");
-        put_pair(&b, "lock_timeout", "5000");
-    } else {
-        put_pair(&b, "application_name", st->application);
-        put_pair(&b, "extra_float_digits", st->extra_float_digits);
-        put_pair(&b, "statement_timeout", st->statement_timeout);
-        put_pair(&b, "lock_timeout", st->lock_timeout);
+    for (size_t i = 0; i < l->with->n_settings; i++) {
+        put_pair(&b, l->with->settings[i].name, l->with->settings[i].value);
     }
     cs_buf_u8(&b, 0);
     if (!b.bad) {
@@ -168,8 +155,8 @@ static enum cs_err sasl_continue(struct login *l, struct cs_slice server_first)
         return fail(l, CS_ERR_UPSTREAM_AUTH, "its nonce is too long");
     }
     enum cs_err e =
-        cs_gate_prove(l->p->s, l->connection, cs_slice_str(l->client_first_bare), server_first,
-                      cs_slice(final, (size_t)n), proof, l->server_signature, why, sizeof why);
+        l->with->prove(l->with->arg, cs_slice_str(l->client_first_bare), server_first,
+                       cs_slice(final, (size_t)n), proof, l->server_signature, why, sizeof why);
     if (e != CS_OK) {
         return fail(l, e, why);
     }
@@ -219,38 +206,6 @@ static enum cs_err auth_message(struct login *l, struct cs_slice body)
     }
 }
 
-/* ---- settings reported ---- */
-
-static void keep(char *out, size_t n, struct cs_slice value)
-{
-    (void)snprintf(out, n, "%.*s", CS_SLICE_FMT(value));
-}
-
-bool pg_pin_check(struct pg *p, struct cs_slice name, struct cs_slice value, bool elevated)
-{
-    struct pg_pins *pins = &p->pins;
-    if (cs_slice_eq_str(name, "client_encoding")) {
-        return cs_slice_eq_str(value, "UTF8");
-    }
-    if (cs_slice_eq_str(name, "standard_conforming_strings")) {
-        return cs_slice_eq_str(value, "on");
-    }
-    if (cs_slice_eq_str(name, "session_authorization")) {
-        return cs_slice_eq(value, cs_gate_role(p->s, elevated));
-    }
-    if (elevated) {
-        return true;
-    }
-    if (cs_slice_eq_str(name, "DateStyle")) {
-        keep(pins->date_style, sizeof pins->date_style, value);
-    } else if (cs_slice_eq_str(name, "IntervalStyle")) {
-        keep(pins->interval_style, sizeof pins->interval_style, value);
-    } else if (cs_slice_eq_str(name, "TimeZone")) {
-        keep(pins->time_zone, sizeof pins->time_zone, value);
-    }
-    return true;
-}
-
 /* ---- messages until ReadyForQuery ---- */
 
 static enum cs_err login_error(struct login *l, struct cs_slice body)
@@ -260,7 +215,7 @@ static enum cs_err login_error(struct login *l, struct cs_slice body)
     if (!pg_parse_error(body, &e)) {
         return fail(l, CS_ERR_PROTOCOL, "it sent a malformed error");
     }
-    cs_log(CS_EV_UPSTREAM_FAILED, &l->p->s->id, "sqlstate=%s message=%s",
+    cs_log(CS_EV_UPSTREAM_FAILED, l->with->who, "sqlstate=%s message=%s",
            cs_log_quote(e.sqlstate).text, cs_log_quote(e.message).text);
     /* Class 28: its words would name the gateway's credential; they stay in the log. */
     if (cs_slice_starts(e.sqlstate, CS_SLICE_LIT("28"))) {
@@ -278,7 +233,7 @@ static enum cs_err login_parameter(struct login *l, struct cs_slice body, struct
     if (!pg_parse_parameter(body, &name, &value)) {
         return fail(l, CS_ERR_PROTOCOL, "it sent a malformed ParameterStatus");
     }
-    if (!pg_pin_check(l->p, name, value, l->elevated)) {
+    if (!l->with->parameter(l->with->arg, name, value)) {
         return fail(l, CS_ERR_PROTOCOL,
                     "a pinned setting did not take (encoding, strings or role)");
     }
@@ -302,8 +257,8 @@ static enum cs_err login_message(struct login *l, const struct pg_frame *f, stru
     case 'E':
         return login_error(l, f->body);
     case 'K':
-        l->u->pid = cs_reader_u32(&r);
-        l->u->secret = cs_reader_u32(&r);
+        l->key->pid = cs_reader_u32(&r);
+        l->key->secret = cs_reader_u32(&r);
         return CS_OK;
     case 'N':
         return CS_OK;
@@ -321,17 +276,17 @@ static enum cs_err until_ready(struct login *l, struct cs_buf *greeting)
     size_t need = 5;
     unsigned messages = 0;
     while (!ready) {
-        if (++messages > LOGIN_MESSAGES || cs_mono_ns() > l->deadline) {
+        if (++messages > LOGIN_MESSAGES || cs_mono_ns() > l->with->deadline) {
             return fail(l, CS_ERR_TIMEOUT, "it talks without end during login");
         }
-        enum cs_err e = cs_stream_need(&l->u->stream, need, l->deadline);
+        enum cs_err e = cs_stream_need(l->stream, need, l->with->deadline);
         if (e != CS_OK) {
             return fail(l, e == CS_ERR_TIMEOUT ? e : CS_ERR_EOF,
                         e == CS_ERR_TIMEOUT ? "it does not answer"
                                             : "it closed the connection during login");
         }
         struct pg_frame f;
-        enum pg_frame_result got = pg_frame_next(cs_stream_peek(&l->u->stream), false, &f);
+        enum pg_frame_result got = pg_frame_next(cs_stream_peek(l->stream), false, &f);
         if (got == PG_FRAME_BAD || (got == PG_FRAME_OK && f.handling != PG_WHOLE)) {
             return fail(l, CS_ERR_PROTOCOL, "it does not speak the PostgreSQL protocol");
         }
@@ -343,54 +298,21 @@ static enum cs_err until_ready(struct login *l, struct cs_buf *greeting)
         if (e != CS_OK) {
             return e;
         }
-        cs_stream_consume(&l->u->stream, f.total);
+        cs_stream_consume(l->stream, f.total);
         need = 5;
     }
     return CS_OK;
 }
 
-enum cs_err pg_login(struct pg *p, const struct pg_startup *st, bool elevated,
-                     const struct cs_id *grant, struct pg_upstream *ret, struct cs_buf *greeting,
-                     char *why, size_t why_size)
+enum cs_err pg_login_run(const struct pg_login_with *with, struct cs_stream *stream,
+                         struct pg_login_key *ret_key, struct cs_buf *greeting, char *why,
+                         size_t why_size)
 {
-    struct login l = {.p = p,
-                      .u = ret,
-                      .elevated = elevated,
-                      .why = why,
-                      .why_size = why_size,
-                      .deadline = cs_mono_ns() + CS_LIMIT_UPSTREAM_LOGIN_S * CS_NS_PER_S};
-    struct cs_upstream up;
-    enum cs_err e = cs_gate_connect(p->s, elevated, grant, &up, why, why_size);
-    if (e != CS_OK) {
-        return e;
-    }
-    l.connection = up.connection;
-    e = cs_stream_open(cs_gate_loop(p->s->gate), &ret->stream, up.fd);
-    if (e != CS_OK) {
-        return fail(&l, e, "no resources for another connection");
-    }
-    ret->tx = 'I';
-    e = target_tls(&l);
+    struct login l = {
+        .with = with, .stream = stream, .key = ret_key, .why = why, .why_size = why_size};
+    enum cs_err e = target_tls(&l);
     if (e == CS_OK) {
-        e = send_startup(&l, st, up.user, cs_gate_database(p->s, elevated));
+        e = send_startup(&l);
     }
-    if (e == CS_OK) {
-        e = until_ready(&l, greeting);
-    }
-    if (e != CS_OK) {
-        cs_stream_close(&ret->stream);
-    }
-    return e;
-}
-
-void pg_upstream_close(struct pg_upstream *u, bool polite)
-{
-    if (u->stream.fd.fd < 0) {
-        return;
-    }
-    if (polite && u->stream.err == CS_OK && !u->stream.eof && cs_stream_queued(&u->stream) == 0 &&
-        cs_stream_put(&u->stream, cs_slice("X\0\0\0\4", 5)) == CS_OK) {
-        (void)cs_stream_flush(&u->stream);
-    }
-    cs_stream_close(&u->stream);
+    return e == CS_OK ? until_ready(&l, greeting) : e;
 }

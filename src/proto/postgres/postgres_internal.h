@@ -1,7 +1,8 @@
 /* Inside proto/postgres: one session's protocol state and the calls between the files.
  *
  *   startup.c   the client's first bytes: TLS, startup packet, authentication
- *   login.c     our own login at the target
+ *   login.c     logging in at a target, for whoever has a connection to it
+ *   upstream.c  a session's connections to its target
  *   relay.c     the loop: both directions, one coroutine
  *   frontend.c  the client's messages: actions, verdicts
  *   backend.c   the target's messages: matched with what was asked
@@ -133,7 +134,7 @@ struct pg_startup {
 bool pg_greet(struct pg *p, struct pg_startup *ret);
 bool pg_authenticate(struct pg *p, const struct pg_startup *st, uint64_t deadline_ns);
 
-/* ---- login.c ---- */
+/* ---- upstream.c ---- */
 /* Connects and logs in at the target; ParameterStatus messages for the client are added to
  * `greeting` unless NULL. On failure `why` says it for the client. */
 enum cs_err pg_login(struct pg *p, const struct pg_startup *st, bool elevated,
