@@ -4,7 +4,10 @@
  *   login.c     logging in at a target, for whoever has a connection to it
  *   upstream.c  a session's connections to its target
  *   relay.c     the loop: both directions, one coroutine
- *   frontend.c  the client's messages: actions, verdicts
+ *   frontend.c  the client's messages: which one, in what order (frontend.h: shared by these four)
+ *   simple.c    the simple query: a verdict for each text
+ *   extended.c  the extended query: Parse, Bind, Execute
+ *   action.c    what a text is: classification, facts, what ran before
  *   backend.c   the target's messages: matched with what was asked
  *   replies.c   the queue of answers that are expected
  *   names.c     prepared statements and portals

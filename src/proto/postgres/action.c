@@ -1,0 +1,186 @@
+/* What a text of the client's is, as an action: its classification, its facts, and what ran before
+ * it. Called by simple.c and extended.c, which ask for a verdict with it; nothing here decides, or
+ * sends what is not judged. */
+#include "base/alloc.h"
+#include "base/log.h"
+#include "proto/postgres/frontend.h"
+
+enum pg_act pg_violation(struct pg *p, const char *what)
+{
+    cs_log(CS_EV_PROTOCOL_ERROR, &p->s->id, "client: %s", what);
+    cs_gate_note(p->s, "protocol error of the client: %s", what);
+    pg_fatal(p, "08P01", what);
+    pg_end(p, "protocol error of the client");
+    return PG_STOP;
+}
+
+char *pg_name_copy(struct cs_slice s)
+{
+    char *c = s.n > 0 ? cs_alloc(s.n + 1) : NULL;
+    if (c != NULL) {
+        memcpy(c, s.p, s.n);
+    }
+    return c;
+}
+
+struct pg_reply *pg_push(struct pg *p, enum pg_reply_kind kind)
+{
+    struct pg_reply *r = pg_replies_push(&p->replies, kind);
+    if (r == NULL) {
+        pg_fatal(p, "53200", "out of memory");
+        pg_end(p, "out of memory");
+    }
+    return r;
+}
+
+bool pg_pass(struct pg *p, struct pg_batch *b)
+{
+    struct cs_slice range = cs_slice_head(cs_slice_from(b->in, b->pass_from), b->at - b->pass_from);
+    b->pass_from = b->at;
+    return range.n == 0 || pg_to_server(p, range);
+}
+
+/* Everything that was sent is answered; then what is judged next is judged in the state that it
+ * will really meet. PG_DONE: the target would skip the next message anyway. */
+enum pg_act pg_settle_first(struct pg *p, struct pg_batch *b)
+{
+    if (!pg_pass(p, b) || !pg_settle(p)) {
+        return PG_STOP;
+    }
+    return p->skipping ? PG_DONE : PG_PASS;
+}
+
+/* ---- classification ---- */
+
+struct classify {
+    struct cs_sql *sql;
+    struct cs_slice text;
+    const struct cs_sql_class *class;
+};
+
+static void classify_deep(void *arg)
+{
+    struct classify *c = arg;
+    c->class = cs_sql_classify(c->sql, c->text);
+}
+
+/* The parser recurses: on a miss it runs on the process's big stack. */
+const struct cs_sql_class *pg_classify(struct pg *p, struct cs_slice text)
+{
+    struct classify c = {cs_gate_sql(p->s->gate), text, NULL};
+    c.class = cs_sql_cached(c.sql, text);
+    if (c.class == NULL) {
+        cs_big_stack_call(classify_deep, &c);
+    }
+    return c.class;
+}
+
+/* ---- the action ---- */
+
+/* Is the transaction state still open: a ReadyForQuery owed? */
+static bool tx_uncertain(struct pg *p)
+{
+    for (uint32_t i = 0; i < p->replies.count; i++) {
+        enum pg_reply_kind k = pg_replies_at(&p->replies, i)->kind;
+        if (k == PG_REPLY_QUERY || k == PG_REPLY_SYNC) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *tx_name(struct pg *p)
+{
+    uint8_t tx = pg_now(p)->tx;
+    return tx == 'E' ? "failed" : tx == 'T' || p->group_ran ? "open" : "idle";
+}
+
+static void fact_string(struct cs_action *a, enum cs_fact_id id, struct cs_slice s)
+{
+    a->facts.v[id].state = CS_FACT_KNOWN;
+    a->facts.v[id].u.string = s;
+}
+
+static void set_effects(struct cs_action *a, uint8_t effects)
+{
+    a->changing = (effects & ~(unsigned)(CS_SQL_SESSION | CS_SQL_READ)) != 0;
+    a->only_session = effects == CS_SQL_SESSION;
+}
+
+/* The action that this text is, in the session's present state. */
+void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
+                 struct cs_action *a)
+{
+    uint8_t tx = pg_now(p)->tx;
+    memset(a, 0, sizeof *a);
+    /* First: what follows borrows from the configuration in force, and the decision must find the
+     * same one (a reload between the two would leave these slices in unmapped memory). */
+    (void)cs_session_refresh(p->s);
+    a->protocol = CS_SLICE_LIT("postgres");
+    a->bytes = text;
+    a->database = cs_gate_database(p->s, false);
+    a->role = cs_gate_role(p->s, false);
+    a->in_transaction = tx != 'I' || p->group_ran;
+    a->tx = a->in_transaction ? cs_buf_slice(&p->ran) : CS_SLICE_NULL;
+    cs_sql_facts(class, text, &a->facts);
+    fact_string(a, CS_FACT_SQL_DATABASE, a->database);
+    fact_string(a, CS_FACT_SQL_ROLE, a->role);
+    fact_string(a, CS_FACT_SQL_TX, cs_slice_str(tx_name(p)));
+    if (tx_uncertain(p)) {
+        a->facts.v[CS_FACT_SQL_TX].state = CS_FACT_UNKNOWN;
+    }
+    set_effects(a, class->effects);
+    a->only_rollback = class->parsed && class->n_statements == 1 && class->n_kept == 1 &&
+                       class->statements[0].kind == CS_SQL_ROLLBACK &&
+                       class->effects == CS_SQL_SESSION;
+}
+
+/* The facts of a prepared statement stand for EXECUTE of its name and for Bind of an SQL-level one:
+ * what it does was classified when it was prepared. Its text becomes part of what is approved. */
+void pg_describe_prepared(struct cs_action *a, const struct pg_statement *st,
+                          struct cs_slice effect_name[static 6], struct cs_buf *settings)
+{
+    static const char *const names[6] = {"session", "read", "write", "ddl", "admin", "opaque"};
+    size_t n = 0;
+    for (unsigned i = 0; i < 6; i++) {
+        if ((st->effects & (1U << i)) != 0) {
+            effect_name[n++] = cs_slice_str(names[i]);
+        }
+    }
+    struct cs_fact *f = &a->facts.v[CS_FACT_SQL_EFFECTS];
+    f->state = CS_FACT_KNOWN;
+    f->u.strings.v = effect_name;
+    f->u.strings.n = n;
+    set_effects(a, st->effects);
+    for (int id = CS_FACT_SQL_READS; id <= CS_FACT_SQL_FUNCTIONS; id++) {
+        a->facts.v[id].state = CS_FACT_UNKNOWN;
+    }
+    cs_buf_str(settings, "prepared: ");
+    cs_buf_add(settings, st->text);
+    cs_buf_u8(settings, '\n');
+    a->settings = cs_buf_slice(settings);
+}
+
+/* Remembers what ran since the target was last idle: part of the digest of whatever is held later
+ * in the same transaction, and on its card. Long texts are there as their hash. */
+void pg_remember(struct pg *p, const struct cs_action *a)
+{
+    uint8_t sum[CS_SHA256];
+    char hex[2 * CS_SHA256 + 1];
+    if (p->elevated != NULL) {
+        return; /* another connection's transaction */
+    }
+    if (a->bytes.n <= 1024 && p->ran.len <= 16384) {
+        cs_buf_add(&p->ran, a->bytes);
+        cs_buf_u8(&p->ran, '\n');
+        return;
+    }
+    const struct cs_slice pieces[2] = {p->ran.len > 16384 ? cs_buf_slice(&p->ran) : CS_SLICE_NULL,
+                                       a->bytes};
+    cs_sha256_pieces(pieces, 2, sum);
+    cs_hex(cs_slice(sum, sizeof sum), hex);
+    if (p->ran.len > 16384) {
+        p->ran.len = 0;
+    }
+    cs_buf_printf(&p->ran, "sha256:%s\n", hex);
+}

@@ -1,0 +1,376 @@
+/* The extended query: Parse names a statement, Bind gives it parameters, Execute runs the portal.
+ * Called by frontend.c. The verdict is Bind's, because planning it may already run functions and
+ * only then the parameters are known; no Execute may run a portal whose Bind was not judged. */
+#include "base/alloc.h"
+#include "proto/postgres/frontend.h"
+
+#include <stdio.h>
+
+/* A refusal of our own making (not of the rules), recorded as a note. */
+static enum pg_act refuse_extended(struct pg *p, struct pg_batch *b, const char *message)
+{
+    struct cs_verdict *v = cs_alloc(sizeof *v);
+    bool ok = false;
+    if (v != NULL) {
+        v->outcome = CS_DENY;
+        v->refusal = CS_REFUSAL_RULE;
+        v->n = p->s->actions;
+        (void)snprintf(v->message, sizeof v->message, "Countersign denied this: %s", message);
+        cs_gate_note(p->s, "refused: %s", message);
+        ok = pg_pass(p, b) && pg_deny_extended(p, v);
+        cs_free(v);
+    }
+    return ok ? PG_DONE : PG_STOP;
+}
+
+/* ---- Parse ---- */
+
+static struct pg_statement *statement_of(struct pg *p, const struct pg_parse *m)
+{
+    struct pg_statement *st = pg_statement_new(p, m->name, m->text);
+    if (st == NULL) {
+        return NULL;
+    }
+    st->class = pg_classify(p, m->text);
+    st->types = m->n_types > 0 ? cs_alloc(m->n_types * sizeof *st->types) : NULL;
+    if (st->class == NULL || (m->n_types > 0 && st->types == NULL)) {
+        pg_statement_unref(p, st);
+        return NULL;
+    }
+    struct cs_reader r = cs_reader(cs_slice(m->types, m->n_types * 4));
+    for (size_t i = 0; i < m->n_types; i++) {
+        st->types[i] = cs_reader_u32(&r);
+    }
+    st->n_types = m->n_types;
+    return st;
+}
+
+/* Parse runs nothing of the statement, but a statement that would be denied is refused here
+ * already; one that would be held is decided when its parameters are known, at Bind. */
+enum pg_act pg_on_parse(struct pg *p, struct pg_batch *b, const struct pg_frame *f)
+{
+    struct pg_parse m;
+    struct cs_action a;
+    if (!pg_parse_parse(f->body, &m)) {
+        return pg_violation(p, "malformed Parse");
+    }
+    p->group_open = true;
+    if (m.name.n > CS_LIMIT_PG_NAME_BYTES) {
+        return refuse_extended(p, b, "a statement name is longer than 63 bytes");
+    }
+    if (p->elevated != NULL) {
+        return refuse_extended(p, b, "an approved statement runs alone in its group");
+    }
+    if (m.text.n > CS_LIMIT_PG_STATEMENT_BYTES - p->names.bytes) {
+        return refuse_extended(p, b,
+                               "the prepared statements of this session are too large together");
+    }
+    struct pg_statement *st = statement_of(p, &m);
+    if (st == NULL) {
+        pg_fatal(p, "53200", "out of memory");
+        pg_end(p, "out of memory");
+        return PG_STOP;
+    }
+    pg_describe(p, st->class, st->text, &a);
+    if (cs_gate_preview(p->s, &a) == CS_DENY) {
+        struct cs_verdict *v = cs_alloc(sizeof *v);
+        bool ok = false;
+        if (v != NULL) {
+            cs_gate_decide(p->s, &a, NULL, v); /* recorded like any other denial */
+            ok = v->outcome == CS_DENY && pg_pass(p, b) && pg_deny_extended(p, v);
+        }
+        cs_free(v);
+        pg_statement_unref(p, st);
+        return ok ? PG_DONE : PG_STOP;
+    }
+    struct pg_reply *r = pg_push(p, PG_REPLY_PARSE);
+    if (r == NULL) {
+        pg_statement_unref(p, st);
+        return PG_STOP;
+    }
+    r->statement = st;
+    return PG_PASS;
+}
+
+/* ---- Bind ---- */
+
+static void read_params(const struct pg_bind *m, const struct pg_statement *st,
+                        struct cs_param *out)
+{
+    struct cs_reader values = cs_reader(m->params);
+    struct cs_reader formats = cs_reader(cs_slice(m->formats, m->n_formats * 2));
+    uint16_t format = 0;
+    for (size_t i = 0; i < m->n_params; i++) {
+        if (i < m->n_formats) { /* none: text; one: for all; else one each */
+            format = cs_reader_u16(&formats);
+        } else if (m->n_formats > 1) {
+            format = 0;
+        }
+        uint32_t n = cs_reader_u32(&values);
+        out[i].null = n == UINT32_MAX;
+        out[i].bytes = out[i].null ? CS_SLICE_NULL : cs_reader_take(&values, n);
+        out[i].format = format;
+        out[i].type = i < st->n_types ? st->types[i] : 0;
+    }
+}
+
+static bool push_bind(struct pg *p, const struct pg_bind *m, const struct pg_statement *st,
+                      const struct cs_action *a, const struct cs_verdict *v)
+{
+    struct pg_portal *po = cs_alloc(sizeof *po);
+    struct pg_reply *r = po != NULL ? pg_push(p, PG_REPLY_BIND) : NULL;
+    if (r == NULL) {
+        cs_free(po);
+        pg_end(p, "out of memory");
+        return false;
+    }
+    po->n = v->n;
+    po->changing = a->changing;
+    po->granted = v->granted;
+    po->grant = v->grant;
+    if (st->class != NULL && pg_names_change(st->class)) {
+        cs_sql_keep(st->class);
+        po->class = st->class;
+        po->text = pg_name_copy(st->text);
+    }
+    if (m->portal.n > 0) {
+        memcpy(po->name, m->portal.p, m->portal.n);
+    }
+    r->portal = po;
+    r->n = v->n; /* until Execute takes it over: a Bind that fails is the result */
+    r->granted = v->granted;
+    r->grant = v->grant;
+    p->group_open = true;
+    p->group_ran = true; /* Bind runs input functions and folds immutable ones */
+    pg_remember(p, a);
+    return true;
+}
+
+/* The approved Bind goes to the elevated connection: its statement is prepared there again, with
+ * the client's own types, under the same name; the group on the everyday connection is closed. */
+static bool elevate_bind(struct pg *p, const struct pg_statement *st, struct cs_verdict *v)
+{
+    if (p->group_open) {
+        struct pg_reply *r = pg_push(p, PG_REPLY_SYNC);
+        if (r == NULL) {
+            return false;
+        }
+        r->swallow = true;
+        if (!pg_to_server(p, cs_slice("S\0\0\0\4", 5))) {
+            return false;
+        }
+        p->group_open = false;
+        if (!pg_settle(p)) {
+            return false;
+        }
+    }
+    if (!pg_elevate(p, v)) {
+        return false;
+    }
+    struct pg_reply *r = pg_push(p, PG_REPLY_PARSE);
+    struct cs_buf b = cs_buf(CS_LIMIT_PG_QUERY_BYTES + 4096);
+    if (r == NULL) {
+        return false;
+    }
+    r->swallow = true;
+    size_t at = pg_begin(&b, 'P');
+    pg_put_cstr(&b, cs_slice_str(st->name));
+    pg_put_cstr(&b, st->text);
+    pg_put_u16(&b, (uint16_t)st->n_types);
+    for (size_t i = 0; i < st->n_types; i++) {
+        pg_put_u32(&b, st->types[i]);
+    }
+    pg_finish(&b, at);
+    bool ok = !b.bad && pg_to_server(p, cs_buf_slice(&b));
+    cs_buf_done(&b);
+    p->group_open = true;
+    return ok;
+}
+
+static enum pg_act hold_bind(struct pg *p, const struct pg_bind *m, const struct pg_statement *st,
+                             struct cs_action *a, struct cs_verdict *v, struct cs_slice message)
+{
+    pg_hold(p, a, v);
+    if (p->ending || (v->outcome == CS_DENY && v->refusal == CS_REFUSAL_CLOSED)) {
+        pg_end(p, p->s->kill.set ? "killed" : "the connection ended while an action was held");
+        return PG_STOP;
+    }
+    if (v->outcome == CS_ALLOW && v->elevated && !elevate_bind(p, st, v)) {
+        if (p->ending || v->outcome == CS_ALLOW) {
+            pg_end(p, "the elevated connection failed");
+            return PG_STOP;
+        }
+    }
+    if (v->outcome != CS_ALLOW) {
+        return pg_deny_extended(p, v) ? PG_DONE : PG_STOP;
+    }
+    return push_bind(p, m, st, a, v) && pg_to_server(p, message) ? PG_DONE : PG_STOP;
+}
+
+static enum pg_act decide_bind(struct pg *p, struct pg_batch *b, const struct pg_bind *m,
+                               struct pg_statement *st, struct cs_action *a, bool own_facts,
+                               struct cs_verdict *v, struct cs_slice message)
+{
+    bool certain = a->facts.v[CS_FACT_SQL_TX].state == CS_FACT_KNOWN;
+    cs_gate_decide(p->s, a, own_facts && certain ? &st->memo : NULL, v);
+    switch (v->outcome) {
+    case CS_ALLOW:
+        return push_bind(p, m, st, a, v) ? PG_PASS : PG_STOP;
+    case CS_HOLD:
+        return pg_pass(p, b) ? hold_bind(p, m, st, a, v, message) : PG_STOP;
+    case CS_DENY:
+    default:
+        return pg_pass(p, b) && pg_deny_extended(p, v) ? PG_DONE : PG_STOP;
+    }
+}
+
+static void describe_bind(struct pg *p, const struct cs_sql_class *class, struct pg_statement *st,
+                          struct cs_slice names[static 6], struct cs_buf *settings,
+                          struct cs_action *a)
+{
+    struct cs_action fresh;
+    pg_describe(p, class, st->text, &fresh);
+    fresh.params = a->params;
+    fresh.n_params = a->n_params;
+    *a = fresh;
+    if (st->class == NULL) { /* made by SQL PREPARE */
+        settings->len = 0;
+        pg_describe_prepared(a, st, names, settings);
+    }
+}
+
+static enum pg_act judge_bind(struct pg *p, struct pg_batch *b, const struct pg_bind *m,
+                              struct pg_statement *st, struct cs_slice message)
+{
+    struct cs_param few[8],
+        *params = m->n_params <= CS_ARRAY_LEN(few) ? few : cs_alloc(m->n_params * sizeof *params);
+    struct cs_verdict *v = cs_alloc(sizeof *v);
+    struct cs_buf settings = cs_buf(2 * CS_LIMIT_PG_QUERY_BYTES);
+    struct cs_slice names[6];
+    struct cs_action a;
+    enum pg_act act = PG_STOP;
+    pg_statement_ref(st);
+    const struct cs_sql_class *class = st->class != NULL ? st->class : pg_classify(p, st->text);
+    if (params != NULL && v != NULL && class != NULL) {
+        read_params(m, st, params);
+        memset(&a, 0, sizeof a);
+        a.params = params;
+        a.n_params = m->n_params;
+        describe_bind(p, class, st, names, &settings, &a);
+        act = PG_PASS;
+        if (p->replies.count > 0 && cs_gate_preview(p->s, &a) != CS_ALLOW) {
+            act = pg_settle_first(p, b);
+            describe_bind(p, class, st, names, &settings, &a);
+        }
+        if (act == PG_PASS) {
+            act = decide_bind(p, b, m, st, &a, st->class != NULL, v, message);
+        }
+    } else {
+        pg_fatal(p, "53200", "out of memory");
+        pg_end(p, "out of memory");
+    }
+    if (class != NULL && st->class == NULL) {
+        cs_sql_release(cs_gate_sql(p->s->gate), class);
+    }
+    pg_statement_unref(p, st);
+    cs_buf_done(&settings);
+    cs_free(v);
+    if (params != few) {
+        cs_free(params);
+    }
+    return act;
+}
+
+enum pg_act pg_on_bind(struct pg *p, struct pg_batch *b, const struct pg_frame *f)
+{
+    struct pg_bind m;
+    if (!pg_parse_bind(f->body, &m)) {
+        return pg_violation(p, "malformed Bind");
+    }
+    p->group_open = true;
+    if (m.portal.n > CS_LIMIT_PG_NAME_BYTES || m.statement.n > CS_LIMIT_PG_NAME_BYTES) {
+        return refuse_extended(p, b, "a name is longer than 63 bytes");
+    }
+    if (p->elevated != NULL) {
+        return refuse_extended(p, b, "an approved statement runs alone in its group");
+    }
+    if (m.n_params > CS_PARAMS_MAX) {
+        return refuse_extended(p, b, "more than 1024 parameters");
+    }
+    if (pg_portal_count(p) >= CS_LIMIT_PG_PORTALS) {
+        return refuse_extended(p, b, "too many portals are open");
+    }
+    bool wait;
+    struct pg_statement *st = pg_statement_find(p, m.statement, &wait);
+    if (wait) {
+        enum pg_act first = pg_settle_first(p, b);
+        if (first != PG_PASS) {
+            return first;
+        }
+        st = pg_statement_find(p, m.statement, &wait);
+    }
+    if (st == NULL) {
+        /* Unknown to us is opaque, and nobody could read it on a card: refused. Where the target
+         * does not know it either, that is what it would have said. */
+        return refuse_extended(p, b, "a prepared statement that Countersign has not seen");
+    }
+    return judge_bind(p, b, &m, st, cs_slice_head(cs_slice_from(b->in, b->at), f->total));
+}
+
+/* ---- Execute, Describe, Close ---- */
+
+enum pg_act pg_on_execute(struct pg *p, struct pg_batch *b, const struct pg_frame *f)
+{
+    struct cs_slice name;
+    if (!pg_parse_execute(f->body, &name)) {
+        return pg_violation(p, "malformed Execute");
+    }
+    if (name.n > CS_LIMIT_PG_NAME_BYTES) {
+        return refuse_extended(p, b, "a name is longer than 63 bytes");
+    }
+    struct pg_portal *po = pg_portal_find(p, name);
+    if (po != NULL && po->changing && po->executed && !po->suspended) {
+        return refuse_extended(p, b, "a portal that changes data runs once: bind it again");
+    }
+    struct pg_reply *r = pg_push(p, PG_REPLY_EXECUTE);
+    if (r == NULL) {
+        return PG_STOP;
+    }
+    r->name = pg_name_copy(name);
+    p->group_open = p->group_ran = true;
+    if (po != NULL) {
+        po->executed = true;
+        r->n = po->n;
+        r->granted = po->granted;
+        r->grant = po->grant;
+        po->granted = false;
+        if (po->class != NULL) {
+            cs_sql_keep(po->class);
+            r->class = po->class;
+            r->text = pg_name_copy(cs_slice_str(po->text != NULL ? po->text : ""));
+        }
+        /* From here on Execute's answer is the action's result, unless its Bind fails first: then
+         * the whole rest of the group is skipped and skip_to_sync() drops this entry. */
+    }
+    return PG_PASS;
+}
+
+enum pg_act pg_on_describe_or_close(struct pg *p, struct pg_batch *b, const struct pg_frame *f)
+{
+    uint8_t what;
+    struct cs_slice name;
+    if (!pg_parse_target(f->body, &what, &name)) {
+        return pg_violation(p, f->type == 'D' ? "malformed Describe" : "malformed Close");
+    }
+    if (name.n > CS_LIMIT_PG_NAME_BYTES) {
+        return refuse_extended(p, b, "a name is longer than 63 bytes");
+    }
+    struct pg_reply *r = pg_push(p, f->type == 'D' ? PG_REPLY_DESCRIBE : PG_REPLY_CLOSE);
+    if (r == NULL) {
+        return PG_STOP;
+    }
+    r->what = what;
+    r->name = pg_name_copy(cs_slice_head(name, CS_LIMIT_PG_NAME_BYTES));
+    p->group_open = true;
+    return PG_PASS;
+}

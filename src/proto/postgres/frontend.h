@@ -1,0 +1,53 @@
+/* Between the files that read the client's messages: what becomes of a message, the run of messages
+ * with one fate, and the action that a text is. Not for other files of the folder. */
+#ifndef CS_PROTO_POSTGRES_FRONTEND_H
+#define CS_PROTO_POSTGRES_FRONTEND_H
+
+#include "proto/postgres/postgres_internal.h"
+
+enum pg_act {
+    PG_STOP = 0, /* leave it where it is: something else must happen first, or the session ends */
+    PG_PASS,     /* part of the run that is forwarded as it is */
+    PG_DONE,     /* dealt with: not forwarded from here */
+};
+
+struct pg_batch {
+    struct cs_slice in;
+    size_t at, pass_from;
+};
+
+/* ---- action.c ---- */
+/* The client broke the protocol: FATAL, and the end. */
+enum pg_act pg_violation(struct pg *p, const char *what);
+/* Forwards what has its verdict already. False: the connection is broken. */
+bool pg_pass(struct pg *p, struct pg_batch *b);
+/* Everything that was sent is answered; then what is judged next is judged in the state that it
+ * will really meet. PG_DONE: the target would skip the next message anyway. */
+enum pg_act pg_settle_first(struct pg *p, struct pg_batch *b);
+/* An answer that is owed from here on. NULL: out of memory, the session ends. */
+struct pg_reply *pg_push(struct pg *p, enum pg_reply_kind kind);
+/* NUL-terminated and owned; NULL for an empty one. */
+char *pg_name_copy(struct cs_slice s);
+/* A reference; NULL when memory is out. */
+const struct cs_sql_class *pg_classify(struct pg *p, struct cs_slice text);
+/* The action that this text is, in the session's present state. */
+void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
+                 struct cs_action *a);
+/* The facts of a prepared statement stand for EXECUTE of its name and for Bind of an SQL-level one:
+ * what it does was classified when it was prepared. Its text becomes part of what is approved. */
+void pg_describe_prepared(struct cs_action *a, const struct pg_statement *st,
+                          struct cs_slice effect_name[static 6], struct cs_buf *settings);
+/* Remembers what ran since the target was last idle: part of the digest of whatever is held later
+ * in the same transaction, and on its card. */
+void pg_remember(struct pg *p, const struct cs_action *a);
+
+/* ---- simple.c ---- */
+enum pg_act pg_on_query(struct pg *p, struct pg_batch *b, const struct pg_frame *f);
+
+/* ---- extended.c ---- */
+enum pg_act pg_on_parse(struct pg *p, struct pg_batch *b, const struct pg_frame *f);
+enum pg_act pg_on_bind(struct pg *p, struct pg_batch *b, const struct pg_frame *f);
+enum pg_act pg_on_execute(struct pg *p, struct pg_batch *b, const struct pg_frame *f);
+enum pg_act pg_on_describe_or_close(struct pg *p, struct pg_batch *b, const struct pg_frame *f);
+
+#endif

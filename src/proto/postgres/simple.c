@@ -1,0 +1,159 @@
+/* The simple query: one message, one text, one verdict. Called by frontend.c for each Query; a text
+ * is forwarded whole or not at all, because part of a multi-statement message would be another
+ * transaction than the one that was asked for. */
+#include "base/alloc.h"
+#include "proto/postgres/frontend.h"
+
+static bool push_query(struct pg *p, const struct cs_sql_class *class, bool followed,
+                       struct cs_slice text, const struct cs_verdict *v)
+{
+    struct pg_reply *r = pg_push(p, PG_REPLY_QUERY);
+    if (r == NULL) {
+        return false;
+    }
+    r->n = v->n;
+    r->granted = v->granted;
+    r->grant = v->grant;
+    if (!followed && pg_names_change(class)) {
+        cs_sql_keep(class);
+        r->class = class;
+        r->text = pg_name_copy(text);
+    }
+    return true;
+}
+
+/* A simple query being judged. `followed`: its effect on names is known to be none (an EXECUTE of a
+ * statement that was seen being prepared). */
+struct asked {
+    const struct cs_sql_class *class;
+    bool followed;
+    struct cs_slice message;
+    struct cs_action a;
+};
+
+static enum pg_act hold_query(struct pg *p, struct asked *q, struct cs_verdict *v)
+{
+    pg_hold(p, &q->a, v);
+    if (p->ending || (v->outcome == CS_DENY && v->refusal == CS_REFUSAL_CLOSED)) {
+        pg_end(p, p->s->kill.set ? "killed" : "the connection ended while an action was held");
+        return PG_STOP;
+    }
+    if (v->outcome == CS_ALLOW && v->elevated && !pg_elevate(p, v)) {
+        v->outcome = CS_DENY;
+    }
+    if (v->outcome != CS_ALLOW) {
+        return pg_deny_simple(p, v) ? PG_DONE : PG_STOP;
+    }
+    p->elevated_simple = p->elevated != NULL;
+    pg_remember(p, &q->a);
+    return push_query(p, q->class, q->followed, q->a.bytes, v) && pg_to_server(p, q->message)
+               ? PG_DONE
+               : PG_STOP;
+}
+
+static enum pg_act decide_query(struct pg *p, struct pg_batch *b, struct asked *q,
+                                struct cs_verdict *v)
+{
+    cs_gate_decide(p->s, &q->a, NULL, v);
+    switch (v->outcome) {
+    case CS_ALLOW:
+        pg_remember(p, &q->a);
+        return push_query(p, q->class, q->followed, q->a.bytes, v) ? PG_PASS : PG_STOP;
+    case CS_HOLD:
+        return pg_pass(p, b) ? hold_query(p, q, v) : PG_STOP;
+    case CS_DENY:
+    default:
+        return pg_pass(p, b) && pg_deny_simple(p, v) ? PG_DONE : PG_STOP;
+    }
+}
+
+/* EXECUTE name, alone in its message, of a name that we saw being prepared, and that itself leaves
+ * the names alone. */
+static const struct pg_statement *executed(struct pg *p, const struct cs_sql_class *class,
+                                           bool *ret_wait)
+{
+    *ret_wait = false;
+    if (!class->parsed || class->n_statements != 1 || class->n_kept != 1 ||
+        class->statements[0].kind != CS_SQL_EXECUTE) {
+        return NULL;
+    }
+    struct cs_slice name = cs_slice_head(class->statements[0].name, CS_LIMIT_PG_NAME_BYTES);
+    const struct pg_statement *st = pg_statement_find(p, name, ret_wait);
+    return st == NULL || (st->class != NULL && pg_names_change(st->class)) ? NULL : st;
+}
+
+/* What was prepared, and what the parameters of this EXECUTE do themselves. */
+static uint8_t effects_of(const struct pg_statement *prepared, const struct cs_sql_class *execute)
+{
+    uint8_t of_parameters = execute->n_kept > 0 ? execute->statements[0].inner_effects : 0;
+    uint8_t own = prepared->class != NULL ? prepared->class->effects : prepared->effects;
+    return own | of_parameters;
+}
+
+static enum pg_act describe_query(struct pg *p, struct asked *q, struct cs_slice text,
+                                  struct cs_slice names[static 6], struct cs_buf *settings)
+{
+    bool wait;
+    pg_describe(p, q->class, text, &q->a);
+    const struct pg_statement *st = executed(p, q->class, &wait);
+    q->followed = st != NULL;
+    if (st != NULL) {
+        struct pg_statement effective = *st;
+        effective.effects = effects_of(st, q->class);
+        settings->len = 0;
+        pg_describe_prepared(&q->a, &effective, names, settings);
+    }
+    return wait ? PG_STOP : PG_PASS;
+}
+
+/* Anything but a plain allow is judged again when nothing is outstanding: the state of the
+ * transaction is part of the question. */
+static enum pg_act judge_settled(struct pg *p, struct pg_batch *b, struct asked *q,
+                                 struct cs_slice text, struct cs_slice names[static 6],
+                                 struct cs_buf *settings, struct cs_verdict *v)
+{
+    enum pg_act ready = describe_query(p, q, text, names, settings);
+    bool owed = p->replies.count > 0;
+    if (ready == PG_STOP || (owed && cs_gate_preview(p->s, &q->a) != CS_ALLOW)) {
+        enum pg_act first = pg_settle_first(p, b);
+        if (first != PG_PASS) {
+            return first;
+        }
+        (void)describe_query(p, q, text, names, settings);
+    }
+    return decide_query(p, b, q, v);
+}
+
+static enum pg_act judge_query(struct pg *p, struct pg_batch *b, struct cs_slice text,
+                               struct cs_slice message)
+{
+    struct asked q = {.class = pg_classify(p, text), .message = message};
+    struct cs_verdict *v = cs_alloc(sizeof *v);
+    struct cs_slice names[6];
+    struct cs_buf settings = cs_buf(2 * CS_LIMIT_PG_QUERY_BYTES);
+    enum pg_act act = PG_STOP;
+    if (q.class == NULL || v == NULL) {
+        pg_fatal(p, "53200", "out of memory");
+        pg_end(p, "out of memory");
+    } else {
+        act = judge_settled(p, b, &q, text, names, &settings, v);
+    }
+    cs_buf_done(&settings);
+    cs_free(v);
+    if (q.class != NULL) {
+        cs_sql_release(cs_gate_sql(p->s->gate), q.class);
+    }
+    return act;
+}
+
+enum pg_act pg_on_query(struct pg *p, struct pg_batch *b, const struct pg_frame *f)
+{
+    struct cs_slice text;
+    if (!pg_parse_query(f->body, &text)) {
+        return pg_violation(p, "malformed Query");
+    }
+    if (p->copy_in) {
+        return pg_violation(p, "Query in the middle of COPY");
+    }
+    return judge_query(p, b, text, cs_slice_head(cs_slice_from(b->in, b->at), f->total));
+}
