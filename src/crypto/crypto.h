@@ -42,6 +42,23 @@ enum cs_err cs_seal(const uint8_t key[static CS_SEAL_KEY], struct cs_slice aad, 
 enum cs_err cs_unseal(const uint8_t key[static CS_SEAL_KEY], struct cs_slice aad,
                       struct cs_slice box, uint8_t *out) CS_MUST_CHECK;
 
+/* AES-256-GCM with nonces of the caller's, who must never use one twice under a key. One context
+ * for many messages and keys. NULL when memory is out. */
+struct cs_gcm;
+enum { CS_GCM_AAD_MAX = 3 };
+struct cs_gcm *cs_gcm_new(void);
+void cs_gcm_free(struct cs_gcm *g); /* wipes */
+/* out gets in.n bytes, tag CS_SEAL_TAG; `aad` are up to CS_GCM_AAD_MAX pieces as one. */
+enum cs_err cs_gcm_seal(struct cs_gcm *g, const uint8_t key[static CS_SEAL_KEY],
+                        const uint8_t nonce[static CS_SEAL_NONCE], const struct cs_slice *aad,
+                        size_t n_aad, struct cs_slice in, uint8_t *out,
+                        uint8_t tag[static CS_SEAL_TAG]) CS_MUST_CHECK;
+/* CORRUPT when it does not open; out is wiped then. */
+enum cs_err cs_gcm_unseal(struct cs_gcm *g, const uint8_t key[static CS_SEAL_KEY],
+                          const uint8_t nonce[static CS_SEAL_NONCE], const struct cs_slice *aad,
+                          size_t n_aad, struct cs_slice in, const uint8_t tag[static CS_SEAL_TAG],
+                          uint8_t *out) CS_MUST_CHECK;
+
 /* A box for the owner of an X25519 key (RFC 7748): fresh public key ‖ AES-256-GCM box under
  * HKDF-SHA-256 of the shared secret, in.n + CS_SEAL_TO_OVERHEAD bytes. It does not say who closed
  * it. INVALID when `to` is no usable public key. */

@@ -1,10 +1,11 @@
-/* Deterministic CBOR (RFC 8949, section 4.2.1), writing only: shortest heads, definite lengths.
- * What is hashed and signed is written through this, so that a second implementation gets the same
- * bytes. Maps are left out on purpose: arrays have no key order that two sides could see
- * differently. */
+/* Deterministic CBOR (RFC 8949, section 4.2.1): shortest heads, definite lengths, and a reader that
+ * takes nothing else. What is hashed and signed is written through this, so that a second
+ * implementation gets the same bytes. Maps are left out on purpose: arrays have no key order that
+ * two sides could see differently. */
 #ifndef CS_WIRE_CBOR_H
 #define CS_WIRE_CBOR_H
 
+#include "base/reader.h"
 #include "base/slice.h"
 #include "base/writer.h"
 
@@ -31,5 +32,17 @@ void cs_cbor_text(struct cs_writer *w, struct cs_slice s);
 void cs_cbor_array(struct cs_writer *w, uint64_t n);
 void cs_cbor_bool(struct cs_writer *w, bool v);
 void cs_cbor_null(struct cs_writer *w);
+
+/* Reading, with the reader's sticky failure: another type, a longer head than needed, a length past
+ * the end, or text that is no UTF-8 make it bad. Slices borrow from the input. */
+uint64_t cs_cbor_read_uint(struct cs_reader *r);
+struct cs_slice cs_cbor_read_bytes(struct cs_reader *r);
+struct cs_slice cs_cbor_read_text(struct cs_reader *r);
+bool cs_cbor_read_bool(struct cs_reader *r);
+/* The number of items that follow. SECURITY: at most what is left in bytes, so a loop over it ends;
+ * the caller still bounds what it allocates. */
+uint64_t cs_cbor_read_array(struct cs_reader *r);
+/* Consumes a null if that is what comes next, else leaves the reader alone. */
+bool cs_cbor_read_null(struct cs_reader *r);
 
 #endif

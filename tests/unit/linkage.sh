@@ -11,9 +11,9 @@ control:      libcrypto libsqlite3 libjansson
 keeper:       libcrypto
 dialer:       libcrypto
 front:        libcrypto libssl
-recorder:
+recorder:     libcrypto libzstd
 job-compile:  libcrypto libyaml-0
-job-replayer: libcrypto
+job-replayer: libcrypto libzstd
 "
 never_in_gate="sqlite curl xml libpq jansson yaml"
 n=0 bad=0
