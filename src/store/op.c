@@ -1,5 +1,6 @@
-/* Operations: their memory, and deep copies of flat structs. An operation owns copies of its inputs
- * and its results, so that a waiter who is cancelled takes nothing away from the writer thread. */
+/* Operations: their memory, rows read into it, and deep copies of flat structs. An operation owns
+ * copies of its inputs and its results, so that a waiter who is cancelled takes nothing away from
+ * the writer thread. */
 #include "store/store_internal.h"
 
 #include "base/alloc.h"
@@ -103,6 +104,64 @@ void *cs_rows_add(struct cs_op *op, struct cs_rows *rows, size_t size)
         rows->cap = cap;
     }
     return (uint8_t *)rows->v + size * rows->n++;
+}
+
+enum cs_err cs_q_one(struct cs_q *q, cs_row_fn read, void *ret)
+{
+    bool found = cs_q_row(q);
+    if (found) {
+        read(q, ret);
+    }
+    enum cs_err err = cs_q_end(q);
+    return err == CS_OK && !found ? CS_ERR_NOT_FOUND : err;
+}
+
+enum cs_err cs_q_all(struct cs_q *q, cs_row_fn read, size_t size, struct cs_rows *ret)
+{
+    while (cs_q_row(q)) {
+        void *row = cs_rows_add(q->op, ret, size);
+        if (row == NULL) {
+            break; /* the operation is refused for it: nobody sees half a list */
+        }
+        read(q, row);
+    }
+    return cs_q_end(q);
+}
+
+void cs_q_read_id(struct cs_q *q, void *row)
+{
+    *(struct cs_id *)row = cs_q_get_id(q);
+}
+
+enum cs_err cs_op_one(struct cs_store *s, struct cs_op *op, const struct cs_shape *shape,
+                      struct cs_arena *a, void *ret)
+{
+    enum cs_err err = op != NULL ? cs_op_submit(s, op) : CS_ERR_NO_MEMORY;
+    if (err != CS_OK) {
+        return err;
+    }
+    const void *copy = cs_shape_dup(shape, op->result, 1, a);
+    if (copy == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
+    memcpy(ret, copy, shape->size);
+    return CS_OK;
+}
+
+enum cs_err cs_op_all(struct cs_store *s, struct cs_op *op, const struct cs_shape *shape,
+                      struct cs_arena *a, struct cs_rows *ret)
+{
+    enum cs_err err = op != NULL ? cs_op_submit(s, op) : CS_ERR_NO_MEMORY;
+    if (err != CS_OK) {
+        return err;
+    }
+    const struct cs_rows *rows = op->result;
+    void *v = cs_shape_dup(shape, rows->v, rows->n, a);
+    if (v == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
+    *ret = (struct cs_rows){v, rows->n, rows->n};
+    return CS_OK;
 }
 
 struct cs_slice cs_line_next(struct cs_slice *left)

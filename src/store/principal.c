@@ -189,8 +189,9 @@ enum cs_err cs_store_principal_set_token(struct cs_store *s, const struct cs_sto
 
 /* ---- reading ---- */
 
-static void principal_read(struct cs_q *q, bool secrets, struct cs_store_principal *p)
+static void principal_read(struct cs_q *q, void *row)
 {
+    struct cs_store_principal *p = row;
     p->id = cs_q_get(q);
     p->name = cs_q_get(q);
     p->owner = cs_q_get(q);
@@ -198,13 +199,17 @@ static void principal_read(struct cs_q *q, bool secrets, struct cs_store_princip
     p->kind = cs_q_get_u64(q);
     p->created_ms = cs_q_get_u64(q);
     p->disabled_ms = cs_q_get_u64(q);
-    if (secrets) {
-        cs_q_get_bytes(q, p->token_sha256, sizeof p->token_sha256);
-        cs_q_get_bytes(q, p->salt, sizeof p->salt);
-        p->iterations = cs_q_get_u64(q);
-        cs_q_get_bytes(q, p->stored_key, sizeof p->stored_key);
-        cs_q_get_bytes(q, p->server_key, sizeof p->server_key);
-    }
+}
+
+static void principal_read_secrets(struct cs_q *q, void *row)
+{
+    struct cs_store_principal *p = row;
+    principal_read(q, p);
+    cs_q_get_bytes(q, p->token_sha256, sizeof p->token_sha256);
+    cs_q_get_bytes(q, p->salt, sizeof p->salt);
+    p->iterations = cs_q_get_u64(q);
+    cs_q_get_bytes(q, p->stored_key, sizeof p->stored_key);
+    cs_q_get_bytes(q, p->server_key, sizeof p->server_key);
 }
 
 static enum cs_err principal_get(struct cs_db *db, struct cs_op *op)
@@ -217,12 +222,7 @@ static enum cs_err principal_get(struct cs_db *db, struct cs_op *op)
     } else {
         cs_q_blob(&q, p->token_sha256, sizeof p->token_sha256);
     }
-    bool found = cs_q_row(&q);
-    if (found) {
-        principal_read(&q, true, op->result);
-    }
-    enum cs_err err = cs_q_end(&q);
-    return err == CS_OK && !found ? CS_ERR_NOT_FOUND : err;
+    return cs_q_one(&q, principal_read_secrets, op->result);
 }
 
 static enum cs_err principal_find(struct cs_store *s, const struct cs_store_principal *key,
@@ -234,16 +234,7 @@ static enum cs_err principal_find(struct cs_store *s, const struct cs_store_prin
     if (op == NULL || !cs_shape_copy(&principal_shape, key, op->args, &op->mem)) {
         return CS_ERR_NO_MEMORY;
     }
-    enum cs_err err = cs_op_submit(s, op);
-    if (err != CS_OK) {
-        return err;
-    }
-    struct cs_store_principal p;
-    if (!cs_shape_copy(&principal_shape, op->result, &p, a)) {
-        return CS_ERR_NO_MEMORY;
-    }
-    *ret = p;
-    return CS_OK;
+    return cs_op_one(s, op, &principal_shape, a, ret);
 }
 
 enum cs_err cs_store_principal_get(struct cs_store *s, struct cs_slice id, struct cs_arena *a,
@@ -267,14 +258,7 @@ enum cs_err cs_store_principal_by_token(struct cs_store *s,
 static enum cs_err principal_list(struct cs_db *db, struct cs_op *op)
 {
     struct cs_q q = cs_q(db, op, CS_SQL_PRINCIPAL_LIST);
-    while (cs_q_row(&q)) {
-        struct cs_store_principal *p = cs_rows_add(op, op->result, sizeof *p);
-        if (p == NULL) {
-            break;
-        }
-        principal_read(&q, false, p);
-    }
-    return cs_q_end(&q);
+    return cs_q_all(&q, principal_read, sizeof(struct cs_store_principal), op->result);
 }
 
 enum cs_err cs_store_principal_list(struct cs_store *s, struct cs_arena *a,
@@ -283,19 +267,11 @@ enum cs_err cs_store_principal_list(struct cs_store *s, struct cs_arena *a,
     static const struct cs_op_kind kind = {"principal-list", principal_list, false, 1,
                                            sizeof(struct cs_rows)};
     CS_CLEANUP(cs_op_done) struct cs_op *op = cs_op_new(&kind);
-    if (op == NULL) {
-        return CS_ERR_NO_MEMORY;
+    struct cs_rows rows;
+    enum cs_err err = cs_op_all(s, op, &principal_shape, a, &rows);
+    if (err == CS_OK) {
+        *ret = rows.v;
+        *ret_n = rows.n;
     }
-    enum cs_err err = cs_op_submit(s, op);
-    if (err != CS_OK) {
-        return err;
-    }
-    const struct cs_rows *rows = op->result;
-    void *v = cs_shape_dup(&principal_shape, rows->v, rows->n, a);
-    if (v == NULL) {
-        return CS_ERR_NO_MEMORY;
-    }
-    *ret = v;
-    *ret_n = rows->n;
-    return CS_OK;
+    return err;
 }

@@ -78,16 +78,10 @@ static enum cs_err change_sessions(struct cs_db *db, struct cs_op *op, struct cs
     struct cs_rows rows = {0};
     struct cs_q q = cs_q(db, op, CS_SQL_ATTACHED_SESSIONS);
     cs_q_text(&q, id);
-    while (cs_q_row(&q)) {
-        struct cs_id *session = cs_rows_add(op, &rows, sizeof *session);
-        if (session == NULL) {
-            break;
-        }
-        *session = cs_q_get_id(&q);
-    }
+    enum cs_err err = cs_q_all(&q, cs_q_read_id, sizeof(struct cs_id), &rows);
     c->sessions = rows.v;
     c->n_sessions = rows.n;
-    return cs_q_end(&q);
+    return err;
 }
 
 enum cs_err cs_request_changed(struct cs_db *db, struct cs_op *op, struct cs_slice id, bool tell)
@@ -624,21 +618,20 @@ static struct cs_slice due_words(const struct due *d)
                                          : CS_SLICE_LIT("nobody decided in time");
 }
 
+static void due_read(struct cs_q *q, void *row)
+{
+    struct due *d = row;
+    d->id = cs_q_get(q);
+    d->state = cs_q_get_u64(q);
+    d->left = cs_q_get_u64(q) != 0;
+}
+
 static enum cs_err expire(struct cs_db *db, struct cs_op *op)
 {
     struct cs_rows rows = {0};
     struct cs_q q = cs_q(db, op, CS_SQL_REQUEST_DUE);
     cs_q_u64(&q, db->now);
-    while (cs_q_row(&q)) {
-        struct due *d = cs_rows_add(op, &rows, sizeof *d);
-        if (d == NULL) {
-            break;
-        }
-        d->id = cs_q_get(&q);
-        d->state = cs_q_get_u64(&q);
-        d->left = cs_q_get_u64(&q) != 0;
-    }
-    enum cs_err err = cs_q_end(&q);
+    enum cs_err err = cs_q_all(&q, due_read, sizeof(struct due), &rows);
     const struct due *v = rows.v;
     for (size_t i = 0; err == CS_OK && i < rows.n; i++) {
         err = cs_request_end(db, op, v[i].id, CS_STORE_EXPIRED, CS_SLICE_NULL, due_words(&v[i]));

@@ -52,24 +52,33 @@ static void full_read(struct cs_q *q, struct cs_store_request *r)
     r->attached = cs_q_get_u64(q);
 }
 
+static void rule_read(struct cs_q *q, void *row)
+{
+    struct cs_store_rule *v = row;
+    v->name = cs_q_get(q);
+    v->title = cs_q_get(q);
+    v->groups = cs_q_get(q);
+    v->quorum = cs_q_get_u64(q);
+}
+
 static enum cs_err rules_read(struct cs_db *db, struct cs_op *op, struct cs_store_request *r)
 {
     struct cs_rows rows = {0};
     struct cs_q q = cs_q(db, op, CS_SQL_REQUEST_RULES);
     cs_q_str(&q, r->id);
-    while (cs_q_row(&q)) {
-        struct cs_store_rule *row = cs_rows_add(op, &rows, sizeof *row);
-        if (row == NULL) {
-            break;
-        }
-        row->name = cs_q_get(&q);
-        row->title = cs_q_get(&q);
-        row->groups = cs_q_get(&q);
-        row->quorum = cs_q_get_u64(&q);
-    }
+    enum cs_err err = cs_q_all(&q, rule_read, sizeof(struct cs_store_rule), &rows);
     r->rules = rows.v;
     r->n_rules = rows.n;
-    return cs_q_end(&q);
+    return err;
+}
+
+static void vote_read(struct cs_q *q, void *row)
+{
+    struct cs_store_vote *v = row;
+    v->approver = cs_q_get(q);
+    v->reason = cs_q_get(q);
+    v->approve = cs_q_get_u64(q);
+    v->at_ms = cs_q_get_u64(q);
 }
 
 static enum cs_err votes_read(struct cs_db *db, struct cs_op *op, struct cs_store_request *r)
@@ -77,19 +86,10 @@ static enum cs_err votes_read(struct cs_db *db, struct cs_op *op, struct cs_stor
     struct cs_rows rows = {0};
     struct cs_q q = cs_q(db, op, CS_SQL_REQUEST_VOTES);
     cs_q_str(&q, r->id);
-    while (cs_q_row(&q)) {
-        struct cs_store_vote *row = cs_rows_add(op, &rows, sizeof *row);
-        if (row == NULL) {
-            break;
-        }
-        row->approver = cs_q_get(&q);
-        row->reason = cs_q_get(&q);
-        row->approve = cs_q_get_u64(&q);
-        row->at_ms = cs_q_get_u64(&q);
-    }
+    enum cs_err err = cs_q_all(&q, vote_read, sizeof(struct cs_store_vote), &rows);
     r->votes = rows.v;
     r->n_votes = rows.n;
-    return cs_q_end(&q);
+    return err;
 }
 
 static enum cs_err request_full(struct cs_db *db, struct cs_op *op, struct cs_slice id,
@@ -161,6 +161,11 @@ struct list_result {
     uint64_t seq;
 };
 
+static void name_read(struct cs_q *q, void *row)
+{
+    *(struct cs_slice *)row = cs_q_get(q);
+}
+
 static enum cs_err request_list(struct cs_db *db, struct cs_op *op)
 {
     const struct cs_store_request_query *in = op->args;
@@ -173,14 +178,7 @@ static enum cs_err request_list(struct cs_db *db, struct cs_op *op)
     cs_q_u64(&q, in->since);
     cs_q_text(&q, in->viewers_only ? in->viewer : CS_SLICE_NULL);
     cs_q_u64(&q, in->limit > 0 ? CS_MIN(in->limit, CS_STORE_LIST_MAX) : CS_STORE_LIST_MAX);
-    while (cs_q_row(&q)) {
-        struct cs_slice *id = cs_rows_add(op, &ids, sizeof *id);
-        if (id == NULL) {
-            break;
-        }
-        *id = cs_q_get(&q);
-    }
-    enum cs_err err = cs_q_end(&q);
+    enum cs_err err = cs_q_all(&q, name_read, sizeof(struct cs_slice), &ids);
     const struct cs_slice *v = ids.v;
     for (size_t i = 0; err == CS_OK && i < ids.n; i++) {
         struct cs_store_request *r = cs_rows_add(op, &out->rows, sizeof *r);

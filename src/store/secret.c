@@ -39,25 +39,25 @@ enum cs_err cs_store_secret_put(struct cs_store *s, struct cs_slice name, uint64
     return cs_op_finish(s, op);
 }
 
-static void secret_read(struct cs_q *q, struct cs_store_secret *ret)
+static void secret_read(struct cs_q *q, void *row)
 {
+    struct cs_store_secret *ret = row;
     ret->name = cs_q_get(q);
     ret->version = cs_q_get_u64(q);
     ret->changed_ms = cs_q_get_u64(q);
 }
 
+static void secret_read_whole(struct cs_q *q, void *row)
+{
+    secret_read(q, row);
+    ((struct cs_store_secret *)row)->box = cs_q_get(q);
+}
+
 static enum cs_err secret_get(struct cs_db *db, struct cs_op *op)
 {
-    struct cs_store_secret *out = op->result;
     struct cs_q q = cs_q(db, op, CS_SQL_SECRET_GET);
     cs_q_text(&q, *(const struct cs_slice *)op->args);
-    bool found = cs_q_row(&q);
-    if (found) {
-        secret_read(&q, out);
-        out->box = cs_q_get(&q);
-    }
-    enum cs_err err = cs_q_end(&q);
-    return err == CS_OK && !found ? CS_ERR_NOT_FOUND : err;
+    return cs_q_one(&q, secret_read_whole, op->result);
 }
 
 enum cs_err cs_store_secret_get(struct cs_store *s, struct cs_slice name, struct cs_arena *a,
@@ -70,29 +70,13 @@ enum cs_err cs_store_secret_get(struct cs_store *s, struct cs_slice name, struct
         return CS_ERR_NO_MEMORY;
     }
     *(struct cs_slice *)op->args = cs_op_keep(op, name);
-    enum cs_err err = cs_op_submit(s, op);
-    if (err != CS_OK) {
-        return err;
-    }
-    struct cs_store_secret out;
-    if (!cs_shape_copy(&secret_shape, op->result, &out, a)) {
-        return CS_ERR_NO_MEMORY;
-    }
-    *ret = out;
-    return CS_OK;
+    return cs_op_one(s, op, &secret_shape, a, ret);
 }
 
 static enum cs_err secret_list(struct cs_db *db, struct cs_op *op)
 {
     struct cs_q q = cs_q(db, op, CS_SQL_SECRET_LIST);
-    while (cs_q_row(&q)) {
-        struct cs_store_secret *row = cs_rows_add(op, op->result, sizeof *row);
-        if (row == NULL) {
-            break;
-        }
-        secret_read(&q, row);
-    }
-    return cs_q_end(&q);
+    return cs_q_all(&q, secret_read, sizeof(struct cs_store_secret), op->result);
 }
 
 enum cs_err cs_store_secret_list(struct cs_store *s, struct cs_arena *a,
@@ -101,19 +85,11 @@ enum cs_err cs_store_secret_list(struct cs_store *s, struct cs_arena *a,
     static const struct cs_op_kind kind = {"secret-list", secret_list, false, 1,
                                            sizeof(struct cs_rows)};
     CS_CLEANUP(cs_op_done) struct cs_op *op = cs_op_new(&kind);
-    if (op == NULL) {
-        return CS_ERR_NO_MEMORY;
+    struct cs_rows rows;
+    enum cs_err err = cs_op_all(s, op, &secret_shape, a, &rows);
+    if (err == CS_OK) {
+        *ret = rows.v;
+        *ret_n = rows.n;
     }
-    enum cs_err err = cs_op_submit(s, op);
-    if (err != CS_OK) {
-        return err;
-    }
-    const struct cs_rows *rows = op->result;
-    void *v = cs_shape_dup(&secret_shape, rows->v, rows->n, a);
-    if (v == NULL) {
-        return CS_ERR_NO_MEMORY;
-    }
-    *ret = v;
-    *ret_n = rows->n;
-    return CS_OK;
+    return err;
 }

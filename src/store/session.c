@@ -76,8 +76,9 @@ enum cs_err cs_store_session_update(struct cs_store *s, const struct cs_id *id,
 
 /* ---- reading ---- */
 
-static void session_read(struct cs_q *q, struct cs_store_session *r)
+static void session_read(struct cs_q *q, void *row)
 {
+    struct cs_store_session *r = row;
     r->id = cs_q_get_id(q);
     r->chain = cs_q_get(q);
     r->root = cs_q_get(q);
@@ -96,12 +97,7 @@ static enum cs_err session_get(struct cs_db *db, struct cs_op *op)
 {
     struct cs_q q = cs_q(db, op, CS_SQL_SESSION_GET);
     cs_q_id(&q, op->args);
-    bool found = cs_q_row(&q);
-    if (found) {
-        session_read(&q, op->result);
-    }
-    enum cs_err err = cs_q_end(&q);
-    return err == CS_OK && !found ? CS_ERR_NOT_FOUND : err;
+    return cs_q_one(&q, session_read, op->result);
 }
 
 enum cs_err cs_store_session_get(struct cs_store *s, const struct cs_id *id, struct cs_arena *a,
@@ -114,16 +110,7 @@ enum cs_err cs_store_session_get(struct cs_store *s, const struct cs_id *id, str
         return CS_ERR_NO_MEMORY;
     }
     *(struct cs_id *)op->args = *id;
-    enum cs_err err = cs_op_submit(s, op);
-    if (err != CS_OK) {
-        return err;
-    }
-    struct cs_store_session out;
-    if (!cs_shape_copy(&session_shape, op->result, &out, a)) {
-        return CS_ERR_NO_MEMORY;
-    }
-    *ret = out;
-    return CS_OK;
+    return cs_op_one(s, op, &session_shape, a, ret);
 }
 
 static enum cs_err session_list(struct cs_db *db, struct cs_op *op)
@@ -134,14 +121,7 @@ static enum cs_err session_list(struct cs_db *db, struct cs_op *op)
         cs_q(db, op, in->closed_too ? CS_SQL_SESSION_LIST_ALL : CS_SQL_SESSION_LIST_LIVE);
     cs_q_text(&q, in->principal);
     cs_q_u64(&q, limit);
-    while (cs_q_row(&q)) {
-        struct cs_store_session *row = cs_rows_add(op, op->result, sizeof *row);
-        if (row == NULL) {
-            break;
-        }
-        session_read(&q, row);
-    }
-    return cs_q_end(&q);
+    return cs_q_all(&q, session_read, sizeof(struct cs_store_session), op->result);
 }
 
 enum cs_err cs_store_session_list(struct cs_store *s, const struct cs_store_session_query *query,
@@ -156,18 +136,13 @@ enum cs_err cs_store_session_list(struct cs_store *s, const struct cs_store_sess
     struct cs_store_session_query *in = op->args;
     *in = *query;
     in->principal = cs_op_keep(op, query->principal);
-    enum cs_err err = cs_op_submit(s, op);
-    if (err != CS_OK) {
-        return err;
+    struct cs_rows rows;
+    enum cs_err err = cs_op_all(s, op, &session_shape, a, &rows);
+    if (err == CS_OK) {
+        *ret = rows.v;
+        *ret_n = rows.n;
     }
-    const struct cs_rows *rows = op->result;
-    void *v = cs_shape_dup(&session_shape, rows->v, rows->n, a);
-    if (v == NULL) {
-        return CS_ERR_NO_MEMORY;
-    }
-    *ret = v;
-    *ret_n = rows->n;
-    return CS_OK;
+    return err;
 }
 
 /* ---- ending ---- */
@@ -177,6 +152,17 @@ struct leaving { /* a request, and the grant of it where that matters */
     struct cs_id grant;
 };
 
+static void leaving_read(struct cs_q *q, void *row)
+{
+    ((struct leaving *)row)->request = cs_q_get(q);
+}
+
+static void leaving_read_grant(struct cs_q *q, void *row)
+{
+    ((struct leaving *)row)->grant = cs_q_get_id(q);
+    leaving_read(q, row);
+}
+
 static enum cs_err requests_of(struct cs_db *db, struct cs_op *op, enum cs_sql sql,
                                const struct cs_id *session, struct cs_rows *ret)
 {
@@ -185,15 +171,7 @@ static enum cs_err requests_of(struct cs_db *db, struct cs_op *op, enum cs_sql s
     if (session != NULL) {
         cs_q_id(&q, session);
     }
-    while (cs_q_row(&q)) {
-        struct leaving *row = cs_rows_add(op, ret, sizeof *row);
-        if (row == NULL) {
-            break;
-        }
-        row->grant = grants ? cs_q_get_id(&q) : (struct cs_id){{0}};
-        row->request = cs_q_get(&q);
-    }
-    return cs_q_end(&q);
+    return cs_q_all(&q, grants ? leaving_read_grant : leaving_read, sizeof(struct leaving), ret);
 }
 
 static bool among(const struct cs_id *id, const struct cs_id *ids, size_t n)
@@ -264,23 +242,11 @@ static enum cs_err session_close(struct cs_db *db, struct cs_op *op)
     return session_end(db, op, &in->id, in->why);
 }
 
-static enum cs_err ids_read(struct cs_op *op, struct cs_q *q, struct cs_rows *ret)
-{
-    while (cs_q_row(q)) {
-        struct cs_id *id = cs_rows_add(op, ret, sizeof *id);
-        if (id == NULL) {
-            break;
-        }
-        *id = cs_q_get_id(q);
-    }
-    return cs_q_end(q);
-}
-
 static enum cs_err sessions_end(struct cs_db *db, struct cs_op *op, struct cs_q *q,
                                 struct cs_slice why)
 {
     struct cs_rows rows = {0};
-    enum cs_err err = ids_read(op, q, &rows);
+    enum cs_err err = cs_q_all(q, cs_q_read_id, sizeof(struct cs_id), &rows);
     const struct cs_id *ids = rows.v;
     for (size_t i = 0; err == CS_OK && i < rows.n; i++) {
         err = session_end(db, op, &ids[i], why);
@@ -346,7 +312,7 @@ static enum cs_err sessions_of_gate(struct cs_db *db, struct cs_op *op)
 {
     struct cs_q q = cs_q(db, op, CS_SQL_SESSION_OF_GATE);
     cs_q_u64(&q, *(const uint64_t *)op->args);
-    return ids_read(op, &q, op->result);
+    return cs_q_all(&q, cs_q_read_id, sizeof(struct cs_id), op->result);
 }
 
 enum cs_err cs_store_sessions_of_gate(struct cs_store *s, uint64_t gate, struct cs_arena *a,
@@ -359,18 +325,13 @@ enum cs_err cs_store_sessions_of_gate(struct cs_store *s, uint64_t gate, struct 
         return CS_ERR_NO_MEMORY;
     }
     *(uint64_t *)op->args = gate;
-    enum cs_err err = cs_op_submit(s, op);
-    if (err != CS_OK) {
-        return err;
+    struct cs_rows rows;
+    enum cs_err err = cs_op_all(s, op, &id_shape, a, &rows);
+    if (err == CS_OK) {
+        *ret = rows.v;
+        *ret_n = rows.n;
     }
-    const struct cs_rows *rows = op->result;
-    void *v = cs_shape_dup(&id_shape, rows->v, rows->n, a);
-    if (v == NULL) {
-        return CS_ERR_NO_MEMORY;
-    }
-    *ret = v;
-    *ret_n = rows->n;
-    return CS_OK;
+    return err;
 }
 
 struct ids_args {

@@ -92,6 +92,13 @@ struct cs_id cs_q_get_id(struct cs_q *q); /* NULL = zero */
 void cs_q_get_bytes(struct cs_q *q, void *ret, size_t n);
 /* Must be called for every cs_q; returns db->err. */
 enum cs_err cs_q_end(struct cs_q *q);
+/* The next two read rows of one struct and end: the one row there is, NOT_FOUND without it; or all
+ * of them, added to `ret`. `read` takes the columns in their order. */
+typedef void (*cs_row_fn)(struct cs_q *q, void *row);
+struct cs_rows;
+enum cs_err cs_q_one(struct cs_q *q, cs_row_fn read, void *ret);
+enum cs_err cs_q_all(struct cs_q *q, cs_row_fn read, size_t size, struct cs_rows *ret);
+void cs_q_read_id(struct cs_q *q, void *row); /* rows that are one id */
 /* Steps to the end, ends; the number of rows changed in ret_changed (may be NULL). */
 enum cs_err cs_q_run(struct cs_q *q, uint64_t *ret_changed);
 /* The first column of the one row as a number; 0 without a row. */
@@ -148,6 +155,12 @@ struct cs_rows {
     size_t n, cap;
 };
 void *cs_rows_add(struct cs_op *op, struct cs_rows *rows, size_t size);
+/* Submit an operation that reads, and copy its result into the caller's arena: one struct, or a
+ * list. A NULL op is one that found no memory. On failure *ret is as it was. */
+enum cs_err cs_op_one(struct cs_store *s, struct cs_op *op, const struct cs_shape *shape,
+                      struct cs_arena *a, void *ret) CS_MUST_CHECK;
+enum cs_err cs_op_all(struct cs_store *s, struct cs_op *op, const struct cs_shape *shape,
+                      struct cs_arena *a, struct cs_rows *ret) CS_MUST_CHECK;
 
 /* "a\nb\n" → the next name; empty at the end. */
 struct cs_slice cs_line_next(struct cs_slice *left);
