@@ -9,7 +9,7 @@
 #include "wire/cbor.h"
 
 enum {
-    FORM = 1, /* first byte of the binary form */
+    FORM = 2, /* first byte of the binary form */
     FLAG_IN_TRANSACTION = 1,
     FLAG_CHANGING = 2,
     FLAG_ONLY_ROLLBACK = 4,
@@ -20,12 +20,25 @@ enum {
 };
 
 /* ---- facts ---- */
-static void fact_encode(struct cs_writer *w, enum cs_fact_id id, const struct cs_fact *f)
+
+/* The fact that is the action's bytes travels as its state alone: else a held text would count
+ * twice, and a form could show rules another text than the one that is approved and runs. */
+static bool is_bytes(enum cs_fact_id id)
+{
+    return id == CS_FACT_SQL_TEXT;
+}
+
+static void fact_encode(struct cs_writer *w, enum cs_fact_id id, const struct cs_fact *f,
+                        struct cs_slice bytes)
 {
     const struct cs_fact_info *info = cs_fact_info(id);
     cs_writer_slice(w, cs_slice_str(info->name));
     cs_writer_u8(w, (uint8_t)f->state);
     if (f->state != CS_FACT_KNOWN) {
+        return;
+    }
+    if (is_bytes(id)) {
+        w->overflow = w->overflow || !cs_slice_eq(f->u.string, bytes);
         return;
     }
     switch (info->type) {
@@ -55,7 +68,7 @@ static size_t fact_size(enum cs_fact_id id, const struct cs_fact *f)
 {
     const struct cs_fact_info *info = cs_fact_info(id);
     size_t n = FACT_HEAD + strlen(info->name) + 8;
-    if (f->state == CS_FACT_KNOWN && info->type == CS_FACT_STRING) {
+    if (f->state == CS_FACT_KNOWN && info->type == CS_FACT_STRING && !is_bytes(id)) {
         n += f->u.string.n;
     }
     if (f->state == CS_FACT_KNOWN && info->type == CS_FACT_STRINGS) {
@@ -67,7 +80,7 @@ static size_t fact_size(enum cs_fact_id id, const struct cs_fact *f)
 }
 
 /* Facts travel by name and in the table's order, each at most once, absent ones not at all. */
-static void facts_encode(struct cs_writer *w, const struct cs_facts *facts)
+static void facts_encode(struct cs_writer *w, const struct cs_facts *facts, struct cs_slice bytes)
 {
     uint32_t n = 0;
     for (unsigned i = 0; i < CS_FACT_MAX; i++) {
@@ -76,7 +89,7 @@ static void facts_encode(struct cs_writer *w, const struct cs_facts *facts)
     cs_writer_u32le(w, n);
     for (unsigned i = 0; i < CS_FACT_MAX; i++) {
         if (facts->v[i].state != CS_FACT_ABSENT) {
-            fact_encode(w, (enum cs_fact_id)i, &facts->v[i]);
+            fact_encode(w, (enum cs_fact_id)i, &facts->v[i], bytes);
         }
     }
 }
@@ -99,8 +112,8 @@ static bool strings_decode(struct cs_reader *r, struct cs_arena *arena, struct c
     return !r->bad;
 }
 
-static bool fact_decode(struct cs_reader *r, struct cs_arena *arena, enum cs_fact_type type,
-                        struct cs_fact *f)
+static bool fact_decode(struct cs_reader *r, struct cs_arena *arena, enum cs_fact_id id,
+                        struct cs_slice bytes, struct cs_fact *f)
 {
     unsigned state = cs_reader_u8(r);
     if (state != CS_FACT_UNKNOWN && state != CS_FACT_KNOWN) {
@@ -110,8 +123,12 @@ static bool fact_decode(struct cs_reader *r, struct cs_arena *arena, enum cs_fac
     if (state == CS_FACT_UNKNOWN) {
         return true;
     }
+    if (is_bytes(id)) {
+        f->u.string = bytes;
+        return !r->bad;
+    }
     unsigned b;
-    switch (type) {
+    switch (cs_fact_info(id)->type) {
     case CS_FACT_STRING:
         f->u.string = cs_reader_slice(r);
         break;
@@ -128,7 +145,8 @@ static bool fact_decode(struct cs_reader *r, struct cs_arena *arena, enum cs_fac
     return !r->bad;
 }
 
-static bool facts_decode(struct cs_reader *r, struct cs_arena *arena, struct cs_facts *ret)
+static bool facts_decode(struct cs_reader *r, struct cs_arena *arena, struct cs_slice bytes,
+                         struct cs_facts *ret)
 {
     size_t n = cs_reader_u32le(r);
     unsigned next = 0; /* ascending: one encoding only, and nothing twice */
@@ -138,7 +156,7 @@ static bool facts_decode(struct cs_reader *r, struct cs_arena *arena, struct cs_
     for (size_t i = 0; i < n; i++) {
         enum cs_fact_id id = cs_fact_by_name(cs_reader_slice(r));
         if (r->bad || id >= CS_FACT_MAX || id < next ||
-            !fact_decode(r, arena, cs_fact_info(id)->type, &ret->v[id])) {
+            !fact_decode(r, arena, id, bytes, &ret->v[id])) {
             return false;
         }
         next = (unsigned)id + 1;
@@ -172,7 +190,7 @@ void cs_action_encode(struct cs_writer *w, const struct cs_action *a)
         cs_writer_u32le(w, p->type);
         cs_writer_slice(w, p->null ? CS_SLICE_NULL : p->bytes);
     }
-    facts_encode(w, &a->facts);
+    facts_encode(w, &a->facts, a->bytes);
 }
 
 size_t cs_action_encoded_size(const struct cs_action *a)
@@ -186,6 +204,22 @@ size_t cs_action_encoded_size(const struct cs_action *a)
         n += fact_size((enum cs_fact_id)i, &a->facts.v[i]);
     }
     return n;
+}
+
+bool cs_action_fits(const struct cs_action *a)
+{
+    size_t left = CS_LIMIT_HELD_BYTES;
+    if (a->bytes.n > left) {
+        return false;
+    }
+    left -= a->bytes.n;
+    for (size_t i = 0; i < a->n_params; i++) {
+        if (a->params[i].bytes.n > left) {
+            return false;
+        }
+        left -= a->params[i].bytes.n;
+    }
+    return cs_action_encoded_size(a) <= CS_LIMIT_HELD_FORM_BYTES;
 }
 
 static bool params_decode(struct cs_reader *r, struct cs_arena *arena, struct cs_action *a)
@@ -232,7 +266,7 @@ bool cs_action_decode(struct cs_reader *r, struct cs_arena *arena, struct cs_act
     a.settings = cs_reader_slice(r);
     a.tx = cs_reader_slice(r);
     if (r->bad || a.bytes.n > CS_LIMIT_HELD_BYTES || !params_decode(r, arena, &a) ||
-        !facts_decode(r, arena, &a.facts)) {
+        !facts_decode(r, arena, a.bytes, &a.facts)) {
         return false;
     }
     *ret = a;

@@ -45,10 +45,13 @@ struct cs_action {
 };
 
 /* ---- one binary form, for messages, recordings and the store; strict: limits are checked, and
- * each action has exactly one encoding. The caller asks cs_reader_done() for trailing bytes. ----
+ * each action has exactly one encoding. The fact sql.text is the action's bytes and not in it a
+ * second time; another text there is not written. The caller asks cs_reader_done(). ----
  */
 void cs_action_encode(struct cs_writer *w, const struct cs_action *a);
 size_t cs_action_encoded_size(const struct cs_action *a); /* an upper bound */
+/* May it be held: bytes and parameters within HELD_BYTES, its whole form within HELD_FORM_BYTES? */
+bool cs_action_fits(const struct cs_action *a);
 /* Slices borrow from the reader's bytes, arrays come from the arena. */
 bool cs_action_decode(struct cs_reader *r, struct cs_arena *arena, struct cs_action *ret);
 

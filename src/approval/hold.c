@@ -73,7 +73,7 @@ static enum cs_err blobs_fill(const struct cs_approval_ask *ask, const struct cs
     }
     struct cs_writer w = cs_writer(p, bound);
     cs_action_encode(&w, action);
-    r->action = cs_writer_done(&w);
+    r->action = cs_writer_done(&w); /* empty, and refused below, when it cannot be written */
     w = cs_writer(chain, CS_LIMIT_IPC_BYTES);
     cs_chain_encode(&w, ask->chain);
     r->chain = cs_writer_done(&w);
@@ -108,15 +108,7 @@ static enum cs_err ask_check(const struct cs_approval_ask *ask, bool in_transact
     if (ask->again.n != 0 && ask->again.n != CS_REQUEST_ID_CHARS) {
         return CS_ERR_NOT_FOUND;
     }
-    size_t n = ask->action->bytes.n;
-    for (size_t i = 0; i < ask->action->n_params; i++) {
-        size_t more = ask->action->params[i].bytes.n;
-        if (n > CS_LIMIT_HELD_BYTES || more > CS_LIMIT_HELD_BYTES - n) {
-            return CS_ERR_TOO_LARGE;
-        }
-        n += more;
-    }
-    return n > CS_LIMIT_HELD_BYTES ? CS_ERR_TOO_LARGE : CS_OK;
+    return cs_action_fits(ask->action) ? CS_OK : CS_ERR_TOO_LARGE;
 }
 
 static void placed(const char *request, void *arg)

@@ -63,7 +63,7 @@ static bool same_rules(const struct cs_decision *d, struct cs_slice names)
 
 static bool read_action(struct cs_job *j, struct asked *q)
 {
-    enum cs_err e = cs_sealed_map(j->fd, CS_LIMIT_HELD_BYTES, &q->map);
+    enum cs_err e = cs_sealed_map(j->fd, CS_LIMIT_HELD_FORM_BYTES, &q->map);
     if (e != CS_OK) {
         q->map = CS_SLICE_NULL;
         return false;

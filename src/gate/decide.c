@@ -190,13 +190,17 @@ void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_m
         remember(s, a, CS_VERDICT_DECISION(ret), memo);
     }
     outcome_to_verdict(ret);
-    if (ret->outcome == CS_HOLD && cs_action_encoded_size(a) > CS_LIMIT_HELD_BYTES) {
+    if (ret->outcome == CS_HOLD && !cs_action_fits(a)) {
         refuse(ret, CS_REFUSAL_LIMIT,
                "Countersign denied this: it is larger than what can be held for approval",
                "Split it into smaller statements.");
     }
     enum cs_err e = record_action(s, a, ret);
-    if (e != CS_OK) {
+    if (e == CS_ERR_TOO_LARGE) {
+        refuse(ret, CS_REFUSAL_LIMIT,
+               "Countersign denied this: it is larger than what can be recorded",
+               "Split it into smaller statements.");
+    } else if (e != CS_OK) {
         /* Promise 3: what cannot be recorded does not run. */
         bool closing = e == CS_ERR_CANCELLED;
         refuse(ret, closing ? CS_REFUSAL_CLOSED : CS_REFUSAL_RECORD,

@@ -59,6 +59,7 @@ rules:
 GSS_REQUEST = struct.pack("!II", 8, 80877104)
 DENIED = "truncate scratchpad"          # a rule says no
 BROKEN = "trun cate scratchpad"         # PostgreSQL says no: the same kind of failure, without us
+LARGEST = 1048576                       # a held text and its parameters together
 LONG = "select count(*) from generate_series(1, 100000) a, generate_series(1, 100000) b"
 ROWS = "select id, item from orders where id <= 3 order by id"
 
@@ -1143,10 +1144,8 @@ class TwoGates(ProtocolCase):
 
     def test_a_long_text_is_opaque_and_waits_for_somebody(self):
         n = self.number()
-        text = "select %d, '%s'" % (n, "q" * 400000)
+        text = "select %d, '%s'" % (n, "q" * (LARGEST - 40))
         w = self.session()
-        got = w.ask(query("select '%s'" % ("q" * 900000)))
-        self.assertEqual((kinds(got), error_of(got)["C"]), ("EZ", "54000"), "more than can be held")
         w.send(query(text))
         r = harness.wait_until("a request", lambda: next((r for r in self.gw.pending() if r["rule"] == "change"), None))
         card = self.gw.json("show", r["id"], who="bob")
@@ -1154,7 +1153,36 @@ class TwoGates(ProtocolCase):
         self.gw.approve(r["id"])
         got = w.until_ready()
         self.assertEqual(kinds(got), "TDCZ", error_of(got))
-        self.assertEqual(len(got[1][1]), 2 + 4 + len(str(n)) + 4 + 400000)
+        self.assertEqual(len(got[1][1]), 2 + 4 + len(str(n)) + 4 + LARGEST - 40)
+        self.alive(w)
+
+    def test_a_statement_is_held_up_to_the_limit_with_its_parameters(self):
+        """Text and parameters together: one byte more than the limit is denied, and says what to do."""
+        n = self.number()
+        w = self.session()
+        text = "select %d, length($1), '%s'" % (n, "q" * (LARGEST // 2))
+        room = LARGEST - len(text)
+        got = w.ask(parse(text), bind(["p" * (room + 1)]), execute(), SYNC)
+        self.assertEqual((kinds(got)[-2:], error_of(got)["C"]), ("EZ", "54000"), got[0][1][:200])
+        self.assertIn("larger than what can be held", error_of(got)["M"])
+        self.assertIn("smaller statements", error_of(got)["H"])
+        self.assertEqual(self.gw.pending(), [], "nobody is asked")
+        w.send(parse(text), bind(["p" * room]), execute(), SYNC)
+        r = harness.wait_until("a request", lambda: next((r for r in self.gw.pending() if r["rule"] == "change"), None))
+        card = self.gw.json("show", r["id"], who="bob")
+        self.assertEqual((card["text"], card["params"][0]["text"]), (text, "p" * room), "nothing is cut silently")
+        self.gw.approve(r["id"])
+        got = w.until_ready()
+        self.assertEqual(kinds(got), "12DCZ", error_of(got))
+        self.assertIn(str(room).encode(), got[2][1][:40])
+        self.alive(w)
+
+    def test_what_cannot_be_recorded_is_denied_by_its_size(self):
+        w = self.session()
+        text = "select length($1), '%s'" % ("q" * 700000)
+        got = w.ask(parse(text), bind(["p" * 700000]), execute(), SYNC)
+        self.assertEqual((kinds(got)[-2:], error_of(got)["C"]), ("EZ", "54000"))
+        self.assertIn("smaller statements", error_of(got)["H"])
         self.alive(w)
 
     def test_cancel_reaches_a_session_of_another_gate(self):

@@ -244,10 +244,10 @@ CS_TEST(action_decoder_refuses_a_second_encoding)
         CS_CHECK(!cs_action_decode(&r, &arena, &b));
     }
     memcpy(bad, mem, n);
-    bad[0] = 2; /* another form */
+    bad[0] = 1; /* another form */
     struct cs_reader r = cs_reader(cs_slice(bad, n));
     CS_CHECK(!cs_action_decode(&r, &arena, &b));
-    bad[0] = 1;
+    bad[0] = mem[0];
     bad[1] = 0x12; /* a flag that does not exist */
     r = cs_reader(cs_slice(bad, n));
     CS_CHECK(!cs_action_decode(&r, &arena, &b));
@@ -267,6 +267,92 @@ CS_TEST(action_decoder_refuses_a_second_encoding)
         CS_CHECK(!cs_action_decode(&r, &arena, &b));
     }
     cs_arena_done(&arena);
+}
+
+static struct cs_action with_text(struct cs_slice bytes, struct cs_slice fact)
+{
+    struct cs_action a = with_facts();
+    a.bytes = bytes;
+    a.facts.v[CS_FACT_SQL_TEXT].state = CS_FACT_KNOWN;
+    a.facts.v[CS_FACT_SQL_TEXT].u.string = fact;
+    return a;
+}
+
+CS_TEST(action_text_travels_once_and_is_what_the_match_covers)
+{
+    struct cs_arena arena;
+    struct cs_chain nobody = {.n = 0};
+    uint8_t text[700], mem[2048], was[CS_DIGEST], is[CS_DIGEST];
+    memset(text, 'q', sizeof text);
+    struct cs_action a = with_text(cs_slice(text, sizeof text), cs_slice(text, sizeof text)), b;
+    struct cs_writer w = cs_writer(mem, sizeof mem);
+    cs_arena_init(&arena, 4096, 1 << 20);
+    cs_action_encode(&w, &a);
+    struct cs_slice all = cs_writer_done(&w);
+    CS_CHECK(all.n > sizeof text && cs_action_encoded_size(&a) <= sizeof mem);
+    struct cs_reader r = cs_reader(all);
+    CS_CHECK(cs_action_decode(&r, &arena, &b) && cs_reader_done(&r));
+    CS_EQ_U64(b.facts.v[CS_FACT_SQL_TEXT].state, CS_FACT_KNOWN);
+    CS_EQ_SLICE(b.facts.v[CS_FACT_SQL_TEXT].u.string, a.bytes);
+    cs_action_match(&a, &nobody, CS_SLICE_LIT("orders"), was);
+    cs_action_match(&b, &nobody, CS_SLICE_LIT("orders"), is);
+    CS_EQ_SLICE(cs_slice(is, sizeof is), cs_slice(was, sizeof was));
+    /* whatever byte of the text changes, on its way or before: another match, and the fact follows
+     */
+    for (size_t i = 0; i < all.n; i++) {
+        if (mem[i] != 'q') {
+            continue;
+        }
+        mem[i] = 'z';
+        r = cs_reader(all);
+        if (cs_action_decode(&r, &arena, &b) && !cs_slice_eq(b.bytes, a.bytes)) {
+            CS_EQ_SLICE(b.facts.v[CS_FACT_SQL_TEXT].u.string, b.bytes);
+            cs_action_match(&b, &nobody, CS_SLICE_LIT("orders"), is);
+            CS_CHECK(!cs_slice_eq(cs_slice(is, sizeof is), cs_slice(was, sizeof was)));
+        }
+        mem[i] = 'q';
+    }
+    cs_arena_done(&arena);
+}
+
+CS_TEST(action_whose_text_is_another_than_its_bytes_is_not_written)
+{
+    uint8_t mem[1024];
+    struct cs_action a = with_text(CS_SLICE_LIT("drop table a"), CS_SLICE_LIT("select 1"));
+    struct cs_writer w = cs_writer(mem, sizeof mem);
+    cs_action_encode(&w, &a);
+    CS_CHECK(w.overflow);
+    a.facts.v[CS_FACT_SQL_TEXT].state = CS_FACT_UNKNOWN; /* nobody is shown another text then */
+    w = cs_writer(mem, sizeof mem);
+    cs_action_encode(&w, &a);
+    CS_CHECK(!w.overflow);
+}
+
+CS_TEST(action_fits_up_to_the_documented_size_with_its_parameters)
+{
+    static uint8_t mem[CS_LIMIT_HELD_FORM_BYTES];
+    struct cs_param p = {.bytes = CS_SLICE_LIT("0123456789")};
+    struct cs_slice text = cs_slice(mem, CS_LIMIT_HELD_BYTES);
+    struct cs_action a = with_text(text, text);
+    a.params = &p;
+    a.n_params = 0;
+    CS_CHECK(cs_action_fits(&a));
+    a.n_params = 1;
+    CS_CHECK(!cs_action_fits(&a));
+    text.n -= 10;
+    a = with_text(text, text);
+    a.params = &p;
+    a.n_params = 1;
+    CS_CHECK(cs_action_fits(&a));
+    text.n++;
+    a = with_text(text, text);
+    a.params = &p;
+    a.n_params = 1;
+    CS_CHECK(!cs_action_fits(&a));
+    a = with_text(CS_SLICE_LIT("x"), CS_SLICE_LIT("x")); /* and what else is approved with it */
+    a.n_params = 0;
+    a.settings = cs_slice(mem, sizeof mem);
+    CS_CHECK(!cs_action_fits(&a));
 }
 
 CS_TEST(action_with_too_many_parameters_is_not_written)
