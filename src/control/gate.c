@@ -161,7 +161,7 @@ static enum cs_err lane_put(struct cs_peer *p, struct cs_job *j, const struct cs
 
 static void cancel_to(struct cs_control *c, const struct cs_msg_cancel *m)
 {
-    struct cs_msg_cancel_to to = {.key = m->key};
+    struct cs_msg_cancel_to to = {.key = m->key, .from = m->from};
     for (struct cs_peer *p = c->peers; p != NULL; p = p->next) {
         if (p->role == CS_ROLE_GATE && p->index == m->gate && p->channel != NULL) {
             (void)cs_peer_send(p, CS_MSG_CANCEL_TO, 0, &to, NULL, 0);

@@ -1,6 +1,7 @@
 /* Frames of this gate's sessions into the ring to the recorder. A full ring makes the session wait
  * (and so stops reading its client); a recorder that has stopped refuses. */
 #include "action/frame.h"
+#include "base/alloc.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "gate/gate.h"
@@ -11,14 +12,13 @@
 
 /* How long an action waits for the disk before it is refused. */
 #define DURABLE_WAIT_NS (30 * CS_NS_PER_S)
+#define LATE_PAUSE_NS   (CS_NS_PER_S / 2)
 
-static enum cs_err try_append(struct cs_session *s, unsigned kind, const void *frame, size_t *ret_n,
-                              uint64_t *ret_seq)
+static enum cs_err try_append(struct cs_gate *g, const struct cs_frame_head *head,
+                              const void *frame, size_t *ret_n, uint64_t *ret_seq)
 {
-    struct cs_gate *g = s->gate;
-    struct cs_frame_head head = {(enum cs_frame_kind)kind, cs_wall_ms(), s->id};
     struct cs_writer w = cs_writer(g->scratch, CS_LIMIT_RECORD_FRAME_BYTES);
-    cs_frame_encode(&w, &head, frame);
+    cs_frame_encode(&w, head, frame);
     if (w.overflow) {
         return CS_ERR_TOO_LARGE;
     }
@@ -27,13 +27,13 @@ static enum cs_err try_append(struct cs_session *s, unsigned kind, const void *f
     return cs_ring_append(&g->ring, &piece, 1, ret_seq);
 }
 
-enum cs_err cs_gate_append(struct cs_session *s, unsigned kind, const void *frame, bool durable)
+static enum cs_err append(struct cs_gate *g, const struct cs_frame_head *head, const void *frame,
+                          bool durable)
 {
-    struct cs_gate *g = s->gate;
     uint64_t deadline = 0, seq = 0;
     for (;;) {
         size_t n = 0;
-        enum cs_err e = try_append(s, kind, frame, &n, &seq);
+        enum cs_err e = try_append(g, head, frame, &n, &seq);
         if (e == CS_OK) {
             break;
         }
@@ -52,6 +52,73 @@ enum cs_err cs_gate_append(struct cs_session *s, unsigned kind, const void *fram
         return CS_OK;
     }
     return cs_ring_wait_durable(&g->ring, seq, cs_mono_ns() + DURABLE_WAIT_NS);
+}
+
+enum cs_err cs_gate_append(struct cs_session *s, unsigned kind, const void *frame, bool durable)
+{
+    struct cs_frame_head head = {(enum cs_frame_kind)kind, cs_wall_ms(), s->id};
+    return append(s->gate, &head, frame, durable);
+}
+
+/* ---- ends that could not be recorded when they came ---- */
+
+struct cs_late_end {
+    struct cs_late_end *next;
+    struct cs_frame_head head; /* with the time at which it ended */
+    struct cs_frame_session_close frame;
+    char why[120];
+};
+
+/* Looks from time to time whether the recorder can write again: nobody waits for this. */
+static void late_run(void *arg)
+{
+    struct cs_gate *g = arg;
+    bool go_on = true;
+    while (g->late != NULL) {
+        struct cs_late_end *l = g->late;
+        enum cs_err e = go_on ? append(g, &l->head, &l->frame, false) : CS_ERR_CANCELLED;
+        if (e == CS_ERR_NO_SPACE) {
+            go_on = cs_co_sleep(LATE_PAUSE_NS);
+            continue;
+        }
+        go_on = go_on && e != CS_ERR_CANCELLED;
+        if (e != CS_OK) {
+            cs_log(CS_EV_RECORD_FAILED, &l->head.session, "frame=session-close");
+        }
+        g->late = l->next;
+        cs_free(l);
+    }
+    g->late_end = NULL;
+}
+
+void cs_gate_append_end(struct cs_session *s, const struct cs_frame_session_close *f)
+{
+    struct cs_gate *g = s->gate;
+    struct cs_frame_head head = {CS_FRAME_SESSION_CLOSE, cs_wall_ms(), s->id};
+    cs_handle co;
+    enum cs_err e = g->late == NULL ? append(g, &head, f, false) : CS_ERR_NO_SPACE;
+    if (e == CS_OK) {
+        return;
+    }
+    struct cs_late_end *l = e == CS_ERR_NO_SPACE ? cs_alloc(sizeof *l) : NULL;
+    if (l != NULL) {
+        l->head = head;
+        l->frame = *f;
+        (void)snprintf(l->why, sizeof l->why, "%.*s", CS_SLICE_FMT(f->why));
+        l->frame.why = cs_slice_str(l->why);
+        if (g->late != NULL) {
+            g->late_end->next = l;
+            g->late_end = l;
+            return;
+        }
+        g->late = g->late_end = l;
+        if (cs_co_spawn(g->loop, "late-ends", late_run, g, &co) == CS_OK) {
+            return;
+        }
+        g->late = g->late_end = NULL;
+        cs_free(l);
+    }
+    cs_log(CS_EV_RECORD_FAILED, &s->id, "frame=session-close");
 }
 
 enum cs_err cs_gate_result(struct cs_session *s, uint64_t n, const struct cs_result *r)

@@ -1,12 +1,19 @@
 /* Cancel keys: eight bytes of our own that name gate and session, so that any gate can take a
  * cancel request to the right one, and no client ever learns a target's real key. byte 0: gate
- * index · bytes 1–3: slot in the gate's session pool · bytes 4–7: random secret */
+ * index · bytes 1–3: slot in the gate's session pool · bytes 4–7: random secret
+ *
+ * Guessing is slowed down where the key is looked up, for the address that guesses: a limit for all
+ * would let anybody take cancelling away from everybody else. */
 #include "base/log.h"
 #include "base/reader.h"
 #include "base/writer.h"
 #include "gate/gate.h"
 #include "gate/protocol.h"
 
+#include <netinet/in.h>
+
+/* Buckets times misses bounds what any number of addresses can try: at 1,280 a second a secret of
+ * 32 bits lasts 19 days on average, and what is won is the cancelling of one query. */
 enum { MISSES_PER_SECOND = 20 };
 
 void cs_gate_cancel_key(struct cs_session *s, uint8_t ret[static 8])
@@ -38,7 +45,43 @@ static void find_one(void *object, cs_handle h, void *arg)
     }
 }
 
-struct cs_session *cs_gate_cancel_find(struct cs_gate *g, struct cs_slice key)
+/* What one client can choose freely of its address does not count: port, and the low half of an
+ * IPv6 address. */
+static struct cs_slice address_part(struct cs_slice from, struct sockaddr_storage *mem)
+{
+    struct cs_slice host;
+    uint16_t port;
+    socklen_t len;
+    if (!cs_addr_split(from, true, &host, &port) || !cs_addr_parse(host, port, mem, &len)) {
+        return from;
+    }
+    if (mem->ss_family != AF_INET6) {
+        const struct sockaddr_in *v4 = (const void *)mem;
+        return cs_slice(&v4->sin_addr, sizeof v4->sin_addr);
+    }
+    const struct sockaddr_in6 *v6 = (const void *)mem;
+    bool mapped = IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr);
+    return cs_slice(v6->sin6_addr.s6_addr + (mapped ? 12 : 0), mapped ? 4 : 8);
+}
+
+/* SECURITY: the seed keeps an attacker from picking addresses that share somebody else's bucket. */
+static struct cs_cancel_misses *misses_of(struct cs_gate *g, struct cs_slice from)
+{
+    struct sockaddr_storage mem;
+    struct cs_slice part = address_part(from, &mem);
+    if (g->cancel_seed == 0) {
+        cs_random(&g->cancel_seed, sizeof g->cancel_seed);
+    }
+    uint64_t h = g->cancel_seed;
+    for (size_t i = 0; i < part.n; i++) {
+        h = (h ^ part.p[i]) * UINT64_C(0x100000001b3); /* FNV-1a */
+    }
+    h ^= h >> 29; /* FNV leaves the last byte in the low and the high bits */
+    h *= UINT64_C(0xbf58476d1ce4e5b9);
+    return &g->cancel_misses[(h >> 32) % CS_GATE_CANCEL_BUCKETS];
+}
+
+struct cs_session *cs_gate_cancel_find(struct cs_gate *g, struct cs_slice key, struct cs_slice from)
 {
     struct cs_reader r = cs_reader(key);
     uint64_t index = cs_reader_u8(&r);
@@ -48,31 +91,33 @@ struct cs_session *cs_gate_cancel_find(struct cs_gate *g, struct cs_slice key)
     if (!cs_reader_done(&r) || index != (g->index & 0xff)) {
         return NULL;
     }
+    struct cs_cancel_misses *m = misses_of(g, from);
     uint64_t now = cs_mono_ns();
-    if (now - g->cancel_misses_at > CS_NS_PER_S) {
-        g->cancel_misses_at = now;
-        g->cancel_misses = 0;
+    if (now - m->since_ns > CS_NS_PER_S) {
+        *m = (struct cs_cancel_misses){.since_ns = now};
     }
-    if (g->cancel_misses >= MISSES_PER_SECOND) {
-        return NULL; /* somebody is guessing 32-bit secrets */
+    if (m->n >= MISSES_PER_SECOND) {
+        return NULL; /* somebody there is guessing 32-bit secrets */
     }
     cs_pool_each(&g->sessions, find_one, &f);
     if (f.hit == NULL) {
-        g->cancel_misses++;
+        m->n++;
     }
     return f.hit;
 }
 
-void cs_gate_cancel_route(struct cs_gate *g, const struct cs_protocol *p, struct cs_slice key)
+void cs_gate_cancel_route(struct cs_session *s, struct cs_slice key)
 {
+    struct cs_gate *g = s->gate;
+    struct cs_slice from = cs_slice_str(s->address);
     if (key.n != 8) {
         return;
     }
     if (key.p[0] == (g->index & 0xff)) {
-        p->cancel(g, key);
+        s->protocol->cancel(g, key, from);
         return;
     }
-    struct cs_msg_cancel m = {.gate = key.p[0], .key = key};
+    struct cs_msg_cancel m = {.gate = key.p[0], .key = key, .from = from};
     if (g->control != NULL && cs_channel_send(g->control, CS_MSG_CANCEL, 0, &m, NULL, 0) != CS_OK) {
         cs_log(CS_EV_INTERNAL, NULL, "message=cancel lost");
     }

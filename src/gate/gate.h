@@ -8,7 +8,7 @@
 #include "policy/policy.h"
 #include "wire/snapshot.h"
 
-enum { CS_GATE_LISTENERS = 4, CS_GATE_TARGET_TLS = 64, CS_GATE_REPORTS = 256 };
+enum { CS_GATE_LISTENERS = 4, CS_GATE_REPORTS = 256, CS_GATE_CANCEL_BUCKETS = 64 };
 
 struct cs_tls_ctx;
 struct cs_sql;
@@ -41,6 +41,12 @@ struct cs_report {
     char text[512];
 };
 
+/* Wrong cancel keys of the addresses that share this bucket, since then (cancel.c). */
+struct cs_cancel_misses {
+    uint64_t since_ns;
+    unsigned n;
+};
+
 struct cs_gate {
     struct cs_loop *loop;
     uint64_t index, epoch;
@@ -55,15 +61,22 @@ struct cs_gate {
     struct cs_session *by_state[CS_SESSION_STATES];
     uint32_t state_count[CS_SESSION_STATES];
     struct cs_sql *sql;
-    uint8_t *scratch;          /* one frame being encoded: CS_LIMIT_RECORD_FRAME_BYTES */
-    uint64_t cancel_misses_at; /* rate limit of wrong cancel keys */
-    unsigned cancel_misses;
+    uint8_t *scratch;     /* one frame being encoded: CS_LIMIT_RECORD_FRAME_BYTES */
+    uint64_t cancel_seed; /* 0 = not drawn yet */
+    struct cs_cancel_misses cancel_misses[CS_GATE_CANCEL_BUCKETS];
     struct cs_report reports[CS_GATE_REPORTS]; /* the latest, in a ring */
     size_t next_report;
+    struct cs_late_end *late, *late_end; /* owned, oldest first (append.c) */
 };
 
 /* The whole life of the role; fd is the channel to the supervisor. Returns an exit status. */
 int cs_gate_run(int supervisor_fd);
+
+/* ---- for tests: the role inside somebody else's loop ---- */
+enum cs_err cs_gate_new(struct cs_loop *loop, int supervisor_fd,
+                        struct cs_gate **ret) CS_MUST_CHECK;
+/* After the loop has ended. */
+void cs_gate_free(struct cs_gate *g);
 
 /* ---- inside the folder ---- */
 /* The decision inside a verdict, which the protocol folders carry but cannot see into. */
@@ -81,6 +94,10 @@ void cs_session_kill(struct cs_session *s, struct cs_slice why);
  * recorded, and nothing may run. */
 enum cs_err cs_gate_append(struct cs_session *s, unsigned kind, const void *frame,
                            bool durable) CS_MUST_CHECK;
+/* The session's last frame. When the recorder has stopped it is kept, and appended when it writes
+ * again: a session that was cut off because the disk is full has an end in the record. */
+struct cs_frame_session_close;
+void cs_gate_append_end(struct cs_session *s, const struct cs_frame_session_close *f);
 /* The channel to control is another one, or gone: every held session looks. */
 void cs_hold_on_control(struct cs_gate *g);
 /* A REQUEST_STATE message for a held session. */

@@ -30,8 +30,9 @@ struct cs_protocol {
     size_t state_size;
     /* The whole life of a session, in its coroutine. */
     void (*serve)(struct cs_session *s);
-    /* A cancel key arrived for a session of this gate, from whichever gate received it. */
-    void (*cancel)(struct cs_gate *g, struct cs_slice key);
+    /* A cancel key arrived for a session of this gate, from whichever gate received it; `from` is
+     * the address of who sent it. */
+    void (*cancel)(struct cs_gate *g, struct cs_slice key, struct cs_slice from);
 };
 
 /* proto/protocols.list, in order; NULL-terminated. Defined by the gate program. */
@@ -165,10 +166,12 @@ void cs_gate_note(struct cs_session *s, const char *fmt, ...) CS_PRINTF(2, 3);
 /* ---- cancel keys ---- */
 /* A key of eight bytes that names gate and session. */
 void cs_gate_cancel_key(struct cs_session *s, uint8_t ret[static 8]);
-/* The session of this gate that the key names, NULL for a wrong key. */
-struct cs_session *cs_gate_cancel_find(struct cs_gate *g, struct cs_slice key);
-/* A cancel request came in on any connection: to the right gate, ours or another. */
-void cs_gate_cancel_route(struct cs_gate *g, const struct cs_protocol *p, struct cs_slice key);
+/* The session of this gate that the key names, NULL for a wrong key, and for any key from an
+ * address that has just sent many wrong ones. */
+struct cs_session *cs_gate_cancel_find(struct cs_gate *g, struct cs_slice key,
+                                       struct cs_slice from);
+/* A cancel request came in on this connection: to the right gate, ours or another. */
+void cs_gate_cancel_route(struct cs_session *s, struct cs_slice key);
 
 /* Where the session's actions run at the target: database and role, for its everyday or its
  * elevated credential. Borrowed from the configuration in force: copy to keep over a wait. */

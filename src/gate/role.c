@@ -143,7 +143,7 @@ static void on_control_message(struct cs_channel *c, const struct cs_channel_in 
         const struct cs_msg_cancel_to *m = in->msg;
         if (m->key.n == 8) {
             for (size_t i = 0; cs_protocols[i] != NULL; i++) {
-                cs_protocols[i]->cancel(g, m->key);
+                cs_protocols[i]->cancel(g, m->key, m->from);
             }
         }
         return;
@@ -159,6 +159,7 @@ static void on_control_gone(struct cs_channel *c, void *arg)
     if (g->control == c) {
         g->control = NULL;
         g->control_generation++;
+        cs_channel_close(c);
         cs_hold_on_control(g);
     }
 }
@@ -292,18 +293,63 @@ static void on_supervisor_gone(struct cs_channel *c, void *arg)
     cs_loop_stop(g->loop); /* nobody left to answer to */
 }
 
-int cs_gate_run(int supervisor_fd)
+enum cs_err cs_gate_new(struct cs_loop *loop, int supervisor_fd, struct cs_gate **ret)
 {
-    static struct cs_gate gate; /* one per process; zeroed */
-    struct cs_gate *g = &gate;
-    cs_log_init("gate", CS_LEVEL_INFO);
-    cs_process_harden();
-    g->loop = cs_loop_new();
+    struct cs_gate *g = cs_alloc(sizeof *g);
+    if (g == NULL) {
+        (void)close(supervisor_fd);
+        return CS_ERR_NO_MEMORY;
+    }
+    g->loop = loop;
     g->scratch = cs_alloc(CS_LIMIT_RECORD_FRAME_BYTES);
     cs_pool_init(&g->sessions, sizeof(struct cs_session), CS_LIMIT_SESSIONS_PER_GATE);
-    if (g->loop == NULL || g->scratch == NULL || cs_sql_new(&g->sql) != CS_OK ||
-        cs_channel_open(g->loop, supervisor_fd, CS_ROLE_GATE, CS_ROLE_SUPERVISOR, 0,
-                        on_supervisor_message, on_supervisor_gone, g, &g->supervisor) != CS_OK) {
+    enum cs_err e = g->scratch != NULL ? cs_sql_new(&g->sql) : CS_ERR_NO_MEMORY;
+    if (e != CS_OK) {
+        (void)close(supervisor_fd);
+    } else {
+        e = cs_channel_open(loop, supervisor_fd, CS_ROLE_GATE, CS_ROLE_SUPERVISOR, 0,
+                            on_supervisor_message, on_supervisor_gone, g, &g->supervisor);
+    }
+    if (e != CS_OK) {
+        g->supervisor = NULL;
+        cs_gate_free(g);
+        return e;
+    }
+    *ret = g;
+    return CS_OK;
+}
+
+void cs_gate_free(struct cs_gate *g)
+{
+    if (g == NULL) {
+        return;
+    }
+    if (g->control != NULL) {
+        cs_channel_close(g->control);
+    }
+    if (g->supervisor != NULL) {
+        cs_channel_close(g->supervisor);
+    }
+    for (unsigned i = 0; i < g->n_listeners; i++) {
+        cs_fd_close(&g->listeners[i].fd);
+    }
+    if (g->have_ring) {
+        cs_ring_close(&g->ring);
+    }
+    cs_gate_config_unref(g->config);
+    cs_pool_done(&g->sessions);
+    cs_sql_free(g->sql);
+    cs_free(g->scratch);
+    cs_free(g);
+}
+
+int cs_gate_run(int supervisor_fd)
+{
+    cs_log_init("gate", CS_LEVEL_INFO);
+    cs_process_harden();
+    struct cs_gate *g = NULL;
+    struct cs_loop *loop = cs_loop_new();
+    if (loop == NULL || cs_gate_new(loop, supervisor_fd, &g) != CS_OK) {
         cs_log(CS_EV_INTERNAL, NULL, "start failed");
         return 1;
     }
@@ -314,6 +360,6 @@ int cs_gate_run(int supervisor_fd)
         cs_log(CS_EV_INTERNAL, NULL, "sandbox=%s", cs_err_name(err));
         return 1;
     }
-    cs_loop_run(g->loop);
-    return 0;
+    cs_loop_run(loop);
+    return 0; /* what is left goes with the process */
 }

@@ -132,9 +132,7 @@ static void report_end(struct cs_session *s, const char *why)
                                            .actions = s->actions,
                                            .bytes_in = s->client.bytes_in,
                                            .bytes_out = s->client.bytes_out};
-        if (cs_gate_append(s, CS_FRAME_SESSION_CLOSE, &f, false) != CS_OK) {
-            cs_log(CS_EV_RECORD_FAILED, &s->id, "frame=session-close");
-        }
+        cs_gate_append_end(s, &f);
     }
     cs_tell_closed(s, cs_slice_str(why));
     cs_log(CS_EV_SESSION_CLOSE, &s->id, "why=%s actions=%llu", cs_log_quote(cs_slice_str(why)).text,

@@ -2,9 +2,9 @@
  * action is withdrawn, a running one is cancelled at the target with the target's real key. */
 #include "proto/postgres/postgres_internal.h"
 
-void pg_cancel(struct cs_gate *g, struct cs_slice key)
+void pg_cancel(struct cs_gate *g, struct cs_slice key, struct cs_slice from)
 {
-    struct cs_session *s = cs_gate_cancel_find(g, key);
+    struct cs_session *s = cs_gate_cancel_find(g, key, from);
     if (s != NULL) {
         cs_event_set(&s->cancel);
     }

@@ -219,6 +219,6 @@ bool pg_deny_simple(struct pg *p, const struct cs_verdict *v);
 bool pg_deny_extended(struct pg *p, const struct cs_verdict *v);
 
 /* ---- cancel.c ---- */
-void pg_cancel(struct cs_gate *g, struct cs_slice key);
+void pg_cancel(struct cs_gate *g, struct cs_slice key, struct cs_slice from);
 
 #endif

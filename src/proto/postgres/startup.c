@@ -211,7 +211,7 @@ static bool cancel_packet(struct pg *p, uint32_t len, uint64_t deadline)
     struct cs_stream *c = &p->s->client;
     if (len == 16 && cs_stream_need(c, 16, deadline) == CS_OK) {
         struct cs_slice key = cs_slice_head(cs_slice_from(cs_stream_peek(c), 8), 8);
-        cs_gate_cancel_route(p->s->gate, p->s->protocol, key);
+        cs_gate_cancel_route(p->s, key);
     }
     return false; /* never answered, always closed */
 }
