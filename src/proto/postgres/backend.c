@@ -113,6 +113,7 @@ static enum act error_response(struct pg *p, const struct pg_frame *f)
         return DROP;
     }
     p->copy_in = false;
+    p->telling = (struct pg_told){0};
     if (r->denial != NULL) {
         if (!pg_to_client(p, cs_buf_slice(r->denial))) {
             return DROP;
@@ -195,7 +196,14 @@ static enum act row_shape(struct pg *p, const struct pg_frame *f)
 {
     struct pg_reply *r = pg_replies_head(&p->replies);
     if (is(r, PG_REPLY_DESCRIBE)) {
-        if (f->type != 't') { /* T or n ends it; t comes before */
+        if (r->statement != NULL) {
+            pg_told_add(&p->telling, f);
+        }
+        if (f->type != 't') {
+            if (r->statement != NULL) {
+                r->statement->told = p->telling;
+            }
+            p->telling = (struct pg_told){0}; /* T or n ends it; t comes before */
             pg_replies_pop(p);
         }
         return PASS;
@@ -335,6 +343,10 @@ static bool one(struct pg *p, struct pg_upstream *u, struct batch *b)
     if (got == PG_FRAME_BAD) {
         out_of_turn(p, b->in.p[b->at]);
         return false;
+    }
+    if ((f.type == 'T' || f.type == 't') && f.total <= CS_LIMIT_PG_SERVER_CONTROL_BYTES &&
+        f.body.n != f.total - 5 && is(pg_replies_head(&p->replies), PG_REPLY_DESCRIBE)) {
+        return false; /* a description is looked at whole, if it can be */
     }
     size_t here = CS_MIN((size_t)f.total, b->in.n - b->at);
     /* Its own answers go out first, in order: what was passed before must leave before it. */

@@ -146,9 +146,10 @@ static bool push_bind(struct pg *p, const struct pg_bind *m, const struct pg_sta
     return true;
 }
 
-/* The approved Bind goes to the elevated connection: its statement is prepared there again, with
- * the client's own types, under the same name; the group on the everyday connection is closed. */
-static bool elevate_bind(struct pg *p, const struct pg_statement *st, struct cs_verdict *v)
+/* The approved Bind goes to the elevated connection, where its statement is prepared again; the
+ * group on the everyday connection is closed. */
+static bool elevate_bind(struct pg *p, const struct pg_statement *st, struct cs_verdict *v,
+                         struct cs_buf *ret_error)
 {
     if (p->group_open) {
         struct pg_reply *r = pg_push(p, PG_REPLY_SYNC);
@@ -164,27 +165,28 @@ static bool elevate_bind(struct pg *p, const struct pg_statement *st, struct cs_
             return false;
         }
     }
-    if (!pg_elevate(p, v)) {
+    if (!pg_elevate(p, v) || !pg_elevated_prepare(p, st, v, ret_error)) {
         return false;
     }
-    struct pg_reply *r = pg_push(p, PG_REPLY_PARSE);
-    struct cs_buf b = cs_buf(CS_LIMIT_PG_QUERY_BYTES + 4096);
-    if (r == NULL) {
-        return false;
-    }
-    r->swallow = true;
-    size_t at = pg_begin(&b, 'P');
-    pg_put_cstr(&b, cs_slice_str(st->name));
-    pg_put_cstr(&b, st->text);
-    pg_put_u16(&b, (uint16_t)st->n_types);
-    for (size_t i = 0; i < st->n_types; i++) {
-        pg_put_u32(&b, st->types[i]);
-    }
-    pg_finish(&b, at);
-    bool ok = !b.bad && pg_to_server(p, cs_buf_slice(&b));
-    cs_buf_done(&b);
     p->group_open = true;
-    return ok;
+    return true;
+}
+
+static enum pg_act elevated_bind(struct pg *p, const struct pg_bind *m,
+                                 const struct pg_statement *st, struct cs_action *a,
+                                 struct cs_verdict *v, struct cs_slice message)
+{
+    struct cs_buf error = cs_buf(CS_LIMIT_PG_SERVER_CONTROL_BYTES + 8);
+    bool ok = false;
+    if (elevate_bind(p, st, v, &error)) {
+        ok = push_bind(p, m, st, a, v) && pg_to_server(p, message);
+    } else if (p->ending || v->outcome == CS_ALLOW) {
+        pg_end(p, "the elevated connection failed");
+    } else {
+        ok = pg_deny_extended_with(p, v, cs_buf_slice(&error));
+    }
+    cs_buf_done(&error);
+    return ok ? PG_DONE : PG_STOP;
 }
 
 static enum pg_act hold_bind(struct pg *p, const struct pg_bind *m, const struct pg_statement *st,
@@ -195,11 +197,8 @@ static enum pg_act hold_bind(struct pg *p, const struct pg_bind *m, const struct
         pg_end(p, p->s->kill.set ? "killed" : "the connection ended while an action was held");
         return PG_STOP;
     }
-    if (v->outcome == CS_ALLOW && v->elevated && !elevate_bind(p, st, v)) {
-        if (p->ending || v->outcome == CS_ALLOW) {
-            pg_end(p, "the elevated connection failed");
-            return PG_STOP;
-        }
+    if (v->outcome == CS_ALLOW && v->elevated) {
+        return elevated_bind(p, m, st, a, v, message);
     }
     if (v->outcome != CS_ALLOW) {
         return pg_deny_extended(p, v) ? PG_DONE : PG_STOP;
@@ -365,12 +364,26 @@ enum pg_act pg_on_describe_or_close(struct pg *p, struct pg_batch *b, const stru
     if (name.n > CS_LIMIT_PG_NAME_BYTES) {
         return refuse_extended(p, b, "a name is longer than 63 bytes");
     }
+    /* What the client is told of a statement is compared with what an elevated connection says. */
+    struct pg_statement *st = NULL;
+    if (f->type == 'D' && what == 'S' && p->elevated == NULL) {
+        bool wait;
+        st = pg_statement_find(p, name, &wait);
+        if (wait) {
+            enum pg_act first = pg_settle_first(p, b);
+            if (first != PG_PASS) {
+                return first;
+            }
+            st = pg_statement_find(p, name, &wait);
+        }
+    }
     struct pg_reply *r = pg_push(p, f->type == 'D' ? PG_REPLY_DESCRIBE : PG_REPLY_CLOSE);
     if (r == NULL) {
         return PG_STOP;
     }
     r->what = what;
     r->name = pg_name_copy(cs_slice_head(name, CS_LIMIT_PG_NAME_BYTES));
+    r->statement = st != NULL ? pg_statement_ref(st) : NULL;
     p->group_open = true;
     return PG_PASS;
 }

@@ -1,4 +1,4 @@
-/* Holding, refusing and elevated execution, in PostgreSQL's own terms. */
+/* Holding and refusing, in PostgreSQL's own terms. */
 #include "base/alloc.h"
 #include "base/log.h"
 #include "proto/postgres/postgres_internal.h"
@@ -24,7 +24,8 @@ void pg_refusal(struct cs_buf *out, const struct cs_verdict *v)
 /* Text that cannot lex: the server itself rejects it, with exactly its own semantics for the state
  * of the transaction and of the pipeline; its ErrorResponse is replaced by ours. The server's log
  * then holds one line with the action's number. */
-static bool poison(struct pg *p, enum pg_reply_kind kind, const struct cs_verdict *v)
+static bool poison(struct pg *p, enum pg_reply_kind kind, const struct cs_verdict *v,
+                   struct cs_slice answer)
 {
     struct pg_reply *r = pg_replies_push(&p->replies, kind);
     struct cs_buf *denial = r != NULL ? cs_alloc(sizeof *denial) : NULL;
@@ -33,8 +34,12 @@ static bool poison(struct pg *p, enum pg_reply_kind kind, const struct cs_verdic
         pg_end(p, "out of memory");
         return false;
     }
-    *denial = cs_buf(8192);
-    pg_refusal(denial, v);
+    *denial = cs_buf(CS_LIMIT_PG_SERVER_CONTROL_BYTES + 8192);
+    if (answer.n > 0) {
+        cs_buf_add(denial, answer);
+    } else {
+        pg_refusal(denial, v);
+    }
     r->denial = denial;
     struct cs_buf b = cs_buf(128);
     size_t at = pg_begin(&b, kind == PG_REPLY_QUERY ? 'Q' : 'P');
@@ -57,7 +62,7 @@ bool pg_deny_simple(struct pg *p, const struct cs_verdict *v)
 {
     uint8_t tx = pg_now(p)->tx;
     if (p->replies.count > 0 || p->group_open || tx == 'T') {
-        return poison(p, PG_REPLY_QUERY, v);
+        return poison(p, PG_REPLY_QUERY, v, CS_SLICE_NULL);
     }
     struct cs_buf b = cs_buf(8192);
     pg_refusal(&b, v);
@@ -69,8 +74,13 @@ bool pg_deny_simple(struct pg *p, const struct cs_verdict *v)
 
 bool pg_deny_extended(struct pg *p, const struct cs_verdict *v)
 {
+    return pg_deny_extended_with(p, v, CS_SLICE_NULL);
+}
+
+bool pg_deny_extended_with(struct pg *p, const struct cs_verdict *v, struct cs_slice answer)
+{
     p->group_open = true;
-    return poison(p, PG_REPLY_PARSE, v);
+    return poison(p, PG_REPLY_PARSE, v, answer);
 }
 
 /* ---- waiting ---- */
@@ -166,50 +176,4 @@ void pg_hold(struct pg *p, struct cs_action *a, struct cs_verdict *v)
                        "Countersign denied this: no memory to hold it");
     }
     cs_arena_done(&mem);
-}
-
-/* ---- elevated ---- */
-
-bool pg_elevate(struct pg *p, struct cs_verdict *v)
-{
-    char why[240] = "";
-    struct pg_upstream *u = cs_alloc(sizeof *u);
-    enum cs_err e = CS_ERR_NO_MEMORY;
-    if (u != NULL) {
-        u->stream.fd.fd = -1;
-        e = pg_login(p, NULL, true, &v->grant, u, NULL, why, sizeof why);
-    }
-    if (e == CS_OK) {
-        p->elevated = u;
-        return true;
-    }
-    cs_free(u);
-    cs_log(CS_EV_UPSTREAM_FAILED, &p->s->id, "elevated request=%s why=%s", v->request,
-           cs_log_quote(cs_slice_str(why)).text);
-    /* The grant is consumed and nothing ran: it is never armed again; the client asks again. */
-    cs_gate_executed(p->s, &v->grant, CS_RAN_NOT, cs_slice_str(why));
-    struct cs_result res = {.ok = false, .message = cs_slice_str(why)};
-    if (cs_gate_result(p->s, v->n, &res) != CS_OK) {
-        cs_log(CS_EV_RECORD_FAILED, &p->s->id, "frame=result");
-    }
-    v->outcome = CS_DENY;
-    v->refusal = CS_REFUSAL_UNAVAILABLE;
-    (void)snprintf(
-        v->message, sizeof v->message,
-        "Countersign: request %s was approved, but its elevated connection failed: nothing ran",
-        v->request);
-    (void)snprintf(v->detail, sizeof v->detail, "%s", why);
-    (void)snprintf(v->hint, sizeof v->hint, "Repeat it to ask again.");
-    return false;
-}
-
-void pg_elevated_end(struct pg *p)
-{
-    if (p->elevated != NULL) {
-        pg_upstream_close(p->elevated, true);
-        cs_free(p->elevated);
-        p->elevated = NULL;
-        p->elevated_over = false;
-        p->elevated_simple = false;
-    }
 }

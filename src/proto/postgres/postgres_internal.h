@@ -11,7 +11,8 @@
  *   backend.c   the target's messages: matched with what was asked
  *   replies.c   the queue of answers that are expected
  *   names.c     prepared statements and portals
- *   hold.c      holding and elevated execution
+ *   hold.c      holding and refusing
+ *   elevated.c  the connection of a grant
  *   message.c   writing and reading single messages (pure)
  *   cancel.c    cancel requests */
 #ifndef CS_PROTO_POSTGRES_INTERNAL_H
@@ -22,6 +23,11 @@
 #include "proto/postgres/message.h"
 #include "sql/sql.h"
 
+struct pg_told {      /* what a description said: the same sum, the same description */
+    bool any, beyond; /* beyond: too large to be compared */
+    uint8_t sum[CS_SHA256];
+};
+
 struct pg_statement { /* a prepared statement; reference-counted */
     unsigned refs;
     const struct cs_sql_class *class; /* reference; NULL: made by SQL PREPARE, see effects */
@@ -29,6 +35,7 @@ struct pg_statement { /* a prepared statement; reference-counted */
     uint32_t *types;                  /* owned */
     size_t n_types;
     struct cs_memo memo;  /* what the rules said of it last */
+    struct pg_told told;  /* how the target described it to the client */
     struct cs_slice text; /* behind the struct */
     char name[CS_LIMIT_PG_NAME_BYTES + 1];
 };
@@ -61,7 +68,7 @@ struct pg_reply { /* one message forwarded, whose answer has not come */
     uint8_t what;                     /* CLOSE: 'S' or 'P'; QUERY: statements completed so far */
     uint64_t n;                       /* action whose result this is; 0 = none */
     struct cs_buf *denial;            /* owned: the ErrorResponse that replaces the target's */
-    struct pg_statement *statement;   /* reference: PARSE; QUERY: none */
+    struct pg_statement *statement;   /* reference: PARSE; DESCRIBE of one that is known */
     struct pg_portal *portal;         /* owned until answered: BIND; EXECUTE: borrowed by name */
     const struct cs_sql_class *class; /* reference: QUERY and EXECUTE that change names */
     char *text;                       /* owned: its text then */
@@ -114,10 +121,11 @@ struct pg { /* the protocol's state of one session */
     bool elevated_simple; /* it runs a simple Query: the client is not read meanwhile */
     struct cs_buf big;    /* a client message larger than a stream buffer, being assembled */
     size_t big_need;
-    struct cs_buf ran;    /* what already ran in the open transaction, for the digest */
-    bool more;            /* a direction stopped to let others run: it has more to do */
-    uint64_t reported;    /* the action whose result was recorded last */
-    uint64_t rows, bytes; /* of the answer that is passing through */
+    struct cs_buf ran;      /* what already ran in the open transaction, for the digest */
+    struct pg_told telling; /* of the description that is passing through */
+    bool more;              /* a direction stopped to let others run: it has more to do */
+    uint64_t reported;      /* the action whose result was recorded last */
+    uint64_t rows, bytes;   /* of the answer that is passing through */
     uint16_t tag_n;
     char tag[40];
 };
@@ -208,15 +216,26 @@ void pg_names_done(struct pg *p);
 /* Parks the action; on ALLOW the caller forwards it (or it is on its way on an elevated
  * connection). */
 void pg_hold(struct pg *p, struct cs_action *a, struct cs_verdict *v);
-/* Opens the elevated connection for a consumed grant. False: v is a refusal now. */
-bool pg_elevate(struct pg *p, struct cs_verdict *v);
-/* The elevated connection's work is over. */
-void pg_elevated_end(struct pg *p);
 /* The ErrorResponse for a refusal. */
 void pg_refusal(struct cs_buf *out, const struct cs_verdict *v);
 /* Refuses a simple / an extended message so that client and target stay in step. */
 bool pg_deny_simple(struct pg *p, const struct cs_verdict *v);
 bool pg_deny_extended(struct pg *p, const struct cs_verdict *v);
+/* The same with an ErrorResponse that is ready, unless empty. */
+bool pg_deny_extended_with(struct pg *p, const struct cs_verdict *v, struct cs_slice answer);
+
+/* ---- elevated.c ---- */
+/* Opens the elevated connection for a consumed grant. False: v is a refusal now. */
+bool pg_elevate(struct pg *p, struct cs_verdict *v);
+/* The elevated connection's work is over. */
+void pg_elevated_end(struct pg *p);
+/* Prepares the statement there and compares its description with what the client was told. False:
+ * nothing ran, v is a refusal now, the connection is closed; `ret_error` then has the target's own
+ * ErrorResponse if it refused. */
+bool pg_elevated_prepare(struct pg *p, const struct pg_statement *st, struct cs_verdict *v,
+                         struct cs_buf *ret_error);
+/* Adds a message of a description (t, T, n), whole or not. */
+void pg_told_add(struct pg_told *t, const struct pg_frame *f);
 
 /* ---- cancel.c ---- */
 void pg_cancel(struct cs_gate *g, struct cs_slice key, struct cs_slice from);
