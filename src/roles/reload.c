@@ -155,16 +155,25 @@ static void hand_out(struct cs_supervisor *sv)
     }
 }
 
-struct reload {
-    struct cs_supervisor *sv;
-    struct cs_child *asker;
-    uint64_t asker_epoch;
-    uint32_t corr;
-};
-
-static void reload_once(struct reload *r)
+static void answer_all(struct cs_supervisor *sv, const struct cs_reload_asker *askers, size_t n,
+                       enum cs_err err, struct cs_slice text)
 {
-    struct cs_supervisor *sv = r->sv;
+    struct cs_msg_reloaded m = {.err = (uint64_t)err,
+                                .version = sv->config.snapshot.version,
+                                .text = cs_slice_head(text, TEXT_MAX)};
+    for (size_t i = 0; i < n; i++) {
+        cs_answer(askers[i].child, askers[i].epoch, CS_MSG_RELOADED, askers[i].corr, &m, NULL, 0);
+    }
+}
+
+/* Answers those who asked before it began to read the file; who asks meanwhile gets a reload of
+ * their own. */
+static void reload_once(struct cs_supervisor *sv)
+{
+    struct cs_reload_asker askers[CS_RELOAD_ASKERS];
+    size_t n = sv->n_reload_askers;
+    memcpy(askers, sv->reload_askers, sizeof askers);
+    sv->n_reload_askers = 0;
     struct cs_configuration next = {.fd = -1};
     struct cs_buf text = cs_buf(TEXT_MAX + 8 * 1024);
     enum cs_err err = cs_configuration_load(sv, &next, &text);
@@ -183,58 +192,47 @@ static void reload_once(struct reload *r)
     } else {
         log_lines(CS_EV_RELOAD_FAILED, cs_buf_slice(&text));
     }
-    struct cs_msg_reloaded m = {.err = (uint64_t)err,
-                                .version = sv->config.snapshot.version,
-                                .text = cs_slice_head(cs_buf_slice(&text), TEXT_MAX)};
-    if (r->asker != NULL) {
-        cs_answer(r->asker, r->asker_epoch, CS_MSG_RELOADED, r->corr, &m, NULL, 0);
-    }
+    answer_all(sv, askers, n, err, cs_buf_slice(&text));
     cs_buf_done(&text);
 }
 
+#define NOT_NOW                                                                                    \
+    CS_SLICE_LIT("too many reloads, a start or a stop is under way; try again in a moment\n")
+
 static void reload_co(void *arg)
 {
-    struct reload *r = arg;
-    struct cs_supervisor *sv = r->sv;
-    struct reload again = {.sv = sv};
-    reload_once(r);
-    while (sv->reload_again && !sv->stopping) { /* a signal came meanwhile: the file is newer */
+    struct cs_supervisor *sv = arg;
+    while (sv->reload_again && !sv->stopping) {
         sv->reload_again = false;
-        reload_once(&again);
+        reload_once(sv);
     }
+    answer_all(sv, sv->reload_askers, sv->n_reload_askers, CS_ERR_CONFLICT, NOT_NOW);
+    sv->n_reload_askers = 0;
     sv->reloading = false;
     cs_event_set(&sv->changed);
-    cs_free(r);
 }
 
 void cs_reload(struct cs_supervisor *sv, struct cs_child *asker, uint32_t corr)
 {
     cs_handle co;
-    struct reload *r = NULL;
-    enum cs_err err = sv->reloading || sv->starting || sv->stopping ? CS_ERR_CONFLICT : CS_OK;
-    if (err == CS_OK) {
-        r = cs_alloc(sizeof *r);
-        err = r != NULL ? CS_OK : CS_ERR_NO_MEMORY;
-    }
-    if (err == CS_OK) {
-        *r = (struct reload){sv, asker, asker != NULL ? asker->epoch : 0, corr};
-        sv->reloading = true;
-        err = cs_co_spawn(sv->loop, "reload", reload_co, r, &co);
-    }
-    if (err == CS_OK) {
+    struct cs_reload_asker a = {asker, asker != NULL ? asker->epoch : 0, corr};
+    size_t n = asker != NULL ? 1 : 0;
+    if (sv->starting || sv->stopping || sv->n_reload_askers + n > CS_RELOAD_ASKERS) {
+        answer_all(sv, &a, n, CS_ERR_CONFLICT, NOT_NOW);
         return;
     }
-    if (err == CS_ERR_CONFLICT) {
-        sv->reload_again = asker == NULL && sv->reloading;
-    } else {
-        sv->reloading = false;
-        cs_free(r);
+    if (n > 0) {
+        sv->reload_askers[sv->n_reload_askers++] = a;
     }
-    if (asker != NULL) {
-        struct cs_msg_reloaded m = {.err = (uint64_t)err,
-                                    .version = sv->config.snapshot.version,
-                                    .text = CS_SLICE_LIT("a reload, a start or a stop is under "
-                                                         "way; try again in a moment\n")};
-        cs_answer(asker, asker->epoch, CS_MSG_RELOADED, corr, &m, NULL, 0);
+    sv->reload_again = true;
+    if (sv->reloading) {
+        return;
+    }
+    sv->reloading = true;
+    if (cs_co_spawn(sv->loop, "reload", reload_co, sv, &co) != CS_OK) {
+        sv->reloading = false;
+        sv->reload_again = false;
+        sv->n_reload_askers = 0;
+        answer_all(sv, &a, n, CS_ERR_NO_MEMORY, CS_SLICE_NULL);
     }
 }

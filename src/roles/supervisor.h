@@ -72,6 +72,13 @@ struct cs_configuration {
     uint8_t sha256[32];
 };
 
+enum { CS_RELOAD_ASKERS = 8 };
+struct cs_reload_asker { /* a call of control's that waits for a reload */
+    struct cs_child *child;
+    uint64_t epoch;
+    uint32_t corr;
+};
+
 struct cs_supervisor {
     struct cs_loop *loop;
     const char *config_path;
@@ -88,7 +95,9 @@ struct cs_supervisor {
     struct cs_event changed; /* some child became ready or ended */
     struct cs_event stop;    /* the order to stop */
     bool starting, stopping, hurry;
-    bool reloading, reload_again;
+    bool reloading, reload_again; /* again: the file is newer than what is being read */
+    struct cs_reload_asker reload_askers[CS_RELOAD_ASKERS];
+    size_t n_reload_askers;
     unsigned replays;
     uint64_t started_ms, stop_ns; /* stop_ns: when it was first told to stop */
     int status;                   /* exit status */
@@ -123,7 +132,8 @@ void cs_listeners_tell(const struct cs_supervisor *sv, struct cs_buf *out);
 enum cs_err cs_configuration_load(struct cs_supervisor *sv, struct cs_configuration *ret,
                                   struct cs_buf *text) CS_MUST_CHECK;
 void cs_configuration_done(struct cs_configuration *c);
-/* Reloads in a coroutine of its own; answers control's call `corr` when `asker` is not NULL. */
+/* Reloads in a coroutine of its own; answers control's call `corr` when `asker` is not NULL. Asked
+ * while another reload runs, it reads the file once more after that one. */
 void cs_reload(struct cs_supervisor *sv, struct cs_child *asker, uint32_t corr);
 
 /* ---- answer.c: control's questions ---- */

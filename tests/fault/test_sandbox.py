@@ -15,11 +15,6 @@ from base import GatewayCase  # noqa: E402
 PROGRAMS = os.path.join(harness.BUILD, "src", "programs")
 
 
-def sanitized():
-    with open(os.path.join(PROGRAMS, "gate"), "rb") as f:
-        return b"__asan_init" in f.read()
-
-
 def of_process(pid, name):
     with open("/proc/%d/status" % pid) as f:
         return next(line.split(":", 1)[1].split() for line in f if line.startswith(name + ":"))
@@ -34,13 +29,13 @@ class Walls(GatewayCase):
 
     def test_every_role_has_a_filter_and_no_new_rights(self):
         status = self.gw.api("GET", "/v1/status")[1]
-        self.assertEqual(status["sandbox"], "off" if sanitized() else "enforced")
+        self.assertEqual(status["sandbox"], "off" if harness.sanitized() else "enforced")
         self.assertEqual(status["user"], os.geteuid())
         self.assertGreaterEqual({r["role"] for r in status["roles"]}, {"gate", "front", "control", "recorder"})
         for r in status["roles"]:
             self.assertEqual((r["role"], of_process(r["pid"], "NoNewPrivs")), (r["role"], ["1"]))
-            self.assertEqual((r["role"], of_process(r["pid"], "Seccomp")), (r["role"], ["0" if sanitized() else "2"]))
-            self.assertEqual((r["seccomp"], r["no_new_privs"]), (not sanitized(), True))
+            self.assertEqual((r["role"], of_process(r["pid"], "Seccomp")), (r["role"], ["0" if harness.sanitized() else "2"]))
+            self.assertEqual((r["seccomp"], r["no_new_privs"]), (not harness.sanitized(), True))
 
     def test_no_role_has_memory_that_is_writable_and_executable(self):
         for r in self.gw.api("GET", "/v1/status")[1]["roles"]:
@@ -51,7 +46,7 @@ class Walls(GatewayCase):
         text = self.gw.cli("doctor").stdout
         for words in ("system calls: ", "Landlock", "gate/0: ", "recorder/0: ", "user id"):
             self.assertIn(words, text)
-        if not sanitized():
+        if not harness.sanitized():
             self.assertIn("system calls: enforced", text)
             self.assertIn("seccomp filter, no_new_privs", text)
             self.assertNotIn("NO seccomp", text)

@@ -226,6 +226,12 @@ rules:
 """
 
 
+def sanitized():
+    """Is this a build with AddressSanitizer? It has no walls, and keeps freed memory for a while."""
+    with open(os.path.join(BUILD, "src", "programs", "gate"), "rb") as f:
+        return b"__asan_init" in f.read()
+
+
 class Gateway:
     """`countersign serve` on free ports with a configuration of the test's own."""
 
@@ -328,6 +334,11 @@ class Gateway:
             raise AssertionError("countersign %s: exit %d\n%s%s\n%s" % (" ".join(args), r.returncode, r.stdout, r.stderr,
                                                                    self.log_text()[-3000:] if os.path.exists(self.log) else ""))
         return r
+
+    def spawn_cli(self, *args):
+        """Starts a command as whoever runs the gateway; returns Popen, both outputs on stdout."""
+        return subprocess.Popen([self.program, *args], env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                cwd=self.dir)
 
     def json(self, *args, who=None, **more):
         return json.loads(self.cli(*args, "--json", who=who, **more).stdout)

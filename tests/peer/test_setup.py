@@ -222,6 +222,16 @@ class Reload(SetupCase):
         w = self.session()
         harness.wait_until("the new rules", lambda: error_of(w.ask(query("select 1; delete from orders where id = 0"))) is not None)
 
+    def test_a_reload_that_is_asked_for_while_others_run_reads_the_file_after_them(self):
+        self.gw.configure(rules(READ))
+        for _ in range(3):
+            os.kill(self.gw.process.pid, signal.SIGHUP)
+        asked = [self.gw.spawn_cli("reload") for _ in range(4)]
+        for p in asked:
+            out, _ = p.communicate(timeout=harness.PATIENCE)
+            self.assertEqual(p.returncode, 0, out)
+        self.assertNotEqual(error_of(self.session().ask(query("select 1; delete from orders where id = 0"))), None)
+
 
 class People(SetupCase):
     def test_duplicate_and_bad_names(self):
