@@ -10,52 +10,10 @@ import unittest
 
 import harness
 import pgwire
-from base import GatewayCase, fresh_name
+from base import PROTOCOL_RULES, WireCase, fresh_name
 from pgwire import (COPY_DONE, FLUSH, SYNC, Closed, PgError, Wire, bind, cancel, close, cstr, describe, error_fields,
                     error_of, execute, kinds, message, parse, query)
 
-RULES = """
-rules:
-  - name: read
-    who: { groups: [agents, engineers] }
-    target: { kind: postgres }
-    when: |
-      sql.effects.all(e, e in ["session", "read"])
-    then: allow
-  - name: scratchpad
-    who: { groups: [agents, engineers] }
-    target: { kind: postgres }
-    when: |
-      sql.verb in ["INSERT", "COPY"] && sql.writes.all(w, w == "scratchpad") && sql.effects.all(e, e in ["read", "write"])
-    then: allow
-  - name: tell
-    who: { groups: [agents, engineers] }
-    target: { kind: postgres }
-    when: |
-      sql.verb == "NOTIFY"
-    then: allow
-  - name: update
-    who: { groups: [agents, engineers] }
-    target: { kind: postgres }
-    when: |
-      (sql.verb == "UPDATE" || sql.verb == "EXECUTE") && sql.effects.exists(e, e == "write")
-    then: hold
-    approvers: { groups: [dba], within: 15m, valid: 10m, attach: 10m }
-  - name: change
-    who: { groups: [agents, engineers] }
-    target: { kind: postgres }
-    when: |
-      sql.effects.exists(e, e in ["write", "ddl", "admin", "opaque"]) && !(sql.verb in ["INSERT", "COPY", "NOTIFY", "UPDATE", "EXECUTE"])
-    then: hold
-    run_as: elevated
-    approvers: { groups: [dba], within: 15m, valid: 10m, attach: 10m }
-  - name: never-truncate
-    who: { groups: [agents, engineers] }
-    target: { kind: postgres }
-    when: |
-      sql.verb == "TRUNCATE TABLE"
-    then: deny
-"""
 GSS_REQUEST = struct.pack("!II", 8, 80877104)
 DENIED = "truncate scratchpad"          # a rule says no
 BROKEN = "trun cate scratchpad"         # PostgreSQL says no: the same kind of failure, without us
@@ -82,26 +40,13 @@ def states(messages):
     return "".join(b.decode() for k, b in messages if k == "Z")
 
 
-class ProtocolCase(GatewayCase):
-    RULES = RULES
+class ProtocolCase(WireCase):
 
     def raw(self, tls=True):
         w = Wire(self.gw.port, self.gw.ca, timeout=harness.PATIENCE)
         self.addCleanup(w.close)
         if tls:
             w.start_tls()
-        return w
-
-    def session(self, who="bot", **more):
-        w = self.wire(who, **more)
-        w.sock.settimeout(harness.PATIENCE)
-        self.addCleanup(w.close)
-        return w
-
-    def direct(self):
-        """The same conversation with the real server, without the gateway."""
-        w = Wire(self.pg.port, self.pg.root, timeout=harness.PATIENCE).login(self.roles["user"], self.roles["password"], self.name)
-        self.addCleanup(w.close)
         return w
 
     def same(self, *parts, n=1, exact=True):
@@ -1140,7 +1085,7 @@ class TwoGates(ProtocolCase):
     """Any gate takes a cancel request to the one that has the session. And without rules that deny: what
     the parser cannot see is held."""
     GATEWAY = {"gates": 2}
-    RULES = RULES[:RULES.index("  - name: never-truncate")]
+    RULES = PROTOCOL_RULES[:PROTOCOL_RULES.index("  - name: never-truncate")]
 
     def test_a_long_text_is_opaque_and_waits_for_somebody(self):
         n = self.number()
