@@ -37,12 +37,27 @@ static enum pg_act on_function_call(struct pg *p, struct pg_batch *b)
     return ok ? PG_DONE : PG_STOP;
 }
 
-static enum pg_act on_copy(struct pg *p, const struct pg_frame *f)
+static bool copy_may_begin(struct pg *p)
 {
+    for (uint32_t i = 0; i < p->replies.count && !p->skipping; i++) {
+        enum pg_reply_kind k = pg_replies_at(&p->replies, i)->kind;
+        if (k == PG_REPLY_QUERY || k == PG_REPLY_EXECUTE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum pg_act on_copy(struct pg *p, struct pg_batch *b, const struct pg_frame *f)
+{
+    /* While an answer is owed the target may be about to say CopyInResponse: ask for the answers,
+     * which it would keep to itself in a group without its Sync, and see. */
+    if (!p->copy_in && copy_may_begin(p) && (!pg_pass(p, b) || !pg_settle_or_copy(p))) {
+        return PG_STOP;
+    }
     if (!p->copy_in) {
-        /* Behind a COPY that failed the client still sends: the target would ignore it. But while
-         * an answer is owed it may be about to say CopyInResponse: wait for that. */
-        return p->replies.count > 0 && !p->skipping ? PG_STOP : PG_DONE;
+        return PG_DONE; /* behind a COPY that failed the client still sends: the target ignores it
+                         */
     }
     if (f->type != 'd') {
         p->copy_in = false; /* CopyDone, CopyFail */
@@ -86,7 +101,7 @@ static enum pg_act frontend_message(struct pg *p, struct pg_batch *b, const stru
     case 'd':
     case 'c':
     case 'f':
-        return on_copy(p, f);
+        return on_copy(p, b, f);
     case 'X':
         pg_end(p, "the client ended it");
         return PG_STOP;

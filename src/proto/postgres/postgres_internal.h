@@ -162,6 +162,8 @@ void pg_relay(struct pg *p);
 bool pg_breathe(struct pg *p);
 /* Relays until the target owes no answer. False: the session is over. */
 bool pg_settle(struct pg *p);
+/* The same, or until it takes COPY data. */
+bool pg_settle_or_copy(struct pg *p);
 /* Sends to the target / the client, waiting for room as needed. False: the connection is broken. */
 bool pg_to_server(struct pg *p, struct cs_slice bytes);
 bool pg_to_client(struct pg *p, struct cs_slice bytes);

@@ -170,7 +170,7 @@ static bool wait_for_something(struct pg *p, bool read_client)
     return !p->ending;
 }
 
-bool pg_settle(struct pg *p)
+static bool settle(struct pg *p, bool until_copy)
 {
     if (p->group_open && p->replies.count > 0 && !pg_to_server(p, cs_slice("H\0\0\0\4", 5))) {
         return false;
@@ -185,7 +185,9 @@ bool pg_settle(struct pg *p)
             break;
         }
         if (p->copy_in) {
-            pg_end(p, "protocol error: a request in the middle of COPY");
+            if (!until_copy) {
+                pg_end(p, "protocol error: a request in the middle of COPY");
+            }
             break;
         }
         if (!(p->more ? pg_breathe(p) : wait_for_something(p, false))) {
@@ -193,6 +195,16 @@ bool pg_settle(struct pg *p)
         }
     }
     return !p->ending;
+}
+
+bool pg_settle(struct pg *p)
+{
+    return settle(p, false);
+}
+
+bool pg_settle_or_copy(struct pg *p)
+{
+    return settle(p, true);
 }
 
 /* What was asked and never answered when the session ends. */
