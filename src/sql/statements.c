@@ -4,16 +4,7 @@
  *
  * It must never let a statement without a row pass: no row is opaque (classify.c). A row errs on
  * the stricter side; the reasons for the doubtful ones are beside them. */
-#include "sql/walk.h"
-
-enum {
-    S = CS_SQL_SESSION,
-    R = CS_SQL_READ,
-    W = CS_SQL_WRITE,
-    D = CS_SQL_DDL,
-    A = CS_SQL_ADMIN,
-    O = CS_SQL_OPAQUE,
-};
+#include "sql/statements.h"
 
 /* How the fields are visited. */
 enum visit_how {
@@ -22,20 +13,15 @@ enum visit_how {
     V_LEAF,  /* not at all: names, and bodies that are opaque anyway */
 };
 
-/* Does the visiting itself. `top` is NULL unless this is a statement of the message. */
-typedef void handle_fn(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top);
-
-static handle_fn do_select, do_insert, do_update, do_delete, do_merge, do_transaction, do_set,
-    do_prepare, do_execute, do_deallocate, do_discard, do_declare, do_fetch, do_close, do_copy,
-    do_explain, do_lock, do_drop, do_object, do_alter_table, do_rename, do_owner, do_schema_of,
-    do_depends, do_create_as, do_vacuum, do_define, do_truncate, do_create_function, do_grant,
-    do_grant_role;
+static cs_sql_handle_fn do_select, do_insert, do_update, do_delete, do_merge, do_transaction,
+    do_set, do_prepare, do_execute, do_deallocate, do_discard, do_declare, do_fetch, do_close,
+    do_copy, do_explain, do_lock, do_truncate;
 
 struct statement_row {
     uint8_t effects;
     uint8_t how;
     const char *verb;
-    handle_fn *handle; /* NULL: visit the fields */
+    cs_sql_handle_fn *handle; /* NULL: visit the fields */
 };
 
 /* clang-format off */
@@ -71,15 +57,15 @@ static const struct statement_row rows[] = {
     /* code that the text does not show, or that will run later as somebody else */
     [T_DoStmt] = {O, V_LEAF, "DO", NULL},
     [T_CallStmt] = {O, V_READ, "CALL", NULL},
-    [T_CreateFunctionStmt] = {D | O, V_LEAF, "CREATE FUNCTION", do_create_function},
-    [T_AlterFunctionStmt] = {D | O, V_LEAF, "ALTER FUNCTION", do_object},
+    [T_CreateFunctionStmt] = {D | O, V_LEAF, "CREATE FUNCTION", cs_sql_do_create_function},
+    [T_AlterFunctionStmt] = {D | O, V_LEAF, "ALTER FUNCTION", cs_sql_do_object},
     [T_CreateTrigStmt] = {D | O, V_WRITE, "CREATE TRIGGER", NULL},
     [T_CreateEventTrigStmt] = {D | A | O, V_LEAF, "CREATE EVENT TRIGGER", NULL},
     [T_AlterEventTrigStmt] = {D | A, V_LEAF, "ALTER EVENT TRIGGER", NULL},
     [T_RuleStmt] = {D | O, V_WRITE, "CREATE RULE", NULL},
     [T_CreatePolicyStmt] = {D | O, V_WRITE, "CREATE POLICY", NULL},
     [T_AlterPolicyStmt] = {D | O, V_WRITE, "ALTER POLICY", NULL},
-    [T_DefineStmt] = {D, V_LEAF, "CREATE", do_define},
+    [T_DefineStmt] = {D, V_LEAF, "CREATE", cs_sql_do_define},
     [T_CreateRangeStmt] = {D | O, V_LEAF, "CREATE TYPE", NULL},
     [T_CreateCastStmt] = {D | O, V_LEAF, "CREATE CAST", NULL},
     [T_CreateConversionStmt] = {D | O, V_LEAF, "CREATE CONVERSION", NULL},
@@ -94,7 +80,7 @@ static const struct statement_row rows[] = {
     /* definitions */
     [T_CreateStmt] = {D, V_WRITE, "CREATE TABLE", NULL},
     [T_CreateForeignTableStmt] = {D | A, V_WRITE, "CREATE FOREIGN TABLE", NULL},
-    [T_CreateTableAsStmt] = {D | W | R, V_WRITE, "CREATE TABLE AS", do_create_as},
+    [T_CreateTableAsStmt] = {D | W | R, V_WRITE, "CREATE TABLE AS", cs_sql_do_create_as},
     [T_ViewStmt] = {D, V_WRITE, "CREATE VIEW", NULL},
     [T_IndexStmt] = {D, V_WRITE, "CREATE INDEX", NULL},
     [T_CreateSeqStmt] = {D, V_WRITE, "CREATE SEQUENCE", NULL},
@@ -108,21 +94,21 @@ static const struct statement_row rows[] = {
     [T_AlterEnumStmt] = {D, V_LEAF, "ALTER TYPE", NULL},
     [T_AlterTypeStmt] = {D | O, V_LEAF, "ALTER TYPE", NULL},
     [T_CompositeTypeStmt] = {D, V_WRITE, "CREATE TYPE", NULL},
-    [T_AlterTableStmt] = {D, V_WRITE, "ALTER", do_alter_table},
-    [T_RenameStmt] = {D, V_WRITE, "ALTER", do_rename},
-    [T_AlterObjectSchemaStmt] = {D, V_WRITE, "ALTER", do_schema_of},
-    [T_AlterObjectDependsStmt] = {D, V_WRITE, "ALTER", do_depends},
-    [T_AlterOwnerStmt] = {D | A, V_WRITE, "ALTER", do_owner},
+    [T_AlterTableStmt] = {D, V_WRITE, "ALTER", cs_sql_do_alter_table},
+    [T_RenameStmt] = {D, V_WRITE, "ALTER", cs_sql_do_rename},
+    [T_AlterObjectSchemaStmt] = {D, V_WRITE, "ALTER", cs_sql_do_schema_of},
+    [T_AlterObjectDependsStmt] = {D, V_WRITE, "ALTER", cs_sql_do_depends},
+    [T_AlterOwnerStmt] = {D | A, V_WRITE, "ALTER", cs_sql_do_owner},
     [T_AlterCollationStmt] = {D, V_LEAF, "ALTER COLLATION", NULL},
     [T_AlterTSConfigurationStmt] = {D, V_LEAF, "ALTER TEXT SEARCH CONFIGURATION", NULL},
     [T_AlterTSDictionaryStmt] = {D, V_LEAF, "ALTER TEXT SEARCH DICTIONARY", NULL},
-    [T_CommentStmt] = {D, V_LEAF, "COMMENT", do_object},
-    [T_DropStmt] = {D, V_LEAF, "DROP", do_drop},
+    [T_CommentStmt] = {D, V_LEAF, "COMMENT", cs_sql_do_object},
+    [T_DropStmt] = {D, V_LEAF, "DROP", cs_sql_do_drop},
     [T_RefreshMatViewStmt] = {W, V_WRITE, "REFRESH MATERIALIZED VIEW", NULL},
 
     /* rights, roles, the server, what reaches outside */
-    [T_GrantStmt] = {A, V_WRITE, "GRANT", do_grant},
-    [T_GrantRoleStmt] = {A, V_LEAF, "GRANT ROLE", do_grant_role},
+    [T_GrantStmt] = {A, V_WRITE, "GRANT", cs_sql_do_grant},
+    [T_GrantRoleStmt] = {A, V_LEAF, "GRANT ROLE", cs_sql_do_grant_role},
     [T_AlterDefaultPrivilegesStmt] = {A, V_LEAF, "ALTER DEFAULT PRIVILEGES", NULL},
     [T_CreateRoleStmt] = {A, V_LEAF, "CREATE ROLE", NULL},
     [T_AlterRoleStmt] = {A, V_LEAF, "ALTER ROLE", NULL},
@@ -130,7 +116,7 @@ static const struct statement_row rows[] = {
     [T_DropRoleStmt] = {A, V_LEAF, "DROP ROLE", NULL},
     [T_DropOwnedStmt] = {A | D, V_LEAF, "DROP OWNED", NULL},
     [T_ReassignOwnedStmt] = {A | D, V_LEAF, "REASSIGN OWNED", NULL},
-    [T_SecLabelStmt] = {A, V_LEAF, "SECURITY LABEL", do_object},
+    [T_SecLabelStmt] = {A, V_LEAF, "SECURITY LABEL", cs_sql_do_object},
     [T_CreatedbStmt] = {A | D, V_LEAF, "CREATE DATABASE", NULL},
     [T_DropdbStmt] = {A | D, V_LEAF, "DROP DATABASE", NULL},
     [T_AlterDatabaseStmt] = {A, V_LEAF, "ALTER DATABASE", NULL},
@@ -157,36 +143,12 @@ static const struct statement_row rows[] = {
     [T_CreateSubscriptionStmt] = {A | D, V_LEAF, "CREATE SUBSCRIPTION", NULL},
     [T_AlterSubscriptionStmt] = {A | D, V_LEAF, "ALTER SUBSCRIPTION", NULL},
     [T_DropSubscriptionStmt] = {A | D, V_LEAF, "DROP SUBSCRIPTION", NULL},
-    /* ANALYZE writes statistics only (do_vacuum) */
-    [T_VacuumStmt] = {W, V_WRITE, "VACUUM", do_vacuum},
+    /* ANALYZE writes statistics only (cs_sql_do_vacuum) */
+    [T_VacuumStmt] = {W, V_WRITE, "VACUUM", cs_sql_do_vacuum},
     [T_ClusterStmt] = {A, V_WRITE, "CLUSTER", NULL},
     [T_ReindexStmt] = {A, V_WRITE, "REINDEX", NULL},
     [T_CheckPointStmt] = {A, V_LEAF, "CHECKPOINT", NULL},
     [T_LoadStmt] = {A, V_LEAF, "LOAD", NULL},
-};
-
-static const char *const object_names[] = {
-    [OBJECT_ACCESS_METHOD] = "ACCESS METHOD", [OBJECT_AGGREGATE] = "AGGREGATE",
-    [OBJECT_ATTRIBUTE] = "TYPE", [OBJECT_CAST] = "CAST", [OBJECT_COLUMN] = "TABLE",
-    [OBJECT_COLLATION] = "COLLATION", [OBJECT_CONVERSION] = "CONVERSION",
-    [OBJECT_DATABASE] = "DATABASE", [OBJECT_DOMAIN] = "DOMAIN",
-    [OBJECT_DOMCONSTRAINT] = "DOMAIN", [OBJECT_EVENT_TRIGGER] = "EVENT TRIGGER",
-    [OBJECT_EXTENSION] = "EXTENSION", [OBJECT_FDW] = "FOREIGN DATA WRAPPER",
-    [OBJECT_FOREIGN_SERVER] = "SERVER", [OBJECT_FOREIGN_TABLE] = "FOREIGN TABLE",
-    [OBJECT_FUNCTION] = "FUNCTION", [OBJECT_INDEX] = "INDEX", [OBJECT_LANGUAGE] = "LANGUAGE",
-    [OBJECT_LARGEOBJECT] = "LARGE OBJECT", [OBJECT_MATVIEW] = "MATERIALIZED VIEW",
-    [OBJECT_OPCLASS] = "OPERATOR CLASS", [OBJECT_OPERATOR] = "OPERATOR",
-    [OBJECT_OPFAMILY] = "OPERATOR FAMILY", [OBJECT_POLICY] = "POLICY",
-    [OBJECT_PROCEDURE] = "PROCEDURE", [OBJECT_PUBLICATION] = "PUBLICATION",
-    [OBJECT_ROLE] = "ROLE", [OBJECT_ROUTINE] = "ROUTINE", [OBJECT_RULE] = "RULE",
-    [OBJECT_SCHEMA] = "SCHEMA", [OBJECT_SEQUENCE] = "SEQUENCE",
-    [OBJECT_SUBSCRIPTION] = "SUBSCRIPTION", [OBJECT_STATISTIC_EXT] = "STATISTICS",
-    [OBJECT_TABCONSTRAINT] = "TABLE", [OBJECT_TABLE] = "TABLE",
-    [OBJECT_TABLESPACE] = "TABLESPACE", [OBJECT_TRANSFORM] = "TRANSFORM",
-    [OBJECT_TRIGGER] = "TRIGGER", [OBJECT_TSCONFIGURATION] = "TEXT SEARCH CONFIGURATION",
-    [OBJECT_TSDICTIONARY] = "TEXT SEARCH DICTIONARY", [OBJECT_TSPARSER] = "TEXT SEARCH PARSER",
-    [OBJECT_TSTEMPLATE] = "TEXT SEARCH TEMPLATE", [OBJECT_TYPE] = "TYPE",
-    [OBJECT_USER_MAPPING] = "USER MAPPING", [OBJECT_VIEW] = "VIEW",
 };
 /* clang-format on */
 
@@ -219,25 +181,6 @@ bool cs_sql_visit_statement(struct cs_sql_walk *w, const void *node)
     return true;
 }
 
-static void verb(struct cs_sql_statement *top, const char *name)
-{
-    if (top != NULL) {
-        top->verb = cs_slice_str(name);
-    }
-}
-
-/* "DROP" → "DROP TABLE" */
-static void verb_of(struct cs_sql_walk *w, struct cs_sql_statement *top, ObjectType type)
-{
-    if (top != NULL && (size_t)type < CS_ARRAY_LEN(object_names) && object_names[type] != NULL) {
-        struct cs_slice v = cs_arena_printf(&w->build->arena, "%.*s %s", CS_SLICE_FMT(top->verb),
-                                            object_names[type]);
-        if (v.p != NULL) {
-            top->verb = v;
-        }
-    }
-}
-
 static void kind(struct cs_sql_statement *top, enum cs_sql_kind k, const char *name)
 {
     if (top != NULL) {
@@ -256,7 +199,7 @@ static void do_select(struct cs_sql_walk *w, const void *node, struct cs_sql_sta
     }
     cs_sql_enter_with(w, s->withClause);
     if (s->intoClause != NULL) {
-        verb(top, "SELECT INTO");
+        cs_sql_verb(top, "SELECT INTO");
         cs_sql_effect(w, R | W | D);
         cs_sql_note_written(w, s->intoClause->rel);
     }
@@ -460,7 +403,7 @@ static void do_transaction(struct cs_sql_walk *w, const void *node, struct cs_sq
         cs_sql_opaque(w, "an unknown transaction statement");
         return;
     }
-    verb(top, kinds[s->kind].verb);
+    cs_sql_verb(top, kinds[s->kind].verb);
     kind(top, kinds[s->kind].kind, "");
     cs_sql_effect(w, kinds[s->kind].effects);
     transaction_modes(w, s->options);
@@ -518,11 +461,11 @@ static void do_set(struct cs_sql_walk *w, const void *node, struct cs_sql_statem
         cs_sql_effect(w, reset_effects(s->name));
         break;
     case VAR_RESET:
-        verb(top, "RESET");
+        cs_sql_verb(top, "RESET");
         cs_sql_effect(w, reset_effects(s->name));
         break;
     case VAR_RESET_ALL: /* pools send it at every return; the pins are renewed afterwards */
-        verb(top, "RESET");
+        cs_sql_verb(top, "RESET");
         cs_sql_effect(w, S);
         break;
     case VAR_SET_MULTI: /* SET TRANSACTION, SET SESSION CHARACTERISTICS, TRANSACTION SNAPSHOT */
@@ -542,7 +485,7 @@ static void do_discard(struct cs_sql_walk *w, const void *node, struct cs_sql_st
 {
     (void)w;
     if (((const DiscardStmt *)node)->target == DISCARD_ALL) {
-        verb(top, "DISCARD ALL");
+        cs_sql_verb(top, "DISCARD ALL");
         kind(top, CS_SQL_DISCARD_ALL, "");
     }
 }
@@ -597,7 +540,7 @@ static void do_fetch(struct cs_sql_walk *w, const void *node, struct cs_sql_stat
     (void)w;
     kind(top, CS_SQL_FETCH, s->portalname);
     if (s->ismove) {
-        verb(top, "MOVE");
+        cs_sql_verb(top, "MOVE");
     }
 }
 
@@ -605,192 +548,4 @@ static void do_close(struct cs_sql_walk *w, const void *node, struct cs_sql_stat
 {
     (void)w;
     kind(top, CS_SQL_CLOSE, ((const ClosePortalStmt *)node)->portalname);
-}
-
-/* ---- definitions ---- */
-/* A qualified name (list of String) as a relation, without the last `but` parts. */
-static void note_name(struct cs_sql_walk *w, const void *name, int but, const char *suffix)
-{
-    const char *parts[5] = {NULL};
-    const List *l = name;
-    size_t n = 0;
-    if (name == NULL) {
-        return;
-    }
-    if (nodeTag(name) == T_String) {
-        parts[n++] = cs_sql_string(name);
-    } else if (nodeTag(name) == T_List) {
-        for (int i = 0; i < l->length - but && n < CS_ARRAY_LEN(parts) - 1; i++) {
-            parts[n++] = cs_sql_string(cs_sql_item(l, i));
-        }
-    }
-    if (n > 0) {
-        parts[n] = suffix;
-        cs_sql_note_written_parts(w, parts, n + (suffix != NULL));
-    }
-}
-
-/* An object of COMMENT, DROP and the like, as far as it is a relation or belongs to one. */
-static void note_object(struct cs_sql_walk *w, ObjectType type, const void *object)
-{
-    switch ((int)type) {
-    case OBJECT_TABLE:
-    case OBJECT_VIEW:
-    case OBJECT_MATVIEW:
-    case OBJECT_FOREIGN_TABLE:
-    case OBJECT_SEQUENCE:
-    case OBJECT_INDEX:
-        note_name(w, object, 0, NULL);
-        break;
-    case OBJECT_COLUMN:
-    case OBJECT_TRIGGER:
-    case OBJECT_RULE:
-    case OBJECT_POLICY:
-    case OBJECT_TABCONSTRAINT:
-        note_name(w, object, 1, NULL);
-        break;
-    case OBJECT_SCHEMA:
-        note_name(w, object, 0, "*");
-        break;
-    default:
-        break;
-    }
-}
-
-/* Of these the definition reaches further than one database's objects. */
-static void object_effects(struct cs_sql_walk *w, ObjectType type)
-{
-    static const ObjectType admin[] = {
-        OBJECT_ROLE,     OBJECT_DATABASE,       OBJECT_TABLESPACE,    OBJECT_EXTENSION,
-        OBJECT_FDW,      OBJECT_FOREIGN_SERVER, OBJECT_PUBLICATION,   OBJECT_SUBSCRIPTION,
-        OBJECT_LANGUAGE, OBJECT_USER_MAPPING,   OBJECT_EVENT_TRIGGER, OBJECT_ACCESS_METHOD};
-    for (size_t i = 0; i < CS_ARRAY_LEN(admin); i++) {
-        if (admin[i] == type) {
-            cs_sql_effect(w, A);
-        }
-    }
-}
-
-static void do_drop(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
-{
-    const DropStmt *s = (const DropStmt *)node;
-    verb_of(w, top, s->removeType);
-    object_effects(w, s->removeType);
-    if (s->behavior == DROP_CASCADE || s->removeType == OBJECT_SCHEMA) {
-        w->build->writes_unknown = true;
-    }
-    for (int i = 0; i < cs_sql_items(s->objects) && !w->stop; i++) {
-        note_object(w, s->removeType, cs_sql_item(s->objects, i));
-    }
-}
-
-/* COMMENT, SECURITY LABEL, ALTER FUNCTION */
-static void do_object(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
-{
-    if (nodeTag(node) == T_CommentStmt) {
-        const CommentStmt *s = (const CommentStmt *)node;
-        note_object(w, s->objtype, s->object);
-    } else if (nodeTag(node) == T_SecLabelStmt) {
-        const SecLabelStmt *s = (const SecLabelStmt *)node;
-        note_object(w, s->objtype, s->object);
-    } else {
-        verb(top, "ALTER");
-        verb_of(w, top, ((const AlterFunctionStmt *)node)->objtype);
-    }
-}
-
-static void do_alter_table(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
-{
-    verb_of(w, top, ((const AlterTableStmt *)node)->objtype);
-    cs_sql_visit_fields(w, node, 0, 0);
-}
-
-static void do_rename(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
-{
-    const RenameStmt *s = (const RenameStmt *)node;
-    bool part = s->renameType == OBJECT_COLUMN;
-    verb_of(w, top, part ? s->relationType : s->renameType);
-    object_effects(w, s->renameType);
-    cs_sql_visit(w, s->relation);
-}
-
-static void do_schema_of(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
-{
-    const AlterObjectSchemaStmt *s = (const AlterObjectSchemaStmt *)node;
-    verb_of(w, top, s->objectType);
-    object_effects(w, s->objectType);
-    cs_sql_visit(w, s->relation);
-}
-
-static void do_depends(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
-{
-    const AlterObjectDependsStmt *s = (const AlterObjectDependsStmt *)node;
-    verb_of(w, top, s->objectType);
-    cs_sql_visit(w, s->relation);
-}
-
-static void do_owner(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
-{
-    const AlterOwnerStmt *s = (const AlterOwnerStmt *)node;
-    verb_of(w, top, s->objectType);
-    cs_sql_visit(w, s->relation);
-}
-
-static void do_create_as(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
-{
-    const CreateTableAsStmt *s = (const CreateTableAsStmt *)node;
-    if (s->objtype == OBJECT_MATVIEW) {
-        verb(top, "CREATE MATERIALIZED VIEW");
-    }
-    if (s->into != NULL) {
-        cs_sql_visit_fields(w, s->into, 0, 0);
-    }
-    cs_sql_visit(w, s->query);
-}
-
-static void do_vacuum(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
-{
-    if (((const VacuumStmt *)node)->is_vacuumcmd) {
-        cs_sql_effect(w, A);
-    } else {
-        verb(top, "ANALYZE");
-    }
-    cs_sql_visit_fields(w, node, 0, 0);
-}
-
-/* Aggregates, operators and types bind functions; collations and text search do not. */
-static void do_define(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
-{
-    const DefineStmt *s = (const DefineStmt *)node;
-    verb_of(w, top, s->kind);
-    if (s->kind != OBJECT_COLLATION && s->kind != OBJECT_TSCONFIGURATION &&
-        s->kind != OBJECT_TSDICTIONARY) {
-        cs_sql_opaque(w, "it defines an object that calls functions");
-    }
-}
-
-static void do_create_function(struct cs_sql_walk *w, const void *node,
-                               struct cs_sql_statement *top)
-{
-    (void)w;
-    if (((const CreateFunctionStmt *)node)->is_procedure) {
-        verb(top, "CREATE PROCEDURE");
-    }
-}
-
-static void do_grant(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
-{
-    const GrantStmt *s = (const GrantStmt *)node;
-    if (!s->is_grant) {
-        verb(top, "REVOKE");
-    }
-    cs_sql_visit_fields(w, node, 0, 0);
-}
-
-static void do_grant_role(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
-{
-    (void)w;
-    if (!((const GrantRoleStmt *)node)->is_grant) {
-        verb(top, "REVOKE ROLE");
-    }
 }

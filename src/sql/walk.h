@@ -1,4 +1,5 @@
-/* The walk over the raw parse tree: walk.c visits every node, statements.c knows the statements. */
+/* The walk over the raw parse tree: walk.c visits every node, statements.c knows the statements,
+ * definitions.c those that define something. */
 #ifndef CS_SQL_WALK_H
 #define CS_SQL_WALK_H
 
