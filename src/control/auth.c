@@ -115,6 +115,8 @@ static void refuse(struct cs_job *j, uint64_t attempt, const struct cs_attempt *
            cs_log_quote(x->user).text, cs_log_quote(x->address).text, cs_err_name(e));
     if (ours) {
         answer(j, attempt, CS_ERR_UNAVAILABLE, "logging in is not possible now; try again");
+    } else if (e == CS_ERR_CONFLICT) { /* told to one who has proved who it is */
+        answer(j, attempt, CS_ERR_UNAVAILABLE, "what you may do has just changed; try again");
     } else if (e == CS_ERR_PROTOCOL || e == CS_ERR_UNSUPPORTED) {
         answer(j, attempt, e, cs_err_text(e));
     } else {
@@ -147,10 +149,33 @@ void cs_auth_start(struct cs_job *j)
     (void)cs_peer_send(j->peer, CS_MSG_AUTH_CHALLENGE, j->corr, &out, NULL, 0);
 }
 
-/* Stores the session and puts it into the table. */
+/* Stores the session. SECURITY: token, groups or standing of somebody in the chain may have changed
+ * since the proof. A change ends the sessions that it sees, so that is looked at once more now that
+ * ours can be seen; and a kill since then finds it in the table. */
+static enum cs_err session_store(struct cs_job *j, const struct cs_store_session *row,
+                                 const struct cs_identity_mark *mark)
+{
+    struct cs_control *c = j->peer->c;
+    enum cs_err e = cs_store_session_open(c->store, row);
+    if (e != CS_OK) {
+        return e;
+    }
+    e = cs_identity_still(c->identity, row->actor, mark, &j->arena);
+    const struct cs_ctl_session *s = cs_sessions_get(&c->sessions, &row->id);
+    if (e == CS_OK && (s == NULL || s->killed)) {
+        e = CS_ERR_CONFLICT;
+    }
+    if (e != CS_OK) {
+        enum cs_err closed =
+            cs_approval_session_closed(c->approval, &row->id, CS_SLICE_LIT("refused"));
+        return closed == CS_OK || closed == CS_ERR_NOT_FOUND ? e : closed;
+    }
+    return CS_OK;
+}
+
 static enum cs_err session_open(struct cs_job *j, const struct cs_attempt *x,
-                                const struct cs_chain *chain, struct cs_id *ret_id,
-                                struct cs_slice *ret_chain)
+                                const struct cs_chain *chain, const struct cs_identity_mark *mark,
+                                struct cs_id *ret_id, struct cs_slice *ret_chain)
 {
     struct cs_control *c = j->peer->c;
     uint8_t *mem = cs_arena_alloc(&j->arena, CS_LIMIT_IPC_BYTES);
@@ -159,30 +184,21 @@ static enum cs_err session_open(struct cs_job *j, const struct cs_attempt *x,
     if (w.overflow || chain->n == 0) {
         return CS_ERR_NO_MEMORY;
     }
-    struct cs_slice actor = chain->p[chain->n - 1].id;
     struct cs_store_session row = {.id = cs_id_new(),
                                    .chain = cs_writer_done(&w),
                                    .root = chain->p[0].id,
-                                   .actor = actor,
+                                   .actor = chain->p[chain->n - 1].id,
                                    .target = x->target,
                                    .address = x->address,
                                    .gate = j->peer->key};
-    enum cs_err e = cs_store_session_open(c->store, &row);
+    if (cs_sessions_add(&c->sessions, &row.id, row.gate, row.chain, row.target, row.address) ==
+        NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
+    enum cs_err e = session_store(j, &row, mark);
     if (e != CS_OK) {
+        cs_sessions_remove(&c->sessions, &row.id);
         return e;
-    }
-    /* SECURITY: somebody may have been disabled between the proof and the commit above; disabling
-     * ends the sessions that it sees, so look once more now that ours can be seen. */
-    struct cs_chain again;
-    e = cs_identity_chain(c->identity, actor, &j->arena, &again);
-    if (e == CS_OK && cs_sessions_add(&c->sessions, &row.id, row.gate, row.chain, row.target,
-                                      row.address) == NULL) {
-        e = CS_ERR_NO_MEMORY;
-    }
-    if (e != CS_OK) {
-        enum cs_err closed =
-            cs_approval_session_closed(c->approval, &row.id, CS_SLICE_LIT("refused"));
-        return closed == CS_OK ? e : closed;
     }
     *ret_id = row.id;
     *ret_chain = row.chain;
@@ -195,6 +211,7 @@ void cs_auth_proof(struct cs_job *j)
     struct cs_control *c = j->peer->c;
     struct cs_attempt x = {.user = CS_SLICE_NULL};
     struct cs_chain chain;
+    struct cs_identity_mark mark;
     uint8_t signature[CS_SHA256];
     if (!attempt_take(c, m->attempt, j->peer->key, j, &x)) {
         refuse(j, m->attempt, &x, CS_ERR_UNAUTHENTICATED);
@@ -205,8 +222,8 @@ void cs_auth_proof(struct cs_job *j)
                                       .gs2_header = m->gs2_header,
                                       .channel_binding = m->channel_binding,
                                       .proof = m->proof};
-    enum cs_err e =
-        cs_identity_scram_finish(c->identity, j->peer->key, &proof, &j->arena, signature, &chain);
+    enum cs_err e = cs_identity_scram_finish(c->identity, j->peer->key, &proof, &j->arena,
+                                             signature, &chain, &mark);
     if (e != CS_OK) {
         refuse(j, m->attempt, &x, e);
         return;
@@ -221,7 +238,7 @@ void cs_auth_proof(struct cs_job *j)
     }
     struct cs_msg_auth_result r = {.attempt = m->attempt,
                                    .server_signature = cs_slice(signature, sizeof signature)};
-    e = session_open(j, &x, &chain, &r.session, &r.chain);
+    e = session_open(j, &x, &chain, &mark, &r.session, &r.chain);
     if (e != CS_OK) {
         refuse(j, m->attempt, &x, e);
         return;

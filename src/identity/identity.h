@@ -91,12 +91,21 @@ struct cs_identity_proof {
     struct cs_slice channel_binding; /* the c= value, base64: must decode to the gs2_header */
     struct cs_slice proof;           /* 32 bytes */
 };
+/* What a log-in rests on: the token that was proved, and the chain with its groups. */
+struct cs_identity_mark {
+    uint8_t of[CS_SHA256];
+};
 /* Rebuilds the auth message itself and checks. An attempt is good for one call. UNAUTHENTICATED for
  * every kind of wrong; PROTOCOL when the messages contradict each other. */
 enum cs_err cs_identity_scram_finish(struct cs_identity *i, uint64_t owner,
                                      const struct cs_identity_proof *p, struct cs_arena *a,
-                                     uint8_t ret_signature[static CS_SHA256],
-                                     struct cs_chain *ret) CS_MUST_CHECK;
+                                     uint8_t ret_signature[static CS_SHA256], struct cs_chain *ret,
+                                     struct cs_identity_mark *ret_mark) CS_MUST_CHECK;
+/* Does what that log-in rests on still hold? CONFLICT when token or groups have changed since,
+ * UNAUTHENTICATED when somebody in the chain was disabled. */
+enum cs_err cs_identity_still(struct cs_identity *i, struct cs_slice principal_id,
+                              const struct cs_identity_mark *mark,
+                              struct cs_arena *a) CS_MUST_CHECK;
 /* Attempts now open (for tests and status). */
 size_t cs_identity_attempts(const struct cs_identity *i);
 

@@ -194,23 +194,64 @@ static struct cs_slice auth_message(const struct cs_attempt *t, const struct cs_
                            t->nonce);
 }
 
-/* The proof was right at the start's verifier; is it still the principal's? */
-static enum cs_err chain_now(struct cs_identity *i, const struct cs_attempt *t, struct cs_arena *a,
-                             struct cs_chain *ret)
+/* The chain as it is now, the token's key, and the mark over both. */
+static enum cs_err standing(struct cs_identity *i, struct cs_slice id, struct cs_arena *a,
+                            uint8_t ret_key[static CS_SHA256], struct cs_chain *ret,
+                            struct cs_identity_mark *ret_mark)
 {
     struct cs_store_principal p;
-    struct cs_slice id = cs_slice(t->principal, t->principal_n);
-    enum cs_err err = cs_store_principal_get(i->store, id, a, &p);
-    if (err == CS_ERR_NOT_FOUND ||
-        (err == CS_OK && memcmp(p.stored_key, t->verifier.stored_key, sizeof p.stored_key) != 0)) {
-        return CS_ERR_UNAUTHENTICATED; /* a new token voids the old one at once */
+    uint8_t *bytes = cs_arena_alloc(a, CS_LIMIT_IPC_BYTES);
+    enum cs_err err =
+        bytes != NULL ? cs_store_principal_get(i->store, id, a, &p) : CS_ERR_NO_MEMORY;
+    err = err != CS_OK ? err : cs_identity_chain(i, id, a, ret);
+    if (err != CS_OK) {
+        return err == CS_ERR_NOT_FOUND ? CS_ERR_UNAUTHENTICATED : err;
     }
-    return err != CS_OK ? err : cs_identity_chain(i, id, a, ret);
+    struct cs_writer w = cs_writer(bytes, CS_LIMIT_IPC_BYTES);
+    cs_chain_encode(&w, ret);
+    if (w.overflow) {
+        return CS_ERR_TOO_LARGE;
+    }
+    const struct cs_slice pieces[] = {cs_slice(p.stored_key, sizeof p.stored_key),
+                                      cs_writer_done(&w)};
+    cs_sha256_pieces(pieces, CS_ARRAY_LEN(pieces), ret_mark->of);
+    memcpy(ret_key, p.stored_key, CS_SHA256);
+    return CS_OK;
+}
+
+/* The proof was right at the start's verifier; is it still the principal's? */
+static enum cs_err chain_now(struct cs_identity *i, const struct cs_attempt *t, struct cs_arena *a,
+                             struct cs_chain *ret, struct cs_identity_mark *ret_mark)
+{
+    uint8_t key[CS_SHA256];
+    struct cs_chain chain;
+    enum cs_err err = standing(i, cs_slice(t->principal, t->principal_n), a, key, &chain, ret_mark);
+    if (err == CS_OK && memcmp(key, t->verifier.stored_key, sizeof key) != 0) {
+        err = CS_ERR_UNAUTHENTICATED; /* a new token voids the old one at once */
+    }
+    if (err == CS_OK) {
+        *ret = chain;
+    }
+    return err;
+}
+
+enum cs_err cs_identity_still(struct cs_identity *i, struct cs_slice principal_id,
+                              const struct cs_identity_mark *mark, struct cs_arena *a)
+{
+    uint8_t key[CS_SHA256];
+    struct cs_chain chain;
+    struct cs_identity_mark now;
+    enum cs_err err = standing(i, principal_id, a, key, &chain, &now);
+    if (err != CS_OK) {
+        return err;
+    }
+    return memcmp(now.of, mark->of, sizeof now.of) == 0 ? CS_OK : CS_ERR_CONFLICT;
 }
 
 static enum cs_err proof_check(struct cs_identity *i, const struct cs_attempt *t,
                                const struct cs_identity_proof *p, struct cs_arena *a,
-                               uint8_t ret_signature[static CS_SHA256], struct cs_chain *ret)
+                               uint8_t ret_signature[static CS_SHA256], struct cs_chain *ret,
+                               struct cs_identity_mark *ret_mark)
 {
     enum cs_err err = messages_check(t, p, a);
     if (err != CS_OK) {
@@ -225,7 +266,7 @@ static enum cs_err proof_check(struct cs_identity *i, const struct cs_attempt *t
     if (!right || !t->known) {
         return CS_ERR_UNAUTHENTICATED;
     }
-    err = chain_now(i, t, a, ret);
+    err = chain_now(i, t, a, ret, ret_mark);
     if (err == CS_OK) {
         memcpy(ret_signature, signature, sizeof signature);
     }
@@ -234,7 +275,8 @@ static enum cs_err proof_check(struct cs_identity *i, const struct cs_attempt *t
 
 enum cs_err cs_identity_scram_finish(struct cs_identity *i, uint64_t owner,
                                      const struct cs_identity_proof *p, struct cs_arena *a,
-                                     uint8_t ret_signature[static CS_SHA256], struct cs_chain *ret)
+                                     uint8_t ret_signature[static CS_SHA256], struct cs_chain *ret,
+                                     struct cs_identity_mark *ret_mark)
 {
     struct cs_attempt *open = attempt_find(i, p->attempt, owner);
     if (open == NULL) {
@@ -242,7 +284,7 @@ enum cs_err cs_identity_scram_finish(struct cs_identity *i, uint64_t owner,
     }
     struct cs_attempt t = *open; /* good for one try, whatever comes of it */
     attempt_end(i, open);
-    enum cs_err err = proof_check(i, &t, p, a, ret_signature, ret);
+    enum cs_err err = proof_check(i, &t, p, a, ret_signature, ret, ret_mark);
     cs_wipe(&t, sizeof t);
     return err;
 }

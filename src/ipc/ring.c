@@ -262,6 +262,18 @@ enum cs_record_health cs_ring_peek_health(int memfd)
     return h;
 }
 
+bool cs_ring_peek(int memfd, uint64_t *ret_written, uint64_t *ret_durable)
+{
+    struct cs_ring r = {.kick = {.fd = -1}, .durable = {.fd = -1}};
+    if (map_ring(memfd, &r) != CS_OK) {
+        return false;
+    }
+    *ret_written = atomic_load(&r.shm->head);
+    *ret_durable = atomic_load(&r.shm->tail);
+    cs_ring_close(&r);
+    return true;
+}
+
 enum cs_err cs_ring_append(struct cs_ring *r, const struct cs_slice *pieces, size_t n,
                            uint64_t *ret_seq)
 {

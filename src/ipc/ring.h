@@ -36,6 +36,9 @@ enum cs_err cs_ring_open(struct cs_loop *loop, const int fds[static 3], bool wri
 void cs_ring_close(struct cs_ring *r);
 /* What the recorder last said in the ring of this memfd, for who holds it without using it. */
 enum cs_record_health cs_ring_peek_health(int memfd);
+/* How far it is written and how far it is on disk, in bytes since its beginning, for the same. Not
+ * believed: a gate may write anything there. False when it cannot be looked at. */
+bool cs_ring_peek(int memfd, uint64_t *ret_written, uint64_t *ret_durable);
 
 /* ---- writer ---- */
 /* Appends one record of up to three pieces; ret_seq is its number. CS_ERR_LIMIT when the ring is

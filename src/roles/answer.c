@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 enum { STATUS_MAX = 48 * 1024, REPLAY_ANSWER_MAX = 4096, REPLAY_TEXT_MAX = 1024 };
-#define REPLAY_NS (30 * CS_NS_PER_S)
+#define REPLAY_NS      (30 * CS_NS_PER_S)
+#define SETTLE_NS      CS_NS_PER_S
+#define SETTLE_LOOK_NS (10 * CS_NS_PER_MS)
 
 void cs_answer(struct cs_child *asker, uint64_t epoch, enum cs_msg_type t, uint32_t corr,
                const void *msg, const int *fds, size_t n_fds)
@@ -98,9 +100,31 @@ static void replay_answer(const struct replay *r, enum cs_err err, struct cs_sli
     (void)close(fd);
 }
 
+/* What was appended before now is on disk afterwards, unless the recorder has stopped or a gate
+ * lies about its ring: neither keeps anybody from reading what there is. */
+static void ring_settle(const struct cs_ring_fds *r, uint64_t deadline_ns)
+{
+    uint64_t epoch = r->epoch, written = 0, durable = 0, now = 0;
+    bool going = epoch != 0 && cs_ring_peek(r->fd[0], &written, &durable);
+    while (going && durable < written && cs_mono_ns() < deadline_ns) {
+        going = cs_co_sleep(SETTLE_LOOK_NS) && r->epoch == epoch &&
+                cs_ring_peek(r->fd[0], &now, &durable);
+    }
+}
+
+static void rings_settle(struct cs_supervisor *sv)
+{
+    uint64_t deadline = cs_mono_ns() + SETTLE_NS;
+    for (size_t i = 0; i < sv->n_children; i++) {
+        ring_settle(&sv->children[i].old_ring, deadline);
+        ring_settle(&sv->children[i].ring, deadline);
+    }
+}
+
 static void replay_run(struct replay *r)
 {
     struct cs_supervisor *sv = r->asker->sv;
+    rings_settle(sv);
     char path[CS_PATH], id[CS_ID_TEXT];
     const char *const argv[] = {"job-replayer", sv->recordings, cs_id_text(&r->session, id), NULL};
     struct cs_buf answer = cs_buf(REPLAY_ANSWER_MAX);

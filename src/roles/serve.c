@@ -431,6 +431,7 @@ int cs_serve(int argc, char **argv)
     }
     cs_log_init("supervisor", CS_LEVEL_INFO);
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
     raise_limits();
     sv->started_ms = cs_wall_ms();
     sv->signals.fd = -1;

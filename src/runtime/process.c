@@ -309,7 +309,8 @@ void cs_process_harden(void)
     /* A terminal's Ctrl-C and service managers signal whole groups. Only the supervisor acts on
      * that and stops its roles in order by message; a role that fell at once would lose what it
      * holds. */
-    static const int ignored[] = {SIGPIPE, SIGTERM, SIGINT, SIGHUP};
+    /* A disk quota or file size limit that is reached is an error of the write, not a death. */
+    static const int ignored[] = {SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP};
     struct sigaction ign = {.sa_handler = SIG_IGN};
     for (size_t i = 0; i < CS_ARRAY_LEN(ignored); i++) {
         rc = sigaction(ignored[i], &ign, NULL);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 enum { BACKLOG = 4096, ACCEPT_PAUSE_MS = 50 };
+#define ACCEPT_LOOK_NS CS_NS_PER_S
 
 /* ---- addresses ---- */
 
@@ -232,8 +233,10 @@ static void tune(int fd)
 enum cs_err cs_accept(struct cs_fd *listener, int *ret_fd, struct sockaddr_storage *ret_peer)
 {
     for (;;) {
+        /* The kernel wakes one of the processes that wait. If that one dies or hangs before it
+         * accepts, nobody else is woken: so everybody looks now and then. */
         struct cs_wait w = CS_WAIT_ON(CS_WAIT_READ, listener);
-        if (cs_wait(&w, 1, CS_FOREVER) == CS_WOKE_CANCELLED) {
+        if (cs_wait(&w, 1, cs_mono_ns() + ACCEPT_LOOK_NS) == CS_WOKE_CANCELLED) {
             return CS_ERR_CANCELLED;
         }
         if (listener->fd < 0) {

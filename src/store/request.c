@@ -326,9 +326,11 @@ static enum cs_err hold_insert(struct cs_db *db, struct cs_op *op, const struct 
         return err != CS_OK ? err : CS_ERR_EXISTS;
     }
     /* SECURITY: counted whether somebody waits or not: who asks and hangs up would otherwise leave
-     * as many behind as it likes, and bury what the approvers should see. */
-    err = count_of(db, op, CS_SQL_REQUEST_PENDING_OF, last_line(r->parties), &pending);
-    uint64_t max = in->waiting ? CS_LIMIT_REQUESTS_PER_ACTOR : CS_LIMIT_REQUESTS_ASYNC;
+     * as many behind as it likes, and bury what the approvers should see. By the person at the root
+     * of the chain: more agents are no more room. */
+    struct cs_slice parties = r->parties;
+    err = count_of(db, op, CS_SQL_REQUEST_PENDING_OF, cs_line_next(&parties), &pending);
+    uint64_t max = in->waiting ? CS_LIMIT_REQUESTS_PER_PERSON : CS_LIMIT_REQUESTS_ASYNC;
     if (err != CS_OK || pending >= max) {
         return err != CS_OK ? err : CS_ERR_LIMIT;
     }

@@ -1,6 +1,7 @@
 """Each role killed while it is at work. What is promised: sessions that the dead role did not carry go on,
 nothing that was acknowledged is lost, and what could not be finished is said, never guessed."""
 import os
+import resource
 import signal
 import sys
 import time
@@ -267,6 +268,26 @@ class Killed(RolesCase):
         self.back("recorder", 0, pid)
         self.works(w)
         self.assertEqual(kinds(w.ask(query("insert into scratchpad values (%d)" % (n + 1)))), "CZ")
+
+    # ---- a limit on the size of files ----
+
+    def test_a_file_size_limit_is_an_error_for_every_role_and_not_its_death(self):
+        for role in self.processes():
+            with open("/proc/%d/status" % role["pid"]) as f:
+                ignored = next(int(line.split()[1], 16) for line in f if line.startswith("SigIgn:"))
+            self.assertTrue(ignored >> (signal.SIGXFSZ - 1) & 1, role["role"])
+
+    def test_a_file_size_limit_of_control_refuses_changes_until_it_is_lifted(self):
+        old = self.pid("control")
+        w = self.session()
+        resource.prlimit(old, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        try:
+            self.assertNotEqual(self.gw.cli("user", "add", "toomuch", ok=False).returncode, 0)
+            self.works(w)
+        finally:
+            resource.prlimit(old, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        harness.wait_until("changes to be possible again", lambda: self.gw.cli("user", "add", fresh_name("u").replace("_", "-"), ok=False).returncode == 0)
+        self.assertEqual(self.pid("control"), old)
 
     def test_again_and_again(self):
         """Back-off slows a role that keeps dying; the gateway stays."""

@@ -38,6 +38,7 @@ void desk_open(struct world *w)
     desk->policy_version = 7;
     person("alice", 1, "", "engineers\n");
     person("bot", 2, "local:alice", "agents\n");
+    person("bot2", 2, "local:alice", "agents\n");
     person("dba1", 1, "", "dba\n");
     person("dba2", 1, "", "dba\n");
     person("dbot", 2, "local:dba1", "dba\n");

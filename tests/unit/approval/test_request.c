@@ -221,14 +221,18 @@ static void bounded(struct world *w)
     desk->async = true;
     CS_EQ_U64(ask_all(w, "async"), CS_LIMIT_REQUESTS_ASYNC);
     desk->async = false; /* who waits finds room, but hanging up does not make any */
-    CS_EQ_U64(ask_all(w, "wait"), CS_LIMIT_REQUESTS_PER_ACTOR - CS_LIMIT_REQUESTS_ASYNC);
+    CS_EQ_U64(ask_all(w, "wait"), CS_LIMIT_REQUESTS_PER_PERSON - CS_LIMIT_REQUESTS_ASYNC);
     desk->async = true;
     CS_EQ_U64(ask_all(w, "again"), 0);
+    desk->chain = "alice bot2"; /* another agent of hers, or she herself: no more room */
+    CS_EQ_U64(ask_all(w, "second agent"), 0);
+    desk->chain = "alice";
+    CS_EQ_U64(ask_all(w, "herself"), 0);
     desk->chain = "dba1"; /* somebody else's share is untouched */
     CS_EQ_U64(ask_all(w, "other"), CS_LIMIT_REQUESTS_ASYNC);
     desk_close();
 }
-CS_TEST(what_one_actor_leaves_pending_is_bounded)
+CS_TEST(what_one_person_and_its_agents_leave_pending_is_bounded)
 {
     world_run(bounded);
 }

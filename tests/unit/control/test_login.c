@@ -292,3 +292,103 @@ CS_TEST(sessions_outlive_a_restart_of_control_when_gates_do)
 {
     world_run_twice(leaves_open, finds_open, true);
 }
+
+/* ---- what is taken away while somebody logs in ---- */
+
+struct racing {
+    struct world *w;
+    const char *who;
+    char token[CS_TOKEN_TEXT];
+    struct cs_event done;
+    enum cs_err err;
+    struct cs_id id;
+};
+
+static void race_login(void *arg)
+{
+    struct racing *r = arg;
+    r->err = world_login(r->w, 0, r->who, r->token, "orders", &r->id);
+    cs_event_set(&r->done);
+}
+
+/* A log-in, and the change after `pause`: whatever the order, no session with what was before is
+ * left. `group`: the one that she has afterwards, NULL: the change is a new token. Returns whether
+ * a session was opened at all. */
+static bool race(struct world *w, uint64_t pause_ns, const char *path, const char *body,
+                 const char *group)
+{
+    struct racing *r = CS_NEW(&w->arena, struct racing);
+    cs_handle co;
+    *r = (struct racing){.w = w, .who = group != NULL ? "bot" : "alice"};
+    (void)snprintf(r->token, sizeof r->token, "%s", group != NULL ? w->bot : w->alice);
+    CS_CHECK(cs_co_spawn(w->loop, "racing", race_login, r, &co) == CS_OK);
+    CS_CHECK(cs_co_sleep(pause_ns));
+    json_t *o = NULL;
+    struct world_call call = {.method = "POST", .path = path, .body = body, .local = true};
+    CS_EQ_U64(world_api(w, &call, &o), 200);
+    if (group == NULL) {
+        (void)snprintf(w->alice, sizeof w->alice, "%s", world_text(o, "token"));
+    }
+    json_decref(o);
+    struct cs_wait wait = CS_WAIT_ON(CS_WAIT_EVENT, &r->done);
+    CS_CHECK(cs_wait(&wait, 1, cs_mono_ns() + 20 * CS_NS_PER_S) == CS_WOKE_READY);
+    if (r->err != CS_OK) {
+        CS_CHECK(r->err == CS_ERR_UNAUTHENTICATED || r->err == CS_ERR_UNAVAILABLE);
+        return false;
+    }
+    const struct cs_ctl_session *s = cs_sessions_get(&w->control->sessions, &r->id);
+    struct cs_ctl_who who;
+    if (s != NULL && !s->killed) {
+        CS_CHECK(group != NULL && cs_ctl_session_who(s, &w->arena, &who));
+        CS_EQ_STR(who.chain.p[1].groups[0], group);
+    }
+    return true;
+}
+
+enum { RACES = 150 };
+
+/* A log-in here takes some milliseconds (4096 rounds on the client's side): the pauses sweep over
+ * all of it, in steps that are short against a commit. */
+static uint64_t pause_of(unsigned i, uint64_t took_ns)
+{
+    return took_ns * i / RACES * 5 / 4;
+}
+
+static uint64_t login_takes(struct world *w)
+{
+    struct cs_id id;
+    uint64_t begun = cs_mono_ns();
+    CS_CHECK(world_login(w, 0, "alice", w->alice, "orders", &id) == CS_OK);
+    return cs_mono_ns() - begun;
+}
+
+static void groups_race(struct world *w)
+{
+    uint64_t took = login_takes(w);
+    unsigned opened = 0;
+    for (unsigned i = 0; i < RACES; i++) {
+        const char *group = i % 2 == 0 ? "others" : "agents";
+        char body[64];
+        (void)snprintf(body, sizeof body, "{\"groups\":[\"%s\"]}", group);
+        opened += race(w, pause_of(i, took), "/v1/users/bot/groups", body, group);
+    }
+    CS_CHECK(opened > RACES / 4); /* the race was one */
+}
+CS_TEST(groups_that_change_during_a_login_are_those_of_its_session)
+{
+    world_run(groups_race);
+}
+
+static void token_race(struct world *w)
+{
+    uint64_t took = login_takes(w);
+    unsigned opened = 0;
+    for (unsigned i = 0; i < RACES; i++) {
+        opened += race(w, pause_of(i, took), "/v1/users/alice/token", "{}", NULL);
+    }
+    CS_CHECK(opened > RACES / 8);
+}
+CS_TEST(a_token_that_is_replaced_during_a_login_opens_nothing_that_lasts)
+{
+    world_run(token_race);
+}

@@ -52,8 +52,9 @@ static enum cs_err finish(struct world *w, struct dialogue *d)
 {
     uint8_t signature[CS_SHA256] = {0};
     struct cs_chain chain = {.n = 0};
+    struct cs_identity_mark mark;
     enum cs_err err =
-        cs_identity_scram_finish(identity, 1, &d->proof, &w->arena, signature, &chain);
+        cs_identity_scram_finish(identity, 1, &d->proof, &w->arena, signature, &chain, &mark);
     CS_EQ_U64(chain.n > 0, err == CS_OK);
     if (err == CS_OK) {
         CS_CHECK(memcmp(signature, d->server_signature, sizeof signature) == 0);
@@ -103,7 +104,8 @@ static void wrong(struct world *w)
     prove(w, &d, token, "n,,", "biws");
     uint8_t signature[CS_SHA256];
     struct cs_chain chain;
-    CS_EQ_U64(cs_identity_scram_finish(identity, 2, &d.proof, &w->arena, signature, &chain),
+    struct cs_identity_mark mark;
+    CS_EQ_U64(cs_identity_scram_finish(identity, 2, &d.proof, &w->arena, signature, &chain, &mark),
               CS_ERR_UNAUTHENTICATED); /* another gate's attempt */
     CS_EQ_U64(finish(w, &d), CS_OK);   /* which it could not spoil */
     d.proof.attempt = 0;
@@ -244,4 +246,46 @@ static void bounded(struct world *w)
 CS_TEST(open_attempts_are_bounded)
 {
     world_run(bounded);
+}
+
+/* Logs in; what the log-in rests on. */
+static struct cs_identity_mark mark_of_login(struct world *w, const char *t)
+{
+    struct dialogue d;
+    struct cs_chain chain;
+    struct cs_identity_mark mark;
+    uint8_t signature[CS_SHA256];
+    start(&d, "alice");
+    prove(w, &d, t, "n,,", "biws");
+    CS_EQ_U64(cs_identity_scram_finish(identity, 1, &d.proof, &w->arena, signature, &chain, &mark),
+              CS_OK);
+    return mark;
+}
+
+static enum cs_err still(struct world *w, const struct cs_identity_mark *mark)
+{
+    return cs_identity_still(identity, CS_SLICE_LIT("local:alice"), mark, &w->arena);
+}
+
+static void no_longer(struct world *w)
+{
+    const struct cs_slice groups[] = {CS_SLICE_LIT("engineers")};
+    char fresh[CS_TOKEN_TEXT];
+    begin(w, token);
+    struct cs_identity_mark mark = mark_of_login(w, token);
+    CS_EQ_U64(still(w, &mark), CS_OK);
+    CS_EQ_U64(cs_identity_groups_set(identity, CS_SLICE_LIT("alice"), groups, 1), CS_OK);
+    CS_EQ_U64(still(w, &mark), CS_ERR_CONFLICT);
+    mark = mark_of_login(w, token);
+    CS_EQ_U64(still(w, &mark), CS_OK);
+    CS_EQ_U64(cs_identity_token_renew(identity, CS_SLICE_LIT("alice"), fresh), CS_OK);
+    CS_EQ_U64(still(w, &mark), CS_ERR_CONFLICT);
+    mark = mark_of_login(w, fresh);
+    CS_EQ_U64(cs_identity_disable(identity, CS_SLICE_LIT("alice")), CS_OK);
+    CS_EQ_U64(still(w, &mark), CS_ERR_UNAUTHENTICATED);
+    cs_identity_free(identity);
+}
+CS_TEST(a_login_no_longer_holds_when_groups_token_or_standing_have_changed)
+{
+    world_run(no_longer);
 }

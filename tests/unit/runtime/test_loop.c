@@ -5,6 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -734,6 +737,120 @@ CS_TEST(listener_accepts_and_an_ignored_one_does_not_spin)
     spawn(connects, NULL);
     end();
     CS_EQ_U64(trace_n, 4);
+}
+
+struct sharer { /* a process that waits on the shared listener and says what it does */
+    int listener, says;
+};
+
+static void accepts_one(void *arg)
+{
+    const struct sharer *s = arg;
+    struct cs_fd l;
+    int c = -1;
+    CS_CHECK(cs_fd_open_listener(the_loop, &l, s->listener) == CS_OK);
+    CS_CHECK(write(s->says, "w", 1) == 1);
+    CS_CHECK(cs_accept(&l, &c, NULL) == CS_OK);
+    CS_CHECK(write(s->says, "a", 1) == 1);
+    (void)close(c);
+    cs_fd_close(&l);
+}
+
+/* On our processor, and only when we leave it idle: what wakes it does not run it. */
+static void stay_behind(void)
+{
+    cpu_set_t here;
+    const struct sched_param param = {.sched_priority = 0};
+    CPU_ZERO(&here);
+    CPU_SET((size_t)sched_getcpu(), &here);
+    CS_CHECK(sched_setaffinity(0, sizeof here, &here) == 0);
+    CS_CHECK(sched_setscheduler(0, SCHED_IDLE, &param) == 0);
+}
+
+static pid_t share(int listener, bool slow, int *ret_says)
+{
+    int p[2];
+    cpu_set_t here;
+    CS_CHECK(pipe(p) == 0);
+    if (slow) { /* both on one processor from here on */
+        CPU_ZERO(&here);
+        CPU_SET((size_t)sched_getcpu(), &here);
+        CS_CHECK(sched_setaffinity(0, sizeof here, &here) == 0);
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct sharer s = {dup(listener), p[1]};
+        if (slow) {
+            stay_behind();
+        }
+        begin();
+        spawn(accepts_one, &s);
+        end();
+        _exit(0);
+    }
+    (void)close(p[1]);
+    char byte = 0;
+    CS_CHECK(read(p[0], &byte, 1) == 1 && byte == 'w');
+    *ret_says = p[0];
+    return pid;
+}
+
+/* Sleeping: then its descriptor of the listener is armed. */
+static void until_asleep(pid_t pid)
+{
+    char path[64], text[512];
+    const char *state = NULL;
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    do {
+        int fd = open(path, O_RDONLY);
+        ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+        CS_CHECK(n > 0 && close(fd) == 0);
+        text[n] = 0;
+        state = strrchr(text, ')');
+        CS_CHECK(state != NULL && usleep(2000) == 0);
+    } while (state[2] != 'S');
+}
+
+/* One connection for two that wait; the first is killed before it can accept. False: it was faster
+ * this time. */
+static bool killed_before_it_accepts(void)
+{
+    int l, says[2], status;
+    struct sockaddr_storage sa;
+    socklen_t len;
+    char byte = 0;
+    CS_CHECK(cs_listen_tcp(CS_SLICE_LIT("127.0.0.1:0"), &l) == CS_OK);
+    pid_t first = share(l, true, &says[0]);
+    until_asleep(first);
+    pid_t second = share(l, false, &says[1]);
+    until_asleep(second);
+    CS_CHECK(cs_addr_parse(CS_SLICE_LIT("127.0.0.1"), cs_sock_port(l), &sa, &len));
+    (void)close(l);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CS_CHECK(fd >= 0 && connect(fd, (const struct sockaddr *)&sa, len) == 0);
+    CS_CHECK(kill(first, SIGKILL) == 0 && waitpid(first, &status, 0) == first);
+    bool accepted = read(says[0], &byte, 1) == 1;
+    struct pollfd p = {.fd = says[1], .events = POLLIN};
+    bool served = accepted || poll(&p, 1, 20000) == 1;
+    if (accepted || !served) {
+        CS_CHECK(kill(second, SIGKILL) == 0);
+    }
+    CS_CHECK(served && (accepted || read(says[1], &byte, 1) == 1));
+    CS_CHECK(waitpid(second, &status, 0) == second && (accepted || status == 0));
+    (void)close(fd);
+    (void)close(says[0]);
+    (void)close(says[1]);
+    return !accepted;
+}
+
+/* SECURITY: whoever can kill one gate must not make others' connections wait. */
+CS_TEST(a_connection_whose_process_dies_before_it_accepts_goes_to_another)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        n += killed_before_it_accepts();
+    }
+    CS_CHECK(n > 0);
 }
 
 static void connects_to_nobody(void *arg)
