@@ -148,8 +148,9 @@ static void on_control_message(struct cs_channel *c, const struct cs_channel_in 
         }
         return;
     }
-    default:
-        return; /* the table lets nothing else through */
+    default: /* an answer's message that answers nothing */
+        cs_channel_in_close(in);
+        return;
     }
 }
 
@@ -180,6 +181,16 @@ static void control_new(struct cs_gate *g, int fd)
     }
     cs_tell_control(g);
     cs_hold_on_control(g);
+}
+
+/* A gate has no other neighbour: whoever is not control does not get to speak as it. */
+static void peer_new(struct cs_gate *g, const struct cs_msg_peer *m, int fd)
+{
+    if (m->role != CS_ROLE_CONTROL) {
+        (void)close(fd);
+        return;
+    }
+    control_new(g, fd);
 }
 
 /* ---- supervisor ---- */
@@ -263,7 +274,7 @@ static void on_supervisor_message(struct cs_channel *c, const struct cs_channel_
         listener_new(g, in->msg, in->fd[0]);
         break;
     case CS_MSG_PEER:
-        control_new(g, in->fd[0]);
+        peer_new(g, in->msg, in->fd[0]);
         break;
     case CS_MSG_RING:
         ring_new(g, in->fd);

@@ -134,6 +134,15 @@ static void close_fds(int *fd, unsigned n)
     }
 }
 
+void cs_channel_in_close(const struct cs_channel_in *in)
+{
+    for (size_t i = 0; i < CS_ARRAY_LEN(in->fd); i++) {
+        if (in->fd[i] >= 0) {
+            (void)close(in->fd[i]);
+        }
+    }
+}
+
 static void receive(struct cs_channel *c, struct cs_iobuf *buf, struct received *ret)
 {
     union {

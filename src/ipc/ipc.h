@@ -69,6 +69,9 @@ struct cs_channel_in { /* one received message, as a handler sees it */
     const void *msg; /* the decoded struct, borrowed */
     int fd[3];       /* owned by the handler; -1 where none came */
 };
+/* Closes what came with a message that the handler has no use for: the table lets a peer send an
+ * answer's message that is no answer, descriptors and all. */
+void cs_channel_in_close(const struct cs_channel_in *in);
 /* Called in the channel's reading coroutine for every message that is not an answer to a call of
  * ours. It may wait only briefly: long work gets a coroutine of its own (copy what it needs). */
 typedef void (*cs_channel_fn)(struct cs_channel *c, const struct cs_channel_in *in, void *arg);
