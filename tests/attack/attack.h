@@ -22,7 +22,7 @@ extern struct attack_plan attack_plan;
 /* ---- calls.c ---- */
 size_t attack_calls(void);
 const char *attack_call_name(size_t i);
-/* Makes the call; ends the process with 77 when it came back. */
+/* Makes the call; ends the process with 77 when it came back, 78 when with an error. */
 _Noreturn void attack_call(size_t i);
 
 /* ---- messages.c ---- */

@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define N(x) ((const void *)(uintptr_t)(x))
-enum { SUPERVISOR = 0x7001, MEMFD = 0x7002, COME_BACK = 77, X32 = 0x40000000 };
+enum { SUPERVISOR = 0x7001, MEMFD = 0x7002, COME_BACK = 77, REFUSED = 78, X32 = 0x40000000 };
 
 struct call {
     const char *name;
@@ -168,13 +168,12 @@ static long value(const void *arg)
 _Noreturn void attack_call(size_t i)
 {
     const struct call *c = &calls[i];
+    long rc;
     if (c->nr < 0) {
-        long rc;
         __asm__ volatile("int $0x80" : "=a"(rc) : "a"(5L), "b"(0L), "c"(0L), "d"(0L) : "memory");
-        (void)rc;
     } else {
-        (void)syscall(c->nr, value(c->arg[0]), value(c->arg[1]), value(c->arg[2]), value(c->arg[3]),
-                      value(c->arg[4]), value(c->arg[5]));
+        rc = syscall(c->nr, value(c->arg[0]), value(c->arg[1]), value(c->arg[2]), value(c->arg[3]),
+                     value(c->arg[4]), value(c->arg[5]));
     }
-    _exit(COME_BACK);
+    _exit(rc < 0 ? REFUSED : COME_BACK);
 }

@@ -7,7 +7,6 @@ import random
 import shutil
 import socket
 import struct
-import subprocess
 import sys
 import unittest
 
@@ -16,24 +15,6 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
 import harness
 import ipc
 from ipc import ROWS, Ring, Role, memfd, neighbours, note
-
-CONFIG = """version: 1
-listeners:
-  control: { address: "127.0.0.1:1", url: "https://localhost:1" }
-  local: { socket: "%(home)s/run/countersign.sock" }
-  postgres: { address: "127.0.0.1:2" }
-tls: { certificate: tls.crt, key: tls.key }
-store: { sqlite: state/state.db }
-recordings: { directory: recordings }
-master_key: master.key
-identity:
-  - name: local
-targets:
-  - name: orders
-    postgres: { address: "127.0.0.1:3", database: orders, tls: off }
-    credential: { user: ro, password: "secret:ro" }
-    elevated: { user: owner, password: "secret:owner" }
-"""
 
 # Questions whose answer is no refusal although they made no sense: it gives nothing that is not public.
 HARMLESS = {"seal_key"}
@@ -96,17 +77,10 @@ def nonsense(row):
 
 
 class MessagesCase(unittest.TestCase):
-    role_name = None
-
     @classmethod
     def setUpClass(cls):
         cls.home = harness.scratch("messages")
-        gw = os.path.join(harness.BUILD, "src", "programs", "countersign")
-        home = os.path.join(cls.home, "home")
-        subprocess.run([gw, "init", home], check=True, stdout=subprocess.DEVNULL)
-        with open(os.path.join(home, "countersign.yaml"), "w") as f:
-            f.write(CONFIG % {"home": home} + harness.RULES)
-        cls.snapshot, cls.version = ipc.compile_snapshot(os.path.join(home, "countersign.yaml"))
+        cls.snapshot, cls.version = ipc.installation(cls.home)
 
     @classmethod
     def tearDownClass(cls):
@@ -114,8 +88,7 @@ class MessagesCase(unittest.TestCase):
         shutil.rmtree(cls.home, ignore_errors=True)
 
     def role(self, name, wire=True):
-        r = Role(name, self.home, self.snapshot)
-        r.version = self.version
+        r = Role(name, self.home, self.snapshot, self.version)
         self.addCleanup(r.stop)
         return r.start(wire)
 
@@ -300,8 +273,7 @@ class Supervisor(MessagesCase):
     serve on without one."""
 
     def end_of(self, role, what, data, n_fds, run):
-        r = Role(role, self.home, self.snapshot)
-        r.version = self.version
+        r = Role(role, self.home, self.snapshot, self.version)
         try:
             r.start(wire=run)
             r.supervisor.send(data, self.fds(n_fds))

@@ -149,6 +149,8 @@ class Fuzz(unittest.TestCase):
         honest = Ring(1 << 16)
         self.addCleanup(honest.close)
         rec.supervisor.say("ring", fds=honest.fds(), gate=0, epoch=1)
+        honest.append(note(SESSION, 1, b"well so far"))
+        harness.wait_until("an honest frame to be durable", honest.is_durable)
         before = rec.descriptors()
         for fd in (ipc.memfd(bytes(8192), seals=0), ipc.memfd(bytes(4096)), ipc.memfd(b"x" * 8192), ipc.memfd(bytes(8193)),
                    os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), os.open("/dev/zero", os.O_RDWR | os.O_CLOEXEC)):

@@ -236,18 +236,20 @@ def with_channel(argv, sock, **more):
 class Role:
     """A real role's program, started as the supervisor does it, with us on every side of it."""
 
-    def __init__(self, role, home, snapshot=None):
-        self.role, self.home = role, home
-        program, self.gets = ROLES[role]
-        self.program = os.path.join(harness.BUILD, "src", "programs", program)
+    def __init__(self, role, home, snapshot=None, version=0, program=None, env=None):
+        self.role, self.home, self.version, self.env = role, home, version, env
+        program_name, self.gets = ROLES[role]
+        self.program = program or os.path.join(harness.BUILD, "src", "programs", program_name)
+        program = program_name
         self.snapshot_fd = snapshot
         self.log_path = os.path.join(home, program + ".log")
-        self.process, self.listeners, self.ring = None, [], None
+        self.process, self.listeners, self.ring, self.peers = None, [], None, {}
 
     def start(self, wire=True):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         log = open(self.log_path, "ab")
-        self.process = with_channel([self.program, os.path.basename(self.program)], theirs, stdout=log, stderr=log, cwd=self.home)
+        self.process = with_channel([self.program, os.path.basename(self.program)], theirs, stdout=log, stderr=log, cwd=self.home,
+                                    env=dict(os.environ, **(self.env or {})))
         log.close()
         theirs.close()
         self.supervisor = Channel(ours)
@@ -264,7 +266,7 @@ class Role:
             params = "master_key=%s\n" % os.path.join(self.home, "home", "master.key")
         self.supervisor.say("boot", role=NUMBERS[self.role], index=0, epoch=1, params=params.encode())
         if "GETS_SNAPSHOT" in self.gets:
-            self.supervisor.say("snapshot", fds=[self.snapshot_fd], version=self.snapshot_version(), sha256=self.snapshot_sum())
+            self.supervisor.say("snapshot", fds=[self.snapshot_fd], version=self.version, sha256=self.snapshot_sum())
         if "GETS_WEB" in self.gets:
             self.listen("control", "control")
             self.listen("local", "local")
@@ -278,9 +280,6 @@ class Role:
     def snapshot_sum(self):
         import hashlib
         return hashlib.sha256(os.pread(self.snapshot_fd, 1 << 26, 0)).digest()
-
-    def snapshot_version(self):
-        return self.version
 
     def listen(self, name, kind):
         if kind == "local":
@@ -339,6 +338,8 @@ class Role:
                 self.process.kill()
             self.process.wait()
             self.supervisor.close()
+        for p in self.peers.values():
+            p.close()
         for _, s in self.listeners:
             s.close()
         self.listeners = []
@@ -362,3 +363,31 @@ def compile_snapshot(config):
     if err != 0:
         raise AssertionError(data[20:].decode())
     return array.array("i", anc[0][2])[0], version
+
+
+CONFIG = """version: 1
+listeners:
+  control: { address: "127.0.0.1:1", url: "https://localhost:1" }
+  local: { socket: "%(home)s/run/countersign.sock" }
+  postgres: { address: "127.0.0.1:2" }
+tls: { certificate: tls.crt, key: tls.key }
+store: { sqlite: state/state.db }
+recordings: { directory: recordings }
+master_key: master.key
+identity:
+  - name: local
+targets:
+  - name: orders
+    postgres: { address: "127.0.0.1:3", database: orders, tls: off }
+    credential: { user: ro, password: "secret:ro" }
+    elevated: { user: owner, password: "secret:owner" }
+"""
+
+
+def installation(folder):
+    """A home with keys and a configuration, and its snapshot: (memfd, version)."""
+    home = os.path.join(folder, "home")
+    subprocess.run([os.path.join(harness.BUILD, "src", "programs", "countersign"), "init", home], check=True, stdout=subprocess.DEVNULL)
+    with open(os.path.join(home, "countersign.yaml"), "w") as f:
+        f.write(CONFIG % {"home": home} + harness.RULES)
+    return compile_snapshot(os.path.join(home, "countersign.yaml"))
