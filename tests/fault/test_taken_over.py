@@ -94,7 +94,7 @@ class TakenOver(unittest.TestCase):
                     expected = REFUSED if what not in mine or (role, how) == ("KEEPER", "w") else DONE
                     with self.subTest(role=role, what=what, how=how):
                         self.assertEqual(self.attempt(role, "%s:%s" % (how, os.path.join(home, name))), expected)
-            for path in ("/proc/%d/mem" % os.getpid(), "/proc/self/mem", "/root/.ssh/id", "/etc/shadow", "/dev/mem"):
+            for path in ("/proc/%d/mem" % os.getpid(), "/proc/self/mem", os.path.expanduser("~/.ssh/id"), "/etc/shadow", "/dev/mem"):
                 with self.subTest(role=role, path=path):
                     expected = (REFUSED, DONE) if (role, path) == ("DIALER", "/etc/shadow") else (REFUSED,)
                     self.assertIn(self.attempt(role, "r:" + path), expected)
