@@ -128,6 +128,7 @@ enum cs_err cs_api_request_cancel(struct cs_api_call *call);
 enum cs_err cs_api_session_list(struct cs_api_call *call);
 enum cs_err cs_api_session_kill(struct cs_api_call *call);
 enum cs_err cs_api_session_recording(struct cs_api_call *call);
+enum cs_err cs_api_target_answers(struct cs_api_call *call);
 enum cs_err cs_api_reload(struct cs_api_call *call);
 enum cs_err cs_api_status(struct cs_api_call *call);
 

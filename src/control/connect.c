@@ -22,9 +22,9 @@ static void not_connected(struct cs_job *j, enum cs_err e, const char *text)
     (void)cs_peer_send(j->peer, CS_MSG_NOT_CONNECTED, j->corr, &out, NULL, 0);
 }
 
-static void unreachable(struct cs_job *j, const struct cs_target *t, enum cs_err e)
+void cs_connect_unreachable(const struct cs_target *t, enum cs_err e, char *text, size_t size)
 {
-    char text[400], how[120];
+    char how[120];
     switch ((int)e) {
     case CS_ERR_REFUSED:
         (void)snprintf(how, sizeof how, "refuses connections");
@@ -51,14 +51,12 @@ static void unreachable(struct cs_job *j, const struct cs_target *t, enum cs_err
         (void)snprintf(how, sizeof how, "cannot be reached");
         break;
     }
-    (void)snprintf(text, sizeof text, "target \"%.*s\" at %.*s %s",
-                   (int)CS_MIN(t->name.n, (size_t)64), t->name.p,
-                   (int)CS_MIN(t->address.n, (size_t)200), t->address.p, how);
-    not_connected(j, e, text);
+    (void)snprintf(text, size, "target \"%.*s\" at %.*s %s", (int)CS_MIN(t->name.n, (size_t)64),
+                   t->name.p, (int)CS_MIN(t->address.n, (size_t)200), t->address.p, how);
 }
 
 /* Dialer checks the address against its own snapshot: it dials no other. */
-static enum cs_err dial(struct cs_control *c, struct cs_slice address, int *ret_fd)
+enum cs_err cs_connect_reach(struct cs_control *c, struct cs_slice address, int *ret_fd)
 {
     uint64_t deadline = cs_mono_ns() + CS_LIMIT_CONNECT_S * CS_NS_PER_S;
     struct cs_msg_dial m = {.address = address, .deadline = deadline};
@@ -149,9 +147,11 @@ static void dial_with(struct cs_job *j, struct cs_ctl_session *s, const struct c
         return;
     }
     int fd = -1;
-    enum cs_err e = dial(j->peer->c, t->address, &fd); /* `s` may be gone after this */
+    enum cs_err e = cs_connect_reach(j->peer->c, t->address, &fd); /* `s` may be gone after this */
     if (e != CS_OK) {
-        unreachable(j, t, e);
+        char text[400];
+        cs_connect_unreachable(t, e, text, sizeof text);
+        not_connected(j, e, text);
         return;
     }
     hand_over(j, t, fd);
@@ -201,33 +201,41 @@ static void pass_on(struct cs_job *j, enum cs_err e, const struct cs_call *call)
     }
 }
 
+enum cs_err cs_connect_proof(struct cs_control *c, struct cs_msg_prove_for *ask, struct cs_arena *a,
+                             struct cs_call *ret, char *why, size_t why_size)
+{
+    struct cs_store_secret row;
+    *ret = (struct cs_call){.fd = {-1, -1, -1}};
+    enum cs_err e = cs_store_secret_get(c->store, ask->name, a, &row);
+    if (e == CS_ERR_NOT_FOUND) {
+        (void)snprintf(why, why_size, "the secret \"%.*s\" is not set: countersign secret set",
+                       (int)CS_MIN(ask->name.n, (size_t)64), ask->name.p);
+    } else if (e != CS_OK) {
+        (void)snprintf(why, why_size, "the credential cannot be read");
+    }
+    if (e != CS_OK) {
+        return e;
+    }
+    ask->deadline = cs_mono_ns() + CS_LIMIT_UPSTREAM_LOGIN_S * CS_NS_PER_S;
+    ask->version = row.version;
+    ask->box = row.box;
+    return cs_helper_call(c, CS_ROLE_KEEPER, CS_MSG_PROVE_FOR, ask, ask->deadline, ret);
+}
+
 /* SECURITY: session, target, connection and grant are this process's own knowledge, never the
  * gate's words; keeper refuses a grant that had its proof. The box stays closed here. */
 static void prove_with(struct cs_job *j, struct cs_slice target,
                        const struct cs_ctl_connection *conn)
 {
     const struct cs_msg_prove *m = (const void *)j->msg.raw;
-    struct cs_control *c = j->peer->c;
-    struct cs_store_secret row;
     struct cs_call call;
-    enum cs_err e = cs_store_secret_get(c->store, conn->secret, &j->arena, &row);
-    if (e != CS_OK) {
-        char text[200];
-        (void)snprintf(text, sizeof text, "the secret \"%.*s\" is not set: countersign secret set",
-                       (int)CS_MIN(conn->secret.n, (size_t)64), conn->secret.p);
-        not_proved(j, e, e == CS_ERR_NOT_FOUND ? text : "the credential cannot be read");
-        return;
-    }
-    uint64_t deadline = cs_mono_ns() + CS_LIMIT_UPSTREAM_LOGIN_S * CS_NS_PER_S;
+    char text[200] = "";
     struct cs_msg_prove_for ask = {.session = m->session,
                                    .target = target,
                                    .connection = conn->number,
                                    .which = conn->elevated ? CS_CREDENTIAL_ELEVATED
                                                            : CS_CREDENTIAL_EVERYDAY,
-                                   .deadline = deadline,
                                    .name = conn->secret,
-                                   .version = row.version,
-                                   .box = row.box,
                                    .mechanism = m->mechanism,
                                    .client_first_bare = m->client_first_bare,
                                    .server_first = m->server_first,
@@ -235,8 +243,12 @@ static void prove_with(struct cs_job *j, struct cs_slice target,
     if (conn->elevated) {
         ask.grant = conn->grant;
     }
-    e = cs_helper_call(c, CS_ROLE_KEEPER, CS_MSG_PROVE_FOR, &ask, deadline, &call);
-    pass_on(j, e, &call);
+    enum cs_err e = cs_connect_proof(j->peer->c, &ask, &j->arena, &call, text, sizeof text);
+    if (text[0] != 0) {
+        not_proved(j, e, text);
+    } else {
+        pass_on(j, e, &call);
+    }
     cs_call_done(&call);
 }
 

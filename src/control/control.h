@@ -19,6 +19,8 @@
 #include "wire/snapshot.h"
 
 struct cs_api_call;
+struct cs_ctl_probe;
+struct cs_job;
 
 enum {
     CS_CONTROL_JOBS = 1024, /* messages of one gate being worked on; then its channel is not read */
@@ -52,8 +54,8 @@ enum cs_err cs_view_new(int memfd, struct cs_slice sha256, struct cs_view **ret)
 struct cs_view *cs_view_keep(struct cs_view *v);
 void cs_view_drop(struct cs_view *v); /* NULL is fine */
 
-/* A channel to a gate, front, keeper or dialer. Lives until the channel is gone and nothing works
- * for it. */
+/* A channel to a gate, front, keeper, dialer or probe. Lives until the channel is gone and nothing
+ * works for it. */
 struct cs_peer {
     struct cs_control *c;
     struct cs_channel *channel; /* NULL once it is gone */
@@ -95,7 +97,8 @@ struct cs_control {
     struct cs_sessions sessions;
     struct cs_attempt *attempts; /* auth.c */
     size_t n_attempts;
-    uint64_t connections; /* the last number given to one */
+    uint64_t connections;        /* the last number given to one */
+    struct cs_ctl_probe *probes; /* tasks that probe works on; probe.c */
     struct cs_poll *polls;
     struct cs_api_call *calls;
     size_t n_calls, n_waiting;
@@ -129,11 +132,36 @@ void cs_control_wake(struct cs_control *c);
 enum cs_err cs_helper_call(struct cs_control *c, enum cs_role role, enum cs_msg_type t,
                            const void *msg, uint64_t deadline_ns,
                            struct cs_call *ret) CS_MUST_CHECK;
+/* The same with a descriptor, which stays the caller's. */
+enum cs_err cs_helper_call_fd(struct cs_control *c, enum cs_role role, enum cs_msg_type t,
+                              const void *msg, int fd, uint64_t deadline_ns,
+                              struct cs_call *ret) CS_MUST_CHECK;
 /* The public key to which secrets are sealed. `create`: no secret is sealed yet, keeper may make a
  * missing master key. `why` gets keeper's sentence when it says no. */
 enum cs_err cs_helper_seal_key(struct cs_control *c, bool create, uint64_t deadline_ns,
                                uint8_t ret[static CS_X25519], char *why,
                                size_t why_size) CS_MUST_CHECK;
+
+/* ---- connect.c: what gates' sessions and probe's tasks share ---- */
+/* A connection to a target's address, by dialer; and why there is none, in words. */
+enum cs_err cs_connect_reach(struct cs_control *c, struct cs_slice address,
+                             int *ret_fd) CS_MUST_CHECK;
+void cs_connect_unreachable(const struct cs_target *t, enum cs_err e, char *text, size_t size);
+/* Has keeper prove a credential: everything of `ask` but the stored secret and the deadline is the
+ * caller's own knowledge. `why` (kept as it is otherwise) when the secret is not to be had. Free
+ * *ret in every case. */
+enum cs_err cs_connect_proof(struct cs_control *c, struct cs_msg_prove_for *ask, struct cs_arena *a,
+                             struct cs_call *ret, char *why, size_t why_size) CS_MUST_CHECK;
+
+/* ---- probe.c ---- */
+/* Has probe look at a target; waits, in a coroutine. On CS_OK *ret is the result (cs_rows), sealed
+ * memory that the caller unmaps; `why` (NUL-terminated) otherwise. `text`, `names`: see
+ * wire/probe_task.h, for an impact task. UNAVAILABLE while probe is away. */
+enum cs_err cs_probe_ask(struct cs_control *c, struct cs_slice target, enum cs_probe_kind kind,
+                         struct cs_slice text, struct cs_slice names, struct cs_slice *ret,
+                         char *why, size_t why_size) CS_MUST_CHECK;
+void cs_probe_connect(struct cs_job *j);
+void cs_probe_prove(struct cs_job *j);
 
 /* ---- gate.c ---- */
 void cs_gate_on_message(struct cs_channel *ch, const struct cs_channel_in *in, void *peer);

@@ -1,6 +1,6 @@
-/* Messages of gates: which handler, in which order, for whose session. Messages of one session are
- * worked on one after the other, in the order sent; different sessions do not wait for each other
- * (a commit takes milliseconds, a dial seconds).
+/* Messages of gates, and of probe: which handler, in which order, for whose session. Messages of
+ * one session are worked on one after the other, in the order sent; different sessions do not wait
+ * for each other (a commit takes milliseconds, a dial seconds).
  *
  * A message names its session; that the session belongs to the gate that speaks is checked in
  * cs_gate_session() and nowhere else. */
@@ -48,6 +48,9 @@ static const struct handler handlers[CS_MSG_MAX] = {
     LANED(HOLD_LEAVE, cs_hold_leave, hold_leave),
     LANED(CONSUME, cs_hold_consume, consume),
     LANED(EXECUTED, cs_hold_executed, executed),
+    /* From probe: the message table lets each role's own pass and no other. */
+    [CS_MSG_PROBE_CONNECT] = {cs_probe_connect, false, 0},
+    [CS_MSG_PROBE_PROVE] = {cs_probe_prove, false, 0},
 };
 
 /* ---- jobs and lanes ---- */

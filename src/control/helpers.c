@@ -25,6 +25,15 @@ enum cs_err cs_helper_call(struct cs_control *c, enum cs_role role, enum cs_msg_
                      : CS_ERR_UNAVAILABLE;
 }
 
+enum cs_err cs_helper_call_fd(struct cs_control *c, enum cs_role role, enum cs_msg_type t,
+                              const void *msg, int fd, uint64_t deadline_ns, struct cs_call *ret)
+{
+    struct cs_peer *p = helper(c, role);
+    *ret = (struct cs_call){.fd = {-1, -1, -1}};
+    return p != NULL ? cs_channel_call(p->channel, t, msg, &fd, 1, deadline_ns, ret)
+                     : CS_ERR_UNAVAILABLE;
+}
+
 enum cs_err cs_helper_seal_key(struct cs_control *c, bool create, uint64_t deadline_ns,
                                uint8_t ret[static CS_X25519], char *why, size_t why_size)
 {

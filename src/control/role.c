@@ -93,6 +93,12 @@ void cs_peer_release(struct cs_peer *p)
     cs_free(p);
 }
 
+/* Roles that work for this one. The start itself needs the first two. */
+static bool is_helper(enum cs_role role)
+{
+    return role == CS_ROLE_KEEPER || role == CS_ROLE_DIALER || role == CS_ROLE_PROBE;
+}
+
 static void peer_gone(struct cs_peer *p)
 {
     struct cs_channel *ch = p->channel;
@@ -101,7 +107,7 @@ static void peer_gone(struct cs_peer *p)
         cs_channel_close(ch);
     }
     cs_event_set(&p->room);
-    if (p->role == CS_ROLE_KEEPER || p->role == CS_ROLE_DIALER) {
+    if (is_helper(p->role)) {
         cs_peer_release(p); /* calls under way have failed */
     } else if (p->c->phase == CS_CONTROL_STOP) {
         return;
@@ -176,6 +182,7 @@ static cs_channel_fn handler_of(enum cs_role role)
 {
     switch ((int)role) {
     case CS_ROLE_GATE:
+    case CS_ROLE_PROBE:
         return cs_gate_on_message;
     case CS_ROLE_FRONT:
         return on_front_message;
@@ -221,7 +228,7 @@ static void peer_new(struct cs_control *c, const struct cs_msg_peer *m, int fd)
     p->fd = fd;
     p->next = c->peers;
     c->peers = p;
-    bool helper = m->role == CS_ROLE_KEEPER || m->role == CS_ROLE_DIALER;
+    bool helper = is_helper(p->role);
     if (helper || c->phase == CS_CONTROL_RUN) { /* the start itself needs them */
         peer_open(p);
     }

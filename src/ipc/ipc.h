@@ -25,11 +25,15 @@ enum cs_role {
     CS_ROLE_JOB,
     CS_ROLE_KEEPER,
     CS_ROLE_DIALER,
+    CS_ROLE_PROBE,
     CS_ROLE_MAX
 };
 const char *cs_role_name(enum cs_role r);
 
-enum cs_credential { CS_CREDENTIAL_EVERYDAY, CS_CREDENTIAL_ELEVATED };
+/* PROBE: the one that a target names for looking only; never used by a gate. */
+enum cs_credential { CS_CREDENTIAL_EVERYDAY, CS_CREDENTIAL_ELEVATED, CS_CREDENTIAL_PROBE };
+/* What a task of probe is about; its table of queries. */
+enum cs_probe_kind { CS_PROBE_NONE, CS_PROBE_CATALOGUE, CS_PROBE_CHECK, CS_PROBE_IMPACT };
 enum cs_leave { CS_LEAVE_CANCEL, CS_LEAVE_DETACH, CS_LEAVE_VOID };
 /* NOT_RUN: certain that nothing of it reached the target. */
 enum cs_executed { CS_EXECUTED_DONE, CS_EXECUTED_FAILED, CS_EXECUTED_UNKNOWN, CS_EXECUTED_NOT_RUN };

@@ -48,8 +48,8 @@ const char *cs_msg_name(enum cs_msg_type t)
 
 const char *cs_role_name(enum cs_role r)
 {
-    static const char *const names[] = {"any",      "supervisor", "gate",   "front", "control",
-                                        "recorder", "job",        "keeper", "dialer"};
+    static const char *const names[] = {"any",      "supervisor", "gate",   "front",  "control",
+                                        "recorder", "job",        "keeper", "dialer", "probe"};
     _Static_assert(CS_ARRAY_LEN(names) == CS_ROLE_MAX, "one name per role");
     return (unsigned)r < CS_ROLE_MAX ? names[r] : "none";
 }

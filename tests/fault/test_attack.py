@@ -25,7 +25,7 @@ class Attack(GatewayCase):
     @classmethod
     def setUpClass(cls):
         cls.libexec = harness.scratch("attack")
-        for name in ("control", "keeper", "dialer", "recorder", "job-compile", "job-replayer"):
+        for name in ("control", "keeper", "dialer", "probe", "recorder", "job-compile", "job-replayer"):
             os.symlink(os.path.join(PROGRAMS, name), os.path.join(cls.libexec, name))
         for name in ("gate", "front"):
             os.symlink(os.path.join(TWINS, "attack-" + name), os.path.join(cls.libexec, name))

@@ -13,7 +13,7 @@ import harness
 from base import GatewayCase
 from pgwire import Wire, error_of, kinds, query
 
-ROLES = ("recorder", "keeper", "dialer", "control", "front", "gate")
+ROLES = ("recorder", "keeper", "dialer", "probe", "control", "front", "gate")
 
 
 class WallsCase(GatewayCase):

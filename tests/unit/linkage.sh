@@ -10,6 +10,7 @@ gate:         libcrypto libssl
 control:      libcrypto libsqlite3 libjansson
 keeper:       libcrypto
 dialer:       libcrypto
+probe:        libcrypto libssl
 front:        libcrypto libssl
 recorder:     libcrypto libzstd
 job-compile:  libcrypto libyaml-0

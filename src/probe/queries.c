@@ -1,0 +1,22 @@
+/* The tables of queries: constants, one table for each kind of task. What control's evaluation
+ * makes of the answers is not known here. */
+#include "probe/probe.h"
+
+/* Rows of the .def files: name of the table in the result, at most so many rows, the
+ * server_version_num that it needs (0: any), the text. */
+#define CS_PROBE_QUERY(name, max_rows, since, sql) {name, sql, max_rows, since},
+
+static const struct cs_probe_query check[] = {
+#include "probe/check.def"
+};
+
+size_t cs_probe_queries(uint64_t kind, const struct cs_probe_query **ret)
+{
+    switch (kind) {
+    case CS_PROBE_CHECK:
+        *ret = check;
+        return CS_ARRAY_LEN(check);
+    default:
+        return 0;
+    }
+}
