@@ -296,8 +296,9 @@ static void role_start(const char *program, const char *name)
         enum cs_role role;
         unsigned needed; /* messages of a first start */
     } roles[] = {{"recorder", CS_ROLE_RECORDER, 1}, {"keeper", CS_ROLE_KEEPER, 1},
-                 {"dialer", CS_ROLE_DIALER, 2},     {"control", CS_ROLE_CONTROL, 4},
-                 {"front", CS_ROLE_FRONT, 5},       {"gate", CS_ROLE_GATE, 5}};
+                 {"dialer", CS_ROLE_DIALER, 2},     {"probe", CS_ROLE_PROBE, 1},
+                 {"control", CS_ROLE_CONTROL, 5},   {"front", CS_ROLE_FRONT, 5},
+                 {"gate", CS_ROLE_GATE, 5}};
     (void)snprintf(me.name, sizeof me.name, "%s", name);
     (void)snprintf(me.file, sizeof me.file, "%s", name);
     for (char *p = me.file; *p != 0; p++) {

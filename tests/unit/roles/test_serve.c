@@ -43,8 +43,9 @@ static const char *get(const char *name)
 
 static void scratch(const char *configuration)
 {
-    static const char *const names[] = {"recorder", "keeper", "dialer",      "control",
-                                        "front",    "gate",   "job-compile", "job-replayer"};
+    static const char *const names[] = {"recorder", "keeper",      "dialer",
+                                        "probe",    "control",     "front",
+                                        "gate",     "job-compile", "job-replayer"};
     (void)snprintf(dir, sizeof dir, "/tmp/cs-roles-XXXXXX");
     CS_CHECK(mkdtemp(dir) != NULL && chdir(dir) == 0 && mkdir("libexec", 0700) == 0);
     for (size_t i = 0; i < CS_ARRAY_LEN(names); i++) {
@@ -169,7 +170,7 @@ static size_t place(const char *part)
 }
 
 /* The nth event of this name, as a place in the log. */
-static size_t event(const char *name, const char *what)
+static bool find_event(const char *name, const char *what, size_t *ret_at)
 {
     const char *all = get("log");
     for (const char *p = all; *p != 0; p = strchr(p, '\n') + 1) {
@@ -178,10 +179,26 @@ static size_t event(const char *name, const char *what)
         int pid = 0, at = 0;
         if (sscanf(p, "%llu %39s %d %n", &ms, who, &pid, &at) == 3 && strcmp(who, name) == 0 &&
             strncmp(p + at, what, strlen(what)) == 0) {
-            return (size_t)(p - all);
+            *ret_at = (size_t)(p - all);
+            return true;
         }
     }
-    CS_FAIL("%s has no event %s:\n%s", name, what, all);
+    return false;
+}
+
+static bool has_event(const char *name, const char *what)
+{
+    size_t at;
+    return find_event(name, what, &at);
+}
+
+static size_t event(const char *name, const char *what)
+{
+    size_t at = 0;
+    if (!find_event(name, what, &at)) {
+        CS_FAIL("%s has no event %s:\n%s", name, what, get("log"));
+    }
+    return at;
 }
 
 /* ---- order ---- */
@@ -194,7 +211,7 @@ CS_TEST(serve_starts_and_stops_in_order)
     CS_CHECK(strstr(get("out"), "postgres on 127.0.0.1:") != NULL);
     CS_CHECK(strstr(get("out"), "127.0.0.1:0") == NULL); /* the real port is told */
     CS_CHECK(strstr(get("out"), "run/local.sock") != NULL);
-    static const char *const early[] = {"recorder", "keeper", "dialer"};
+    static const char *const early[] = {"recorder", "keeper", "dialer", "probe"};
     for (size_t i = 0; i < CS_ARRAY_LEN(early); i++) {
         CS_CHECK(event(early[i], "ready") < event("control", "started"));
     }
@@ -245,10 +262,13 @@ CS_TEST(serve_gives_each_role_what_its_row_names)
     (void)event("control", "peer front 0");
     (void)event("control", "peer keeper 0");
     (void)event("control", "peer dialer 0");
+    (void)event("control", "peer probe 0");
     (void)event("keeper", "boot keeper 0 master_key=/nowhere/master.key");
     (void)event("keeper", "peer control 0");
     (void)event("dialer", "snapshot 1");
     (void)event("dialer", "peer control 0");
+    (void)event("probe", "peer control 0");
+    CS_CHECK(!has_event("probe", "snapshot")); /* it has no configuration, and no key in it */
     CS_EQ_U64(count("log", "master_key="), 1); /* nobody else hears of it */
     (void)event("front", "listener control");
     (void)event("front", "listener local");
@@ -324,9 +344,9 @@ CS_TEST(serve_ends_when_a_role_does_not_start)
 
 /* ---- deaths ---- */
 
-CS_TEST(serve_restarts_keeper_and_dialer_with_new_channels)
+CS_TEST(serve_restarts_keeper_dialer_and_probe_with_new_channels)
 {
-    static const char *const names[] = {"keeper", "dialer"};
+    static const char *const names[] = {"keeper", "dialer", "probe"};
     scratch("good 1");
     up("1");
     for (size_t i = 0; i < CS_ARRAY_LEN(names); i++) {
@@ -415,10 +435,10 @@ CS_TEST(serve_joins_a_restarted_control_with_everybody)
     up("2");
     await("log", "peer front 0", 1);
     int gate = pid_of("gate/0", 1), front = pid_of("front", 1);
-    CS_EQ_U64(count("log", "peer control 0"), 5);
+    CS_EQ_U64(count("log", "peer control 0"), 6);
     CS_CHECK(kill(pid_of("control", 1), SIGKILL) == 0);
     (void)pid_of("control", 2);
-    await("log", "peer control 0", 10);
+    await("log", "peer control 0", 12);
     await("log", "peer front 0", 2);
     CS_EQ_U64(count("log", "peer gate 0"), 2);
     CS_EQ_U64(count("log", "peer gate 1"), 2);

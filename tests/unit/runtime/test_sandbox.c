@@ -51,7 +51,8 @@ static int end_of(enum cs_sandbox role, enum cs_sandbox_access access, int (*fn)
     pid_t pid = fork();
     if (pid == 0) {
         const struct cs_sandbox_path paths[] = {{own, access}};
-        bool alone = role == CS_SANDBOX_GATE || role == CS_SANDBOX_FRONT;
+        bool alone =
+            role == CS_SANDBOX_GATE || role == CS_SANDBOX_FRONT || role == CS_SANDBOX_PROBE;
         _exit(cs_sandbox_enter(role, paths, alone ? 0 : 1) == CS_OK ? fn() : NOT_ENTERED);
     }
     (void)waitpid(pid, &status, 0);
