@@ -13,6 +13,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/slice.h"
+#include "policy/cel.h"
 
 struct cs_policy;
 
@@ -83,5 +84,13 @@ struct cs_decision {
  * not allocate. */
 void cs_policy_decide(const struct cs_policy_session *s, const struct cs_facts *facts,
                       struct cs_decision *ret);
+
+/* ---- about the configuration, for checks of a target; no decision rests on these ---- */
+/* Could an action with these facts run with the target's everyday credential, for anybody, after
+ * approval or without? FALSE: no rule lets it. UNKNOWN: that hangs on facts which are unknown. */
+enum cs_tri cs_policy_everyday(const struct cs_policy *p, const struct cs_target *target,
+                               const struct cs_facts *facts);
+/* Some rule runs approved actions at this target with the elevated credential. */
+bool cs_policy_wants_elevated(const struct cs_policy *p, const struct cs_target *target);
 
 #endif
