@@ -4,6 +4,7 @@
 #include "check/check.h"
 
 #include "base/attr.h"
+#include "check/queries.h"
 #include "check/words.h"
 #include "wire/rows.h"
 

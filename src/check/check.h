@@ -12,7 +12,7 @@
 #include "base/err.h"
 #include "policy/policy.h"
 
-enum { CS_CHECK_ROWS_MAX = 200, CS_CHECK_SCHEMAS_MAX = 16, CS_CHECK_RIGHTS_MAX = 6 };
+enum { CS_CHECK_SCHEMAS_MAX = 16, CS_CHECK_RIGHTS_MAX = 6 };
 
 /* Zero is the worst. */
 enum cs_check_severity {

@@ -7,6 +7,8 @@
 
 #include "check/functions.h"
 
+enum { CS_CHECK_ROWS_MAX = 200 }; /* of one answer */
+
 /* clang-format off */
 #define CS_CHECK_ME "WITH me AS (SELECT * FROM pg_catalog.pg_roles WHERE rolname = $1::text) "
 #define CS_CHECK_BOSS "WITH boss AS (SELECT * FROM pg_catalog.pg_roles WHERE rolname = $2::text) "

@@ -167,6 +167,52 @@ static void check_credential(struct checkup *k, const json_t *target, const char
     }
 }
 
+/* The gateway's last look at the target's roles. It is never waited for here: a target that is down
+ * must not keep doctor from telling the rest. */
+static void check_target_roles(struct checkup *k, const json_t *target)
+{
+    size_t i;
+    json_t *w;
+    const json_t *last = json_object_get(target, "check");
+    const char *name = cs_cli_text(k->c, target, "name");
+    const char *hint = say(k, "countersign target check %s", name);
+    if (last == NULL) {
+        return; /* a gateway that does not look */
+    }
+    if (!json_is_object(last)) {
+        found(k, ODD, "target roles", say(k, "%s: not looked at yet; that has begun now", name),
+              say(k, "in a moment doctor knows; or: countersign target check %s", name));
+        return;
+    }
+    const char *when = cs_cli_when(k->c, last, "at");
+    if (json_object_get(last, "error") != NULL) {
+        found(k, ODD, "target roles",
+              say(k, "%s: could not be looked at %s: %.300s", name, when,
+                  cs_cli_text(k->c, last, "error")),
+              hint);
+        return;
+    }
+    const char *serious = cs_cli_text(k->c, last, "serious");
+    const char *warnings = cs_cli_text(k->c, last, "warnings");
+    const char *failed = cs_cli_text(k->c, last, "failed");
+    bool bad = !cs_cli_is(serious, "0") || !cs_cli_is(failed, "0");
+    found(k,
+          bad                         ? BAD
+          : !cs_cli_is(warnings, "0") ? ODD
+                                      : FINE,
+          "target roles",
+          say(k, "%s: %s serious, %s warnings, %s not answered, %s%s", name, serious, warnings,
+              failed, when, cs_cli_true(last, "old") ? "; another look has begun" : ""),
+          hint);
+    json_array_foreach(json_object_get(last, "worst"), i, w)
+    {
+        found(
+            k, cs_cli_is(cs_cli_text(k->c, w, "severity"), "warning") ? ODD : BAD, "target roles",
+            say(k, "%s: %s [%s]", name, cs_cli_text(k->c, w, "title"), cs_cli_text(k->c, w, "id")),
+            "");
+    }
+}
+
 static void check_targets(struct checkup *k, const json_t *status)
 {
     size_t i;
@@ -185,6 +231,7 @@ static void check_targets(struct checkup *k, const json_t *status)
               "without verify-full somebody on the way can pose as the database");
         check_credential(k, t, "credential");
         check_credential(k, t, "elevated");
+        check_target_roles(k, t);
     }
 }
 

@@ -129,6 +129,8 @@ enum cs_err cs_api_session_list(struct cs_api_call *call);
 enum cs_err cs_api_session_kill(struct cs_api_call *call);
 enum cs_err cs_api_session_recording(struct cs_api_call *call);
 enum cs_err cs_api_target_answers(struct cs_api_call *call);
+enum cs_err cs_api_target_check(struct cs_api_call *call);
+enum cs_err cs_api_target_sql(struct cs_api_call *call);
 enum cs_err cs_api_reload(struct cs_api_call *call);
 enum cs_err cs_api_status(struct cs_api_call *call);
 

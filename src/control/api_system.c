@@ -1,5 +1,6 @@
 /* API calls about the gateway itself: health, who the caller is, secrets, reload, status. */
 #include "control/api.h"
+#include "control/check.h"
 
 #include "base/log.h"
 #include "base/time.h"
@@ -259,7 +260,8 @@ static json_t *targets(struct cs_api_call *call, const struct cs_store_secret *l
                   cs_json_put(o, "elevated",
                               t->has_elevated ? credential(call, t->elevated_user,
                                                            t->elevated_password, list, n)
-                                              : json_null());
+                                              : json_null()) &&
+                  cs_json_put(o, "check", cs_ctl_check_last(call->c, t->name));
         if (json_array_append_new(all, o) != 0 || !ok) {
             json_decref(all);
             return NULL;

@@ -19,6 +19,7 @@
 #include "wire/snapshot.h"
 
 struct cs_api_call;
+struct cs_ctl_check;
 struct cs_ctl_probe;
 struct cs_job;
 
@@ -99,6 +100,8 @@ struct cs_control {
     size_t n_attempts;
     uint64_t connections;        /* the last number given to one */
     struct cs_ctl_probe *probes; /* tasks that probe works on; probe.c */
+    struct cs_ctl_check *checks; /* the last one of each target; check.c */
+    bool checking;               /* a coroutine looks at targets again */
     struct cs_poll *polls;
     struct cs_api_call *calls;
     size_t n_calls, n_waiting;

@@ -2,6 +2,7 @@
  * to the other roles; READY once the store is open and keeper has answered; ends in order on
  * SHUTDOWN, at once when the supervisor is gone. Nothing here decides anything about people or
  * actions. */
+#include "control/check.h"
 #include "control/control.h"
 
 #include "base/alloc.h"
@@ -556,6 +557,7 @@ void cs_control_free(struct cs_control *c)
         cs_free(p);
     }
     cs_auth_free(c);
+    cs_ctl_check_free(c);
     cs_approval_free(c->approval);
     cs_identity_free(c->identity);
     cs_store_close(c->store);

@@ -2,12 +2,17 @@
  * makes of the answers is not known here. */
 #include "probe/probe.h"
 
+#include "check/queries.h"
+
 /* Rows of the .def files: name of the table in the result, at most so many rows, the
  * server_version_num that it needs (0: any), the text. */
 #define CS_PROBE_QUERY(name, max_rows, since, sql) {name, sql, max_rows, since},
 
 static const struct cs_probe_query check[] = {
 #include "probe/check.def"
+#define CS_CHECK(ID, id, severity, how, title, means, fix, query) {id, query, CS_CHECK_ROWS_MAX, 0},
+#define CS_CHECK_LOCAL(ID, id, severity, title, means, fix)
+#include "check/checks.def"
 };
 
 size_t cs_probe_queries(uint64_t kind, const struct cs_probe_query **ret)
