@@ -222,9 +222,6 @@ static void evaluate_local(struct evaluation *e, enum check_id id)
         found = t->has_elevated && cs_slice_eq(t->user, t->elevated_user);
         add_detail(e, f, t->user);
         break;
-    case CHECK_ELEVATED_NONE:
-        found = !t->has_elevated && cs_policy_wants_elevated(e->policy, t);
-        break;
     case CHECK_TLS_OFF:
         found = cs_slice_eq_str(t->tls, "off") && !is_loopback(t->address);
         add_detail(e, f, t->address);

@@ -73,15 +73,3 @@ enum cs_tri cs_policy_everyday(const struct cs_policy *p, const struct cs_target
     }
     return best;
 }
-
-bool cs_policy_wants_elevated(const struct cs_policy *p, const struct cs_target *target)
-{
-    const struct cs_rule_full *rules = NULL;
-    size_t n = cs_policy_rules(p, &rules);
-    for (size_t i = 0; i < n; i++) {
-        if (rules[i].rule.elevated && cs_rule_concerns(&rules[i], target)) {
-            return true;
-        }
-    }
-    return false;
-}

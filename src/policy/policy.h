@@ -90,7 +90,5 @@ void cs_policy_decide(const struct cs_policy_session *s, const struct cs_facts *
  * approval or without? FALSE: no rule lets it. UNKNOWN: that hangs on facts which are unknown. */
 enum cs_tri cs_policy_everyday(const struct cs_policy *p, const struct cs_target *target,
                                const struct cs_facts *facts);
-/* Some rule runs approved actions at this target with the elevated credential. */
-bool cs_policy_wants_elevated(const struct cs_policy *p, const struct cs_target *target);
 
 #endif

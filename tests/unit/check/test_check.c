@@ -209,17 +209,6 @@ CS_TEST(one_role_for_both_is_serious)
     CS_CHECK(found(&r, "elevated-same") != NULL && r.count[CS_CHECK_SERIOUS] == 1);
 }
 
-CS_TEST(an_elevated_credential_is_missed_only_where_a_rule_wants_it)
-{
-    struct cs_policy *p = policy_of(held, 2);
-    struct cs_target t = target_of("ro", NULL);
-    struct cs_check_result r = evaluate(p, &t, NULL, 0);
-    CS_CHECK(found(&r, "elevated-none") != NULL && found(&r, "elevated-same") == NULL);
-    p = policy_of(held, 1);
-    r = evaluate(p, &t, NULL, 0);
-    CS_CHECK(found(&r, "elevated-none") == NULL);
-}
-
 CS_TEST(the_way_to_the_server_is_judged_by_the_configuration)
 {
     static const struct {
