@@ -2,6 +2,7 @@
 gateway works; each finding appears when a role is made badly in that way, and is gone when it is undone."""
 import json
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -457,6 +458,15 @@ class WhatPeopleSee(CheckCase):
             self.assertNotIn("\x1b", r.stdout, "a server's name reached the terminal as it was")
         finally:
             self.sql("drop table public.\"\x1b[2J\"; revoke delete on orders from %s" % self.roles["user"])
+
+    def test_a_probe_that_dies_is_replaced_and_meanwhile_said(self):
+        for pid in self.gw.pids("probe"):
+            os.kill(pid, signal.SIGKILL)
+        r = self.gw.cli("target", "check", self.name, ok=False)
+        if r.returncode != 0:
+            self.assertIn("countersign target check: ", r.stderr)
+        harness.wait_until("the next probe", lambda: self.gw.cli("target", "check", self.name, ok=False).returncode == 0)
+        self.assertEqual(self.gw.psql("bot", self.name, "select 1").stdout.strip(), "1")
 
     def doctor(self):
         return [c["detail"] for c in json.loads(self.gw.cli("doctor", "--json", ok=False).stdout)["checks"] if c["check"] == "target roles"]
