@@ -1,7 +1,7 @@
-/* Fuzzes the judging of a target's answers, and the names in what is printed. Input: the bytes of the
- * answers; the first of them also stand for the names of roles and schemas. Properties: corrupt, or
- * every check of the table is found, seen as fine or said to be unseen, in order of severity; no
- * name leaves its quotes; printed SQL holds no control character but line ends. */
+/* Fuzzes the judging of a target's answers, and the names in what is printed. Input: the bytes of
+ * the answers; the first of them also stand for the names of roles and schemas. Properties:
+ * corrupt, or every check of the table is found, seen as fine or said to be unseen, in order of
+ * severity; no name leaves its quotes; printed SQL holds no control character but line ends. */
 #include "check/check.h"
 #include "policy/rules.h"
 #include "wire/rows.h"
@@ -20,9 +20,8 @@ static void check(bool ok)
 /* One rule that allows reading and one that holds by a condition on single tables. */
 static struct cs_policy *policy(struct cs_arena *a, struct cs_target *t)
 {
-    static const char *const conditions[] = {
-        "sql.effects.all(e, e in [\"session\", \"read\"])",
-        "sql.writes.exists(w, w == \"public.orders\")"};
+    static const char *const conditions[] = {"sql.effects.all(e, e in [\"session\", \"read\"])",
+                                             "sql.writes.exists(w, w == \"public.orders\")"};
     static struct cs_slice group = {(const uint8_t *)"agents", 6};
     struct cs_rule_full rules[2];
     struct cs_policy *p = NULL;
@@ -90,7 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     cs_arena_init(&a, 65536, 256U << 20);
     struct cs_policy *p = policy(&a, &t);
     t.user = name;
-    enum cs_err e = cs_check_evaluate(p, &t, in, &a, &r);
+    enum cs_err e = cs_check_evaluate(p, &t, in, 1, &a, &r);
     check(e == (cs_rows_valid(in) ? CS_OK : CS_ERR_CORRUPT));
     for (size_t i = 0; e == CS_OK && i < r.n_findings; i++) {
         const struct cs_check_finding *f = &r.findings[i];

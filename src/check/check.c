@@ -4,11 +4,14 @@
 #include "check/check.h"
 
 #include "base/attr.h"
+#include "base/time.h"
 #include "check/queries.h"
 #include "check/words.h"
 #include "wire/rows.h"
 
 enum { CELL_MAX = 1000 }; /* of a detail; longer ones are cut */
+#define SOON_MS      (21ULL * 86400 * 1000)
+#define LAST_TIME_MS 253402300799000ULL /* the end of the year 9999 */
 
 static const struct cs_check checks[] = {
 #define CS_CHECK(ID, id, severity, how, title, means, fix, query)                                  \
@@ -50,6 +53,7 @@ struct evaluation {
     const struct cs_policy *policy;
     const struct cs_target *target;
     struct cs_slice rows;
+    uint64_t now_ms;
     struct cs_arena *arena;
     struct cs_check_result *result;
     bool reads_only;
@@ -212,6 +216,43 @@ static bool is_loopback(struct cs_slice address)
            cs_slice_starts(address, CS_SLICE_LIT("localhost:"));
 }
 
+/* The probe's own table: subject, end of the certificate. */
+static bool read_certificate(struct evaluation *e)
+{
+    struct cs_check_result *r = e->result;
+    struct cs_slice cells[2];
+    struct cs_rows t;
+    if (!cs_rows_find(e->rows, "certificate", &t) || t.outcome != CS_ROWS_COMPLETE ||
+        t.columns != 2 || !cs_rows_next_row(&t, cells, 2) ||
+        !cs_slice_to_u64(cells[1], &r->certificate_until_ms)) {
+        return false;
+    }
+    r->certificate = cs_arena_dup(e->arena, cs_slice_head(cells[0], CELL_MAX));
+    e->no_memory = e->no_memory || r->certificate.p == NULL;
+    return true;
+}
+
+static void evaluate_certificate(struct evaluation *e, const struct cs_check *c)
+{
+    char until[CS_TIME_TEXT];
+    struct cs_check_finding *f = finding(e, c);
+    if (cs_slice_eq_str(e->target->tls, "off")) {
+        return;
+    }
+    if (!read_certificate(e)) {
+        unseen(e, c, CS_SLICE_LIT("the connection showed none"));
+        return;
+    }
+    const struct cs_check_result *r = e->result;
+    uint64_t end = CS_MIN(r->certificate_until_ms, LAST_TIME_MS);
+    if (end < e->now_ms || end - e->now_ms < SOON_MS) {
+        struct cs_slice line = cs_arena_printf(
+            e->arena, "%.*s: until %s", CS_SLICE_FMT(r->certificate), cs_time_text(end, until));
+        add_detail(e, f, line);
+        keep(e, f);
+    }
+}
+
 static void evaluate_local(struct evaluation *e, enum check_id id)
 {
     const struct cs_target *t = e->target;
@@ -222,6 +263,9 @@ static void evaluate_local(struct evaluation *e, enum check_id id)
         found = t->has_elevated && cs_slice_eq(t->user, t->elevated_user);
         add_detail(e, f, t->user);
         break;
+    case CHECK_CERTIFICATE_EXPIRY:
+        evaluate_certificate(e, f->check);
+        return;
     case CHECK_TLS_OFF:
         found = cs_slice_eq_str(t->tls, "off") && !is_loopback(t->address);
         add_detail(e, f, t->address);
@@ -244,11 +288,13 @@ static void evaluate_local(struct evaluation *e, enum check_id id)
 }
 
 enum cs_err cs_check_evaluate(const struct cs_policy *policy, const struct cs_target *target,
-                              struct cs_slice rows, struct cs_arena *a, struct cs_check_result *ret)
+                              struct cs_slice rows, uint64_t now_ms, struct cs_arena *a,
+                              struct cs_check_result *ret)
 {
     struct evaluation e = {.policy = policy,
                            .target = target,
                            .rows = rows,
+                           .now_ms = now_ms,
                            .arena = a,
                            .result = ret,
                            .reads_only = true};

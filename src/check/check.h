@@ -61,13 +61,15 @@ struct cs_check_result {
     struct cs_check_unseen *unseen;
     size_t n_unseen;
     size_t count[CS_CHECK_SEVERITY_MAX];
-    size_t failed; /* of the unseen, those that a server should have answered */
+    size_t failed;               /* of the unseen, those that a server should have answered */
+    struct cs_slice certificate; /* whom the server's is for: its words; empty without TLS */
+    uint64_t certificate_until_ms;
 };
 
 /* `rows`: answers as the probe hands them on (wire/rows.h); what is no such thing is
  * CS_ERR_CORRUPT. The result is all in the arena. */
 enum cs_err cs_check_evaluate(const struct cs_policy *policy, const struct cs_target *target,
-                              struct cs_slice rows, struct cs_arena *a,
+                              struct cs_slice rows, uint64_t now_ms, struct cs_arena *a,
                               struct cs_check_result *ret) CS_MUST_CHECK;
 
 /* Could the rules let this change run with the everyday credential? `right` as the server calls

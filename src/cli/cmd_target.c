@@ -94,6 +94,13 @@ static void print_check(struct cs_cli *c, const json_t *root)
            cs_cli_paint(c, CS_CLI_PLAIN), cs_cli_text(c, root, "database"),
            cs_cli_text(c, root, "address"), cs_cli_text(c, root, "everyday"),
            elevated[0] != 0 ? elevated : "(none)");
+    const json_t *certificate = json_object_get(root, "certificate");
+    printf("    tls            %s", cs_cli_text(c, root, "tls"));
+    if (json_is_object(certificate)) {
+        printf(", certificate %s until %s", cs_cli_text(c, certificate, "subject"),
+               cs_cli_text(c, certificate, "until"));
+    }
+    printf("\n");
     json_array_foreach(findings, i, f)
     {
         print_finding(c, f);

@@ -89,6 +89,18 @@ static bool put_counts(json_t *o, const struct cs_check_result *r)
            cs_json_put(o, "failed", json_integer((json_int_t)r->failed));
 }
 
+static json_t *certificate_json(const struct cs_check_result *r, struct cs_arena *a)
+{
+    json_t *o = json_object();
+    bool ok = cs_json_put(o, "subject", cs_json_text(r->certificate, a)) &&
+              cs_json_put(o, "until", cs_json_time(r->certificate_until_ms));
+    if (!ok) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
 static json_t *result_json(const struct cs_target *t, const struct cs_check_result *r,
                            struct cs_arena *a)
 {
@@ -99,6 +111,9 @@ static json_t *result_json(const struct cs_target *t, const struct cs_check_resu
               cs_json_put(o, "everyday", cs_json_text(t->user, a)) &&
               cs_json_put(o, "elevated",
                           t->has_elevated ? cs_json_text(t->elevated_user, a) : json_null()) &&
+              cs_json_put(o, "tls", cs_json_text(t->tls, a)) &&
+              cs_json_put(o, "certificate",
+                          r->certificate.n > 0 ? certificate_json(r, a) : json_null()) &&
               cs_json_put(o, "at", cs_json_time(cs_wall_ms())) &&
               cs_json_put(o, "made", json_integer((json_int_t)(cs_check_count() - r->n_unseen))) &&
               put_counts(o, r) && cs_json_put(o, "findings", findings_json(r, a)) &&
@@ -174,7 +189,7 @@ static enum cs_err judge(struct cs_control *c, struct cs_slice name, struct cs_s
         (void)snprintf(why, why_size, "there is no such target any more");
         return CS_ERR_NOT_FOUND;
     }
-    enum cs_err e = cs_check_evaluate(c->view->policy, t, rows, a, &r);
+    enum cs_err e = cs_check_evaluate(c->view->policy, t, rows, cs_wall_ms(), a, &r);
     if (e != CS_OK) {
         (void)snprintf(why, why_size, "%s", cs_err_text(e));
         return e;

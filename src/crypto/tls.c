@@ -484,6 +484,37 @@ size_t cs_tls_server_end_point(const struct cs_stream *s, uint8_t out[static 64]
     return n;
 }
 
+static bool subject_text(X509 *x, char *out, size_t n)
+{
+    char *text = NULL;
+    BIO *b = BIO_new(BIO_s_mem());
+    bool ok = b != NULL && X509_NAME_print_ex(b, X509_get_subject_name(x), 0, XN_FLAG_RFC2253) >= 0;
+    long len = ok ? BIO_get_mem_data(b, &text) : 0;
+    (void)snprintf(out, n, "%.*s", len > 0 && len < 65536 ? (int)len : 0, len > 0 ? text : "");
+    BIO_free(b);
+    return ok;
+}
+
+bool cs_tls_peer_certificate(const struct cs_stream *s, char *subject, size_t n,
+                             uint64_t *ret_until_ms)
+{
+    const struct tls *t = s->filter_state;
+    struct tm tm = {0};
+    if (!cs_tls_on(s) || t->ctx->server) {
+        return false;
+    }
+    X509 *x = SSL_get0_peer_certificate(t->ssl);
+    bool ok = x != NULL && ASN1_TIME_to_tm(X509_get0_notAfter(x), &tm) == 1 &&
+              subject_text(x, subject, n);
+    time_t until = ok ? timegm(&tm) : 0;
+    ERR_clear_error();
+    if (!ok || until < 0) {
+        return false;
+    }
+    *ret_until_ms = (uint64_t)until * 1000;
+    return true;
+}
+
 const char *cs_tls_describe(const struct cs_stream *s, char *out, size_t n)
 {
     cs_assert(n > 0);

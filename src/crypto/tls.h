@@ -37,6 +37,10 @@ bool cs_tls_on(const struct cs_stream *s);
 /* tls-server-end-point (RFC 5929): hash of the server's certificate, as SCRAM-PLUS binds it: our
  * own on a server stream, the peer's on a client stream. Length 0 when there is none. */
 size_t cs_tls_server_end_point(const struct cs_stream *s, uint8_t out[static 64]);
+/* Of a client stream: whom the certificate that the server showed is for, as "CN=…" with control
+ * characters escaped (cut to fit), and until when. False when there is none. */
+bool cs_tls_peer_certificate(const struct cs_stream *s, char *subject, size_t n,
+                             uint64_t *ret_until_ms) CS_MUST_CHECK;
 /* "TLSv1.3 TLS_AES_256_GCM_SHA384", "" without TLS. */
 const char *cs_tls_describe(const struct cs_stream *s, char *out, size_t n);
 

@@ -79,6 +79,11 @@ void cs_probe_rollback(struct cs_probe_task_run *t);
 enum cs_err cs_probe_query(struct cs_probe_task_run *t, const struct cs_probe_query *q,
                            struct cs_buf *out) CS_MUST_CHECK;
 
+/* ---- certificate.c ---- */
+/* Appends the table "certificate": subject and end (ms since 1970) of the one that the server
+ * showed; none without TLS. */
+void cs_probe_certificate(struct cs_probe_task_run *t, struct cs_buf *out);
+
 /* ---- the tables of queries: n of them for this kind of task; 0 = no such kind ---- */
 size_t cs_probe_queries(uint64_t kind, const struct cs_probe_query **ret);
 

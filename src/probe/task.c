@@ -191,6 +191,9 @@ static enum cs_err run(struct cs_probe_task_run *t, struct cs_buf *out)
     e = log_in(t, user);
     if (e == CS_OK) {
         cs_rows_begin(out);
+        if (t->kind == CS_PROBE_CHECK) {
+            cs_probe_certificate(t, out);
+        }
         e = run_queries(t, out);
     }
     cs_stream_close(&t->stream);

@@ -163,6 +163,7 @@ class PrintedSql(CheckCase):
         found, result = self.check()
         self.assertEqual(found, {})
         self.assertEqual(result["failed"], 0)
+        self.assertEqual(result["certificate"]["subject"], "CN=localhost")
         self.assertEqual({u["id"] for u in result["not_seen"]}, {"hba-trust", "hba-anywhere", "hba-plain"})
         text = self.gw.cli("target", "check", self.name, "--strict").stdout
         self.assertIn("Nothing to complain about.", text)
@@ -374,26 +375,60 @@ class Findings(CheckCase):
                 f.write(before)
             self.sql(self.fill("revoke select on pg_hba_file_rules from {ro}; revoke execute on function pg_hba_file_rules() from {ro}"))
 
+    def pooler(self, listener, cert, key):
+        """Takes TLS and goes on without."""
+        ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ctx.load_cert_chain(cert, key)
+        ctx.set_alpn_protocols(["postgresql"])
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            client.recv(8)  # SSLRequest
+            client.sendall(b"S")
+            tls = ctx.wrap_socket(client, server_side=True)
+            threading.Thread(target=relay, args=(tls, socket.create_connection(("127.0.0.1", self.pg.port))), daemon=True).start()
+
     def test_tls_that_ends_before_the_server_is_found(self):
         listener = socket.create_server(("127.0.0.1", 0))
-        ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        ctx.load_cert_chain(self.pg.data + "/server.crt", self.pg.data + "/server.key")
-        ctx.set_alpn_protocols(["postgresql"])
-
-        def pooler():
-            while True:
-                try:
-                    client, _ = listener.accept()
-                except OSError:
-                    return
-                client.recv(8)  # SSLRequest
-                client.sendall(b"S")
-                tls = ctx.wrap_socket(client, server_side=True)
-                threading.Thread(target=relay, args=(tls, socket.create_connection(("127.0.0.1", self.pg.port))), daemon=True).start()
-
-        threading.Thread(target=pooler, daemon=True).start()
+        threading.Thread(target=self.pooler, args=(listener, self.pg.data + "/server.crt", self.pg.data + "/server.key"), daemon=True).start()
         try:
             self.assertEqual(set(self.with_target(address="127.0.0.1:%d" % listener.getsockname()[1])), {"tls-ends"})
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+
+    def test_what_this_server_is_not_is_judged_behind_a_relay_that_pretends(self):
+        """Other versions and addresses: the relay changes what a query compares, on its way."""
+        version = b"current_setting('server_version_num')::int"
+        listen = b"FROM pg_settings WHERE name = 'listen_addresses'"
+        for finding, severity, old, new in (
+                ("version-old", "warning", version, b"130099"), ("version-new", "note", version, b"160000"), (None, None, version, b"159999"),
+                (None, None, version, b"140000"),
+                ("listens-everywhere", "note", listen, b"FROM (VALUES ('listen_addresses', '*')) v(name, setting) WHERE true"),
+                ("listens-everywhere", "note", listen, b"FROM (VALUES ('', 'localhost, 0.0.0.0')) v(name, setting) WHERE true"),
+                (None, None, listen, b"FROM (VALUES ('', 'localhost, 10.0.0.0')) v(name, setting) WHERE true")):
+            with self.subTest(finding, new=new):
+                relay_ = Pretender(self.pg.port, old, new)
+                try:
+                    found = self.with_target(address="127.0.0.1:%d" % relay_.port, tls="off", roots=None)
+                finally:
+                    relay_.stop()
+                self.assertGreater(relay_.changed, 0, "the query is not what the test thinks it is")
+                self.assertEqual({k: v["severity"] for k, v in found.items()}, {finding: severity} if finding else {})
+
+    def test_a_certificate_that_runs_out_is_found(self):
+        listener = socket.create_server(("127.0.0.1", 0))
+        cert, key = os.path.join(self.gw.dir, "short.crt"), os.path.join(self.gw.dir, "short.key")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "5",
+                        "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],
+                       check=True, capture_output=True)
+        t = threading.Thread(target=self.pooler, args=(listener, cert, key), daemon=True)
+        t.start()
+        try:
+            found = self.with_target(address="127.0.0.1:%d" % listener.getsockname()[1], roots=cert)
+            self.assertIn("CN=localhost: until ", found["certificate-expiry"]["details"][0])
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()
@@ -501,6 +536,54 @@ class WhatPeopleSee(CheckCase):
             silent.close()
             self.gw.configure(RULES, old)
             self.gw.cli("reload")
+
+
+class Pretender:
+    """A relay that replaces a piece of text in the client's Parse messages."""
+
+    def __init__(self, server_port, old, new):
+        self.server_port, self.old, self.new, self.changed = server_port, old, new, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def stop(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+    def _serve(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self.server_port))
+            threading.Thread(target=self._client_side, args=(client, server), daemon=True).start()
+            threading.Thread(target=self._server_side, args=(client, server), daemon=True).start()
+
+    @staticmethod
+    def _server_side(client, server):
+        try:
+            while data := server.recv(65536):
+                client.sendall(data)
+        except OSError:
+            pass
+        client.close()
+
+    def _client_side(self, client, server):
+        stream = client.makefile("rb")
+        try:
+            head = stream.read(4)
+            server.sendall(head + stream.read(int.from_bytes(head, "big") - 4))
+            while kind := stream.read(1):
+                body = stream.read(int.from_bytes(stream.read(4), "big") - 4)
+                if kind == b"P" and self.old in body:
+                    self.changed += 1
+                    body = body.replace(self.old, self.new)
+                server.sendall(kind + (len(body) + 4).to_bytes(4, "big") + body)
+        except OSError:
+            pass
+        server.close()
 
 
 def relay(a, b):

@@ -11,7 +11,7 @@ static struct cs_check_result evaluate(struct cs_policy *p, const struct cs_targ
                                        const struct answer *list, size_t n)
 {
     struct cs_check_result r;
-    CS_CHECK(cs_check_evaluate(p, t, answers(list, n), &arena, &r) == CS_OK);
+    CS_CHECK(cs_check_evaluate(p, t, answers(list, n), NOW, &arena, &r) == CS_OK);
     return r;
 }
 
@@ -82,11 +82,11 @@ CS_TEST(no_answer_is_never_nothing_found)
     struct cs_buf none = cs_buf(64);
     size_t asked = 0;
     cs_rows_begin(&none);
-    CS_CHECK(cs_check_evaluate(p, &t, cs_buf_slice(&none), &arena, &r) == CS_OK);
+    CS_CHECK(cs_check_evaluate(p, &t, cs_buf_slice(&none), NOW, &arena, &r) == CS_OK);
     for (size_t i = 0; i < cs_check_count(); i++) {
         asked += cs_check_at(i)->asked;
     }
-    CS_EQ_U64(r.n_unseen, asked);
+    CS_EQ_U64(r.n_unseen, asked + 1); /* and the certificate */
     CS_CHECK(r.failed > 40 && r.failed < asked);
     cs_buf_done(&none);
 }
@@ -124,10 +124,11 @@ CS_TEST(bytes_that_are_no_answers_are_corrupt)
     struct cs_target t = target_of("ro", "owner");
     struct cs_check_result r;
     struct cs_slice good = answers(NULL, 0);
-    CS_CHECK(cs_check_evaluate(p, &t, CS_SLICE_NULL, &arena, &r) == CS_ERR_CORRUPT);
-    CS_CHECK(cs_check_evaluate(p, &t, CS_SLICE_LIT("CSROWS"), &arena, &r) == CS_ERR_CORRUPT);
+    CS_CHECK(cs_check_evaluate(p, &t, CS_SLICE_NULL, NOW, &arena, &r) == CS_ERR_CORRUPT);
+    CS_CHECK(cs_check_evaluate(p, &t, CS_SLICE_LIT("CSROWS"), NOW, &arena, &r) == CS_ERR_CORRUPT);
     for (size_t n = 8 + 1; n < 8 + 20; n++) {
-        CS_CHECK(cs_check_evaluate(p, &t, cs_slice_head(good, n), &arena, &r) == CS_ERR_CORRUPT);
+        CS_CHECK(cs_check_evaluate(p, &t, cs_slice_head(good, n), NOW, &arena, &r) ==
+                 CS_ERR_CORRUPT);
     }
 }
 
@@ -190,7 +191,7 @@ CS_TEST(evaluation_survives_every_allocation_failure)
     {
         struct cs_check_result r;
         cs_arena_init(&own, 512, 1U << 20);
-        enum cs_err e = cs_check_evaluate(p, &t, rows, &own, &r);
+        enum cs_err e = cs_check_evaluate(p, &t, rows, NOW, &own, &r);
         CS_CHECK(e == CS_OK || e == CS_ERR_NO_MEMORY);
         done = e == CS_OK;
         CS_CHECK(!done || (r.n_findings == 2 && r.n_unseen == 1));
@@ -229,6 +230,46 @@ CS_TEST(the_way_to_the_server_is_judged_by_the_configuration)
         CS_EQ_U64(r.n_findings, cases[i].id != NULL);
         CS_CHECK(cases[i].id == NULL || found(&r, cases[i].id) != NULL);
     }
+}
+
+CS_TEST(a_certificate_that_runs_out_is_found_three_weeks_before)
+{
+    static const struct {
+        const char *row, *detail;
+    } cases[] = {{"CN=a|1801814400001", NULL}, /* 21 days and 1 ms */
+                 {"CN=a|1801814399999", "CN=a: until 2027-02-05T07:59:59.999Z"},
+                 {"CN=a|1799999999999", "CN=a: until 2027-01-15T07:59:59.999Z"},
+                 {"|0", ": until 1970-01-01T00:00:00.000Z"},
+                 {"CN=a|18446744073709551615", NULL}};
+    struct cs_policy *p = policy_of(held, 2);
+    struct cs_target t = target_of("ro", "owner");
+    for (size_t i = 0; i < CS_ARRAY_LEN(cases); i++) {
+        const struct answer a = {.id = "certificate", .rows = {cases[i].row}};
+        struct cs_check_result r = evaluate(p, &t, &a, 1);
+        const struct cs_check_finding *f = found(&r, "certificate-expiry");
+        CS_CHECK((f != NULL) == (cases[i].detail != NULL) && r.failed == 0);
+        if (f != NULL) {
+            CS_EQ_STR(f->details[0], cases[i].detail);
+        }
+    }
+}
+
+CS_TEST(a_certificate_that_nobody_told_of_is_not_seen)
+{
+    static const struct answer cases[] = {{.id = "certificate", .left_out = true},
+                                          {.id = "certificate", .rows = {"CN=a|"}},
+                                          {.id = "certificate", .rows = {"CN=a|-1"}},
+                                          {.id = "certificate", .rows = {"CN=a|soon"}}};
+    struct cs_policy *p = policy_of(held, 2);
+    struct cs_target t = target_of("ro", "owner");
+    for (size_t i = 0; i < CS_ARRAY_LEN(cases); i++) {
+        struct cs_check_result r = evaluate(p, &t, &cases[i], 1);
+        CS_CHECK(not_seen(&r, "certificate-expiry") != NULL && r.failed == 1);
+    }
+    t.tls = CS_SLICE_LIT("off");
+    t.address = CS_SLICE_LIT("127.0.0.1:5432");
+    struct cs_check_result r = evaluate(p, &t, &cases[0], 1);
+    CS_CHECK(r.n_findings == 0 && r.n_unseen == 0);
 }
 
 CS_TEST(a_server_without_tls_is_odd_only_when_tls_is_demanded)

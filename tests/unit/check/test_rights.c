@@ -110,7 +110,7 @@ CS_TEST(rights_on_a_table_are_compared_with_the_rules)
     struct cs_policy *p = policy_of(rules, 2);
     struct cs_target t = target_of("ro", "owner");
     struct cs_check_result r;
-    CS_CHECK(cs_check_evaluate(p, &t, answers(a, 3), &arena, &r) == CS_OK);
+    CS_CHECK(cs_check_evaluate(p, &t, answers(a, 3), NOW, &arena, &r) == CS_OK);
     const struct cs_check_finding *f = found(&r, "rights-held");
     CS_CHECK(f != NULL && f->n_details == 2);
     CS_EQ_STR(f->details[0], "public.orders: INSERT, UPDATE");
@@ -133,7 +133,7 @@ CS_TEST(names_of_any_length_and_content_are_no_danger)
     struct cs_policy *p = policy_of(rules, 1);
     struct cs_target t = target_of("ro", "owner");
     struct cs_check_result r;
-    CS_CHECK(cs_check_evaluate(p, &t, answers(&a, 1), &arena, &r) == CS_OK);
+    CS_CHECK(cs_check_evaluate(p, &t, answers(&a, 1), NOW, &arena, &r) == CS_OK);
     const struct cs_check_finding *f = found(&r, "rights-held");
     CS_CHECK(f != NULL && f->n_details == 3 && f->details[0].n <= 1000);
     CS_EQ_STR(f->details[1], "%n%s.%n: DELETE");

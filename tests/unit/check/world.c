@@ -121,10 +121,27 @@ static void put_table(struct cs_buf *b, const struct cs_check *c, const struct a
     cs_rows_end(&w, a != NULL && a->outcome == CS_ROWS_CUT ? CS_ROWS_CUT : CS_ROWS_COMPLETE);
 }
 
+/* "subject|ms" */
+static void put_certificate(struct cs_buf *b, const struct answer *a)
+{
+    struct cs_rows_writer w;
+    if (a != NULL && a->left_out) {
+        return;
+    }
+    cs_rows_table(&w, b, "certificate", 2);
+    put_row(&w, a != NULL && a->rows[0] != NULL ? a->rows[0] : "CN=db|1831536000000");
+    cs_rows_end(&w, CS_ROWS_COMPLETE);
+}
+
 struct cs_slice answers(const struct answer *list, size_t n)
 {
     struct cs_buf b = cs_buf(1U << 20);
+    const struct answer *certificate = NULL;
+    for (size_t k = 0; k < n; k++) {
+        certificate = strcmp(list[k].id, "certificate") == 0 ? &list[k] : certificate;
+    }
     cs_rows_begin(&b);
+    put_certificate(&b, certificate);
     for (size_t i = 0; i < cs_check_count(); i++) {
         const struct cs_check *c = cs_check_at(i);
         const struct answer *a = NULL;

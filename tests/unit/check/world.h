@@ -15,12 +15,15 @@ struct line {
     const char *except;
 };
 
+#define NOW 1800000000000ULL
+
 extern struct cs_arena arena;
 void arena_start(void);
 /* Everything of the one before is void. */
 struct cs_policy *policy_of(const struct line *lines, size_t n);
 struct cs_target target_of(const char *user, const char *elevated);
-/* Answers: every check's table is there and empty, but these. Cells: '|' between columns. */
+/* Answers: every check's table is there and empty, and the certificate good for a year, but these.
+ * Cells: '|' between columns. */
 struct answer {
     const char *id;
     const char *rows[4];

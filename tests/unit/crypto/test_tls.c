@@ -53,6 +53,9 @@ struct pair {
     bool bulk;  /* 1 MB each way */
     bool early; /* the client's first bytes are in the server's buffer before the handshake */
     bool server_ok, client_ok;
+    char subject[64];
+    uint64_t until_ms;
+    bool shown;
 };
 
 static uint64_t soon(void)
@@ -104,6 +107,9 @@ static void server_co(void *arg)
     p->server_err = cs_tls_accept(&p->server, p->server_ctx, soon(), p->server_why, WHY);
     if (p->server_err == CS_OK) {
         p->server_end_n = cs_tls_server_end_point(&p->server, p->server_end);
+        char none[8];
+        uint64_t never = 0; /* the client showed no certificate */
+        CS_CHECK(!cs_tls_peer_certificate(&p->server, none, sizeof none, &never) && never == 0);
         p->server_ok = cs_stream_need(&p->server, 5, soon()) == CS_OK &&
                        cs_slice_eq_str(cs_stream_peek(&p->server), "hello");
         cs_stream_consume(&p->server, p->server_ok ? 5 : 0);
@@ -125,6 +131,7 @@ static void client_co(void *arg)
     if (p->client_err == CS_OK) {
         p->client_end_n = cs_tls_server_end_point(&p->client, p->client_end);
         (void)cs_tls_describe(&p->client, p->description, sizeof p->description);
+        p->shown = cs_tls_peer_certificate(&p->client, p->subject, sizeof p->subject, &p->until_ms);
         p->client_ok = cs_stream_put(&p->client, CS_SLICE_LIT("hello")) == CS_OK &&
                        cs_stream_need(&p->client, 5, soon()) == CS_OK &&
                        cs_slice_eq_str(cs_slice_head(cs_stream_peek(&p->client), 5), "world");
@@ -237,6 +244,19 @@ CS_TEST(tls_refuses_an_untrusted_certificate)
     make_pem(&other, names, 3);
     expect_refused("db.example.com", &pem, &other, "self-signed certificate");
     expect_refused("db.example.com", &pem, NULL, "self-signed certificate");
+}
+
+CS_TEST(tls_tells_whom_the_servers_certificate_is_for_and_until_when)
+{
+    struct pem pem;
+    struct pair p = {.host = "db.example.com"};
+    make_pem(&pem, names, 3);
+    contexts(&p, &pem, &pem, NULL, NULL);
+    run_pair(&p, 0);
+    expect_ok(&p);
+    CS_CHECK(p.shown && p.until_ms > cs_wall_ms() &&
+             p.until_ms < cs_wall_ms() + (40000ULL * 86400000));
+    CS_CHECK(strncmp(p.subject, "CN=", 3) == 0 && strstr(p.subject, names[0]) != NULL);
 }
 
 CS_TEST(tls_needs_a_name_to_verify)
