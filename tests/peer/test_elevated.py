@@ -322,6 +322,44 @@ class StepsCase(GatewayCase):
 class Steps(StepsCase):
     # ---- before the connection ----
 
+    def test_a_setting_that_changes_while_it_waits_voids_it(self):
+        """What was signed names the session's settings; under others the same bytes may mean another day."""
+        say = threading.Event()
+
+        def everyday(c):
+            say.wait(harness.PATIENCE)
+            c.send(parameter("TimeZone", "Pacific/Auckland"), message("N", b"SNOTICE\0C00000\0Mmoved\0\0"))
+            c.answer_all()
+        self.everyday = everyday
+        self.owner_does(lambda c: c.answer_all())
+        w, sql, r = self.ask()
+        say.set()
+        moved = b""
+        while b"moved" not in moved:  # then the change has been seen as well
+            moved = w.read()[1]
+        self.gw.approve(r["id"])
+        del self.everyday
+        self.outcome(w, sql, r, "CS003", "settings changed", "void")
+
+    def test_the_everyday_connection_breaks_between_grant_and_use(self):
+        def everyday(c):
+            kind = None
+            while kind != "S":
+                kind, _ = c.read()
+                if kind == "P":
+                    c.send(message("1"))
+        self.everyday = everyday
+        self.owner_does(lambda c: c.answer_all())
+        w = self.to("fake")
+        sql = "drop table t_%s" % fresh_name("x")
+        w.send(parse(sql), bind([]), execute(), SYNC)
+        r = self.held(sql)
+        self.gw.approve(r["id"])
+        _, lives = self.read_all(w)
+        del self.everyday
+        self.assertFalse(lives)
+        self.after(r, sql, "void", ran=0)
+
     def test_the_grant_expires_before_it_is_used(self):
         w = self.to(self.name, "dora")
         sql = "update orders set amount = 1 /* %s */" % fresh_name("late")
@@ -756,8 +794,11 @@ class Prepared(StepsCase):
     def test_an_error_of_the_bind_is_the_result(self):
         def at_execute(c):
             c.send(error("division by zero", "22012"))
-            while c.read()[0] != "S":
-                pass
+            kind = None
+            while kind != "S":
+                kind, _ = c.read()
+                if kind == "P":
+                    c.send(message("1"))
             c.send(ready())
             c.hang()
         w, mark, r = self.run_prepared(at_execute=at_execute)

@@ -35,17 +35,16 @@ static bool same_told(const struct pg_told *a, const struct pg_told *b)
 
 /* ---- failing ---- */
 
-/* The grant is consumed and nothing ran by it: it is never armed again; the client asks again. */
-static void nothing_ran(struct pg *p, struct cs_verdict *v, enum cs_ran ran,
-                        enum cs_refusal refusal, const struct pg_error *e, const char *why)
+void pg_nothing_ran(struct pg *p, struct cs_verdict *v, enum cs_ran ran, enum cs_refusal refusal,
+                    const struct pg_error *e, const char *why)
 {
     struct cs_slice words = e != NULL ? cs_slice_head(e->message, 1000) : cs_slice_str(why);
     struct cs_result res = {.ok = false, .message = words};
     if (e != NULL) {
         res.sqlstate = cs_slice_head(e->sqlstate, 5);
     }
-    cs_log(CS_EV_UPSTREAM_FAILED, &p->s->id, "elevated request=%s why=%s", v->request,
-           cs_log_quote(words).text);
+    cs_log(CS_EV_UPSTREAM_FAILED, &p->s->id, "%s request=%s why=%s",
+           v->elevated ? "elevated" : "approved", v->request, cs_log_quote(words).text);
     cs_gate_executed(p->s, &v->grant, ran, words);
     if (cs_gate_result(p->s, v->n, &res) != CS_OK) {
         cs_log(CS_EV_RECORD_FAILED, &p->s->id, "frame=result");
@@ -76,7 +75,7 @@ bool pg_elevate(struct pg *p, struct cs_verdict *v)
         return true;
     }
     cs_free(u);
-    nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_UNAVAILABLE, NULL, why);
+    pg_nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_UNAVAILABLE, NULL, why);
     return false;
 }
 
@@ -223,14 +222,14 @@ bool pg_elevated_prepare(struct pg *p, const struct pg_statement *st, struct cs_
     if (ret_error->len > 0 && !ret_error->bad) {
         struct pg_error e;
         (void)pg_parse_error(cs_slice_from(cs_buf_slice(ret_error), 5), &e);
-        nothing_ran(p, v, CS_RAN_FAILED, CS_REFUSAL_VOID, &e, "the target refused it");
+        pg_nothing_ran(p, v, CS_RAN_FAILED, CS_REFUSAL_VOID, &e, "the target refused it");
     } else if (ok) {
         /* SECURITY: the client would read the rows of one table by the description of another, and
          * what was approved was asked for with that description in view. */
-        nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_VOID, NULL,
-                    "its parameters or result are not what the client was told");
+        pg_nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_VOID, NULL,
+                       "its parameters or result are not what the client was told");
     } else {
-        nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_UNAVAILABLE, NULL, r.why);
+        pg_nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_UNAVAILABLE, NULL, r.why);
     }
     pg_elevated_end(p);
     return false;

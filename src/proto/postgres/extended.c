@@ -180,7 +180,11 @@ static enum pg_act elevated_bind(struct pg *p, const struct pg_bind *m,
     bool ok = false;
     if (elevate_bind(p, st, v, &error)) {
         ok = push_bind(p, m, st, a, v) && pg_to_server(p, message);
-    } else if (p->ending || v->outcome == CS_ALLOW) {
+    } else if (v->outcome == CS_ALLOW) { /* before the elevated connection was asked for */
+        pg_nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_UNAVAILABLE, NULL,
+                       "the everyday connection broke first");
+        pg_end(p, "the elevated connection failed");
+    } else if (p->ending) {
         pg_end(p, "the elevated connection failed");
     } else {
         ok = pg_deny_extended_with(p, v, cs_buf_slice(&error));

@@ -162,13 +162,39 @@ static bool held_copy(struct pg *p, struct cs_arena *mem, const struct cs_action
     return true;
 }
 
+static bool same_pins(const struct pg_pins *a, const struct pg_pins *b)
+{
+    return strcmp(a->date_style, b->date_style) == 0 &&
+           strcmp(a->interval_style, b->interval_style) == 0 &&
+           strcmp(a->time_zone, b->time_zone) == 0;
+}
+
+/* SECURITY: what goes out is the client's message, what was signed is the copy: they are the same
+ * bytes as long as nobody reads into that buffer meanwhile. Promise one does not rest on that. */
+static bool same_action(const struct cs_action *a, const struct cs_action *held)
+{
+    bool same = cs_slice_eq(a->bytes, held->bytes) && a->n_params == held->n_params;
+    for (size_t i = 0; same && i < a->n_params; i++) {
+        same = cs_slice_eq(a->params[i].bytes, held->params[i].bytes);
+    }
+    return same;
+}
+
 void pg_hold(struct pg *p, struct cs_action *a, struct cs_verdict *v)
 {
     struct cs_arena mem;
     struct cs_action held;
+    struct pg_pins pins = p->pins;
     cs_arena_init(&mem, 16 * 1024, 4 * CS_LIMIT_HELD_BYTES);
     if (held_copy(p, &mem, a, v->elevated, &held)) {
         cs_gate_hold(p->s, &held, &hold_ops, v);
+        if (v->outcome == CS_ALLOW && !same_pins(&pins, &p->pins)) {
+            pg_nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_VOID, NULL,
+                           "the session's settings changed while it waited");
+        } else if (v->outcome == CS_ALLOW && !same_action(a, &held)) {
+            pg_nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_VOID, NULL,
+                           "its bytes changed while it waited");
+        }
     } else {
         v->outcome = CS_DENY;
         v->refusal = CS_REFUSAL_LIMIT;

@@ -227,6 +227,11 @@ bool pg_deny_extended(struct pg *p, const struct cs_verdict *v);
 bool pg_deny_extended_with(struct pg *p, const struct cs_verdict *v, struct cs_slice answer);
 
 /* ---- elevated.c ---- */
+/* The grant of an ALLOW is consumed and nothing ran by it: says so to control and the record, and
+ * makes the verdict a refusal. The grant is never armed again; the client asks again. `e`: what the
+ * target said, or NULL. */
+void pg_nothing_ran(struct pg *p, struct cs_verdict *v, enum cs_ran ran, enum cs_refusal refusal,
+                    const struct pg_error *e, const char *why);
 /* Opens the elevated connection for a consumed grant. False: v is a refusal now. */
 bool pg_elevate(struct pg *p, struct cs_verdict *v);
 /* The elevated connection's work is over. */
