@@ -538,3 +538,49 @@ CS_TEST(api_passes_on_what_the_supervisor_knows)
 {
     world_run(supervised);
 }
+
+static void checks(struct world *w)
+{
+    json_t *o = NULL;
+    struct world_call sql = {.method = "GET",
+                             .path = "/v1/targets/orders/sql",
+                             .query = "schema=app,public",
+                             .local = true,
+                             .uid = 0};
+    CS_EQ_U64(world_api(w, &sql, &o), 200);
+    CS_CHECK(strstr(world_text(o, "sql"), "GRANT USAGE ON SCHEMA \"app\" TO \"orders_ro\";") !=
+             NULL);
+    json_decref(o);
+    sql.query = "schema=,";
+    CS_EQ_U64(world_api(w, &sql, &o), 400);
+    json_decref(o);
+    sql.query = "schema=a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q";
+    CS_EQ_U64(world_api(w, &sql, &o), 400);
+    json_decref(o);
+    CS_EQ_U64(world_setup(w, "GET", "/v1/targets/nope/sql", ""), 404);
+    CS_EQ_U64(world_setup(w, "GET", "/v1/targets/nope/check", ""), 404);
+    /* No probe in this world: said, and remembered for doctor. */
+    CS_EQ_U64(world_setup(w, "GET", "/v1/targets/orders/check", ""), 503);
+    CS_EQ_U64(status_of(w, "GET", "/v1/targets/orders/check", w->bot, NULL), 403);
+    CS_EQ_U64(status_of(w, "GET", "/v1/targets/orders/sql", w->alice, NULL), 403);
+    struct world_call status = {.method = "GET", .path = "/v1/status", .local = true, .uid = 0};
+    CS_EQ_U64(world_api(w, &status, &o), 200);
+    size_t i, seen = 0;
+    const json_t *t;
+    json_array_foreach(json_object_get(o, "targets"), i, t)
+    {
+        const json_t *last = json_object_get(t, "check");
+        if (strcmp(world_text(t, "name"), "orders") == 0) {
+            seen++;
+            CS_CHECK(strstr(world_text(last, "error"), "probe") != NULL);
+            CS_CHECK(world_text(last, "at")[0] != 0);
+        }
+    }
+    CS_EQ_U64(seen, 1);
+    json_decref(o);
+}
+
+CS_TEST(api_checks_of_targets_are_for_who_sets_up_and_fail_without_a_probe)
+{
+    world_run(checks);
+}
