@@ -18,6 +18,9 @@ enum { CS_CHECK_ROWS_MAX = 200 }; /* of one answer */
     "WITH me AS (SELECT * FROM pg_catalog.pg_roles WHERE rolname = $1::text), "                    \
     "reach AS (SELECT m.oid, m.rolname FROM pg_catalog.pg_roles m, me "                            \
     "WHERE NOT me.rolsuper AND pg_has_role(me.oid, m.oid, 'MEMBER')) "
+/* Through which role, where it is not its own. */
+#define CS_CHECK_AS                                                                                \
+    "CASE WHEN reach.rolname <> $1::text THEN ', as ' || quote_ident(reach.rolname) END"
 #define CS_CHECK_BOSS_REACH                                                                        \
     "WITH boss AS (SELECT * FROM pg_catalog.pg_roles WHERE rolname = $2::text), "                  \
     "reach AS (SELECT m.oid, m.rolname FROM pg_catalog.pg_roles m, boss "                          \

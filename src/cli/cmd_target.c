@@ -106,14 +106,18 @@ static void print_check(struct cs_cli *c, const json_t *root)
         print_finding(c, f);
     }
     print_unseen(c, root);
-    printf("\n%s checks: %s serious, %s warnings, %s notes.\n", cs_cli_text(c, root, "made"),
-           cs_cli_text(c, root, "serious"), cs_cli_text(c, root, "warnings"),
-           cs_cli_text(c, root, "notes"));
+    const char *warnings = cs_cli_text(c, root, "warnings"), *notes = cs_cli_text(c, root, "notes");
+    printf("\n%s checks: %s serious, %s warning%s, %s note%s.\n", cs_cli_text(c, root, "made"),
+           cs_cli_text(c, root, "serious"), warnings, cs_cli_is(warnings, "1") ? "" : "s", notes,
+           cs_cli_is(notes, "1") ? "" : "s");
     if (!cs_cli_is(cs_cli_text(c, root, "failed"), "0")) {
         printf("%s checks could not be made: until they can, take nothing for granted.\n",
                cs_cli_text(c, root, "failed"));
     } else if (json_array_size(findings) == 0) {
         printf("Nothing to complain about.\n");
+    } else {
+        printf("Most of it is mended by what this prints: countersign target sql %s\n",
+               cs_cli_text(c, root, "target"));
     }
 }
 
