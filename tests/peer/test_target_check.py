@@ -558,6 +558,8 @@ class Pretender:
             except OSError:
                 return
             server = socket.create_connection(("127.0.0.1", self.server_port))
+            for s in (client, server):
+                s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._client_side, args=(client, server), daemon=True).start()
             threading.Thread(target=self._server_side, args=(client, server), daemon=True).start()
 
