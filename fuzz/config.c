@@ -44,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct cs_arena a;
     struct cs_buf out = cs_buf(CS_SNAPSHOT_MAX);
-    struct cs_config_files files = {read_nothing, NULL, CS_SLICE_LIT("/d")};
+    struct cs_config_files files = {.read = read_nothing, .directory = CS_SLICE_LIT("/d")};
     struct cs_config_report report;
     uint64_t version = 0;
     cs_arena_init(&a, 1 << 16, CS_CONFIG_ARENA);

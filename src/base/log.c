@@ -7,6 +7,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct event_row {
@@ -19,13 +21,38 @@ static const struct event_row rows[] = {
 #include "base/events.def"
 #undef CS_EV
 };
+_Static_assert(CS_LEVEL_DEBUG == 0 && CS_LEVEL_ERROR == 3, "the order of the two tables");
 static const char *const level_names[] = {"DEBUG", "INFO", "WARN", "ERROR"};
+
+/* What systemd's journal takes from the beginning of a line (sd-daemon(3)). */
+static const char *const journal_levels[] = {"<7>", "<6>", "<4>", "<3>"};
+
+enum { JOURNAL_UNKNOWN, JOURNAL_NO, JOURNAL_YES };
+static int journal;
 
 static char role_name[32] = "countersign";
 static enum cs_level least_level = CS_LEVEL_INFO;
 
+/* Whether standard error is the journal's stream, by its own word: device and inode. Asked once, at
+ * the first start: a sandbox does not permit it later. */
+static bool is_journal(void)
+{
+    const char *stream = getenv("JOURNAL_STREAM");
+    char here[48];
+    struct stat st;
+    if (stream == NULL || fstat(STDERR_FILENO, &st) != 0) {
+        return false;
+    }
+    (void)snprintf(here, sizeof here, "%llu:%llu", (unsigned long long)st.st_dev,
+                   (unsigned long long)st.st_ino);
+    return strcmp(here, stream) == 0;
+}
+
 void cs_log_init(const char *role, enum cs_level least)
 {
+    if (journal == JOURNAL_UNKNOWN) {
+        journal = is_journal() ? JOURNAL_YES : JOURNAL_NO;
+    }
     (void)snprintf(role_name, sizeof role_name, "%s", role);
     least_level = least;
     const char *env = getenv("COUNTERSIGN_LOG");
@@ -58,9 +85,10 @@ void cs_log(enum cs_event_id ev, const struct cs_id *session, const char *fmt, .
     if (session != NULL) {
         (void)cs_id_text(session, id);
     }
-    int n = snprintf(line, sizeof line, "%s %s %s %s%s%s ", cs_time_text(cs_wall_ms(), when),
-                     level_names[rows[ev].level], role_name, rows[ev].name,
-                     session != NULL ? " session=" : "", id);
+    int n = snprintf(line, sizeof line, "%s%s %s %s %s%s%s ",
+                     journal == JOURNAL_YES ? journal_levels[rows[ev].level] : "",
+                     cs_time_text(cs_wall_ms(), when), level_names[rows[ev].level], role_name,
+                     rows[ev].name, session != NULL ? " session=" : "", id);
     size_t at = n > 0 ? CS_MIN((size_t)n, sizeof line - 1) : 0;
     va_list ap;
     va_start(ap, fmt);

@@ -10,6 +10,8 @@
 
 #include <stdlib.h>
 
+enum { DRAIN_S = 3600 }; /* if the file says nothing */
+
 /* ---- files ---- */
 
 struct cs_slice cs_cfg_path(struct cs_compiler *c, struct cs_slice path)
@@ -57,6 +59,31 @@ static struct cs_snapshot_listener *add_listener(struct cs_compiler *c, const ch
     return l;
 }
 
+/* SECURITY: an empty list would be no list: then any client could say that it is somebody else. */
+static struct cs_slice networks(struct cs_compiler *c, const struct cs_cfg_texts *from)
+{
+    if (!from->set) {
+        return CS_SLICE_NULL;
+    }
+    if (from->n == 0) {
+        cs_mistake(c->m, from->pos,
+                   "\"proxy_from\" is empty: name the load balancers, or leave it out");
+        return CS_SLICE_NULL;
+    }
+    uint8_t *out = cs_arena_alloc(c->arena, from->n * CS_VALUE_NETWORK);
+    if (out == NULL) {
+        c->m->no_memory = true;
+        return CS_SLICE_NULL;
+    }
+    for (size_t i = 0; i < from->n; i++) {
+        const char *wrong = cs_value_network(from->v[i].v, out + i * CS_VALUE_NETWORK);
+        if (wrong != NULL) {
+            cs_mistake(c->m, from->v[i].pos, "\"%s\" must be %s", cs_shown(from->v[i].v), wrong);
+        }
+    }
+    return cs_slice(out, from->n * CS_VALUE_NETWORK);
+}
+
 /* TLS is on unless "off" is written: a listener without a certificate is a mistake, not plain text.
  */
 static void add_network_listener(struct cs_compiler *c, const char *name,
@@ -66,6 +93,7 @@ static void add_network_listener(struct cs_compiler *c, const char *name,
         return;
     }
     struct cs_snapshot_listener *l = add_listener(c, name, from->address.v);
+    l->proxy_from = networks(c, &from->proxy_from);
     const struct cs_cfg_tls *tls = from->tls.head.set ? &from->tls : &c->cfg->tls;
     if (tls->head.off) {
         if (from->address.v.n > 0 && !cs_value_is_loopback(from->address.v)) {
@@ -85,6 +113,13 @@ static void add_network_listener(struct cs_compiler *c, const char *name,
     l->tls = 1;
     l->cert_pem = cs_cfg_file(c, &tls->certificate, "-----BEGIN CERTIFICATE-----", "certificate");
     l->key_pem = cs_cfg_file(c, &tls->key, "PRIVATE KEY-----", "private key");
+    if (l->cert_pem.n > 0 && l->key_pem.n > 0 && c->files->fits != NULL &&
+        !c->files->fits(l->cert_pem, l->key_pem)) {
+        cs_mistake(c->m, tls->certificate.pos,
+                   "the certificate in \"%s\" does not belong to the key in \"%s\", or one of them "
+                   "cannot be read",
+                   cs_shown(tls->certificate.v), cs_shown(tls->key.v));
+    }
 }
 
 static void check_listeners(struct cs_compiler *c)
@@ -141,6 +176,11 @@ static void check_top(struct cs_compiler *c)
             cs_mistake(c->m, id[i].name.pos, "the identity provider \"%s\" is there twice",
                        cs_shown(id[i].name.v));
         }
+    }
+    c->snapshot.drain_s = t->upgrade.drain.set ? t->upgrade.drain.v : DRAIN_S;
+    if (c->snapshot.drain_s > CS_LIMIT_DRAIN_S) {
+        cs_mistake(c->m, t->upgrade.drain.pos, "\"drain\" is at most %d hours",
+                   CS_LIMIT_DRAIN_S / 3600);
     }
     c->snapshot.store = cs_cfg_path(c, t->store.sqlite.v);
     c->snapshot.recordings = cs_cfg_path(c, t->recordings.directory.v);

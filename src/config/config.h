@@ -35,6 +35,8 @@ struct cs_config_files {
     enum cs_err (*read)(void *arg, struct cs_slice path, size_t max, struct cs_arena *a,
                         struct cs_slice *ret);
     void *arg;
+    /* Does a certificate fit its key? NULL: not asked (tests, whose files are none). */
+    bool (*fits)(struct cs_slice cert_pem, struct cs_slice key_pem);
     struct cs_slice directory; /* absolute; relative paths start here */
 };
 /* The `read` that opens files; arg is not used. Regular files only: a FIFO would hang the job. */

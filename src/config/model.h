@@ -49,6 +49,7 @@ struct cs_cfg_listener {
     struct cs_cfg_head head;
     struct cs_cfg_text address, url;
     struct cs_cfg_tls tls;
+    struct cs_cfg_texts proxy_from;
 };
 struct cs_cfg_local {
     struct cs_cfg_head head;
@@ -66,6 +67,10 @@ struct cs_cfg_store {
 struct cs_cfg_recordings {
     struct cs_cfg_head head;
     struct cs_cfg_text directory;
+};
+struct cs_cfg_upgrade {
+    struct cs_cfg_head head;
+    struct cs_cfg_number drain;
 };
 struct cs_cfg_identity {
     struct cs_cfg_head head;
@@ -120,6 +125,7 @@ struct cs_cfg_top {
     struct cs_cfg_tls tls;
     struct cs_cfg_store store;
     struct cs_cfg_recordings recordings;
+    struct cs_cfg_upgrade upgrade;
     struct cs_cfg_text master_key;
     struct cs_cfg_list identity, targets, rules;
 };

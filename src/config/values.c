@@ -3,6 +3,8 @@
 
 #include "policy/rules.h"
 
+#include <arpa/inet.h>
+
 static bool is_word_char(uint8_t c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
@@ -106,6 +108,40 @@ const char *cs_value_secret(struct cs_slice s, struct cs_slice *ret_name)
                "never holds them";
     }
     *ret_name = cs_slice_from(s, 7);
+    return NULL;
+}
+
+const char *cs_value_network(struct cs_slice s, uint8_t ret[static CS_VALUE_NETWORK])
+{
+    static const char right[] =
+        "an IP address or a network, such as \"10.0.0.7\" or \"10.1.0.0/16\", "
+        "with no bit set behind its prefix";
+    char text[INET6_ADDRSTRLEN];
+    uint8_t address[16] = {0};
+    size_t slash = cs_slice_find(s, '/');
+    struct cs_slice host = cs_slice_head(s, slash), bits = cs_slice_from(s, slash);
+    if (host.n == 0 || host.n >= sizeof text || cs_slice_find(host, 0) != host.n) {
+        return right;
+    }
+    memcpy(text, host.p, host.n);
+    text[host.n] = 0;
+    bool v4 = inet_pton(AF_INET, text, address) == 1;
+    if (!v4 && inet_pton(AF_INET6, text, address) != 1) {
+        return right;
+    }
+    uint64_t prefix = v4 ? 32 : 128, most = prefix;
+    if (bits.n > 0 &&
+        (bits.n > 4 || !cs_slice_to_u64(cs_slice_from(bits, 1), &prefix) || prefix > most)) {
+        return right;
+    }
+    for (size_t i = prefix; i < most; i++) {
+        if ((address[i / 8] >> (7 - i % 8) & 1) != 0) {
+            return right;
+        }
+    }
+    ret[0] = v4 ? 4 : 6;
+    ret[1] = (uint8_t)prefix;
+    memcpy(ret + 2, address, sizeof address);
     return NULL;
 }
 

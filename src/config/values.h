@@ -15,6 +15,9 @@ const char *cs_value_address(struct cs_slice s);
 const char *cs_value_url(struct cs_slice s);
 /* "secret:NAME"; ret_name gets NAME. */
 const char *cs_value_secret(struct cs_slice s, struct cs_slice *ret_name);
+/* "10.0.0.7", "10.0.0.0/8", "fd00::/8" as the snapshot carries it: 4 or 6, bits, 16 bytes. */
+enum { CS_VALUE_NETWORK = 18 };
+const char *cs_value_network(struct cs_slice s, uint8_t ret[static CS_VALUE_NETWORK]);
 /* "15m" in seconds. */
 const char *cs_value_duration(struct cs_slice s, uint64_t *ret_s);
 /* Is host (of host:port) this machine only? */

@@ -82,6 +82,9 @@ bool cs_base64_decode(struct cs_slice in, bool url, uint8_t *out, size_t cap, si
 enum { CS_TOKEN_TEXT = 49 };
 void cs_token_new(char kind, char out[static CS_TOKEN_TEXT]);
 
+/* PEM: the certificate (its chain behind it) belongs to the private key, and all of it can be read.
+ */
+bool cs_certificate_fits(struct cs_slice cert_pem, struct cs_slice key_pem) CS_MUST_CHECK;
 /* A self-signed P-256 certificate for these DNS names and addresses, PEM, `days` valid, written to
  * the two files (the key with mode 0600; neither may exist). For `init` and tests. */
 enum cs_err cs_certificate_make(const char *const *names, size_t n, unsigned days,

@@ -396,7 +396,7 @@ void cs_front_conn_main(void *arg)
 {
     struct cs_front_conn *c = arg;
     struct cs_front *f = c->front;
-    if (start(c)) {
+    if (cs_front_know_address(c) && start(c)) {
         cs_co_trim();
         while (serve_one(c)) {
         }

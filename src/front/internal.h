@@ -23,6 +23,8 @@ struct cs_front_config {
     struct cs_tls_ctx *tls; /* owned; NULL = the listener is plain */
     unsigned refs;
     size_t listeners;
+    uint8_t *proxies; /* owned: the load balancers of the control listener; NULL = none */
+    size_t proxies_n;
     size_t url_n;
     char url[CS_FRONT_URL_MAX];
 };
@@ -51,7 +53,8 @@ struct cs_front_conn {
     struct cs_stream stream;
     struct cs_front_config *config; /* one reference */
     bool local;
-    bool keep; /* another request may follow */
+    bool keep;         /* another request may follow */
+    bool behind_proxy; /* its address stands in a PROXY header that is still to be read */
     uint64_t uid;
     char address[CS_ADDR_TEXT];
     size_t host_n; /* the address without its port */
@@ -85,6 +88,8 @@ struct cs_front {
 void cs_front_conn_main(void *conn);
 
 /* listen.c */
+/* SECURITY: reads the PROXY header where one is due; false when the connection must not go on. */
+bool cs_front_know_address(struct cs_front_conn *c);
 void cs_front_config_unref(struct cs_front_config *c);
 
 /* call.c */

@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "front/internal.h"
+#include "runtime/proxy.h"
 #include "wire/snapshot.h"
 
 #include <unistd.h>
@@ -27,6 +28,7 @@ void cs_front_config_unref(struct cs_front_config *c)
 {
     if (c != NULL && --c->refs == 0) {
         cs_tls_ctx_free(c->tls);
+        cs_free(c->proxies);
         cs_free(c);
     }
 }
@@ -60,6 +62,17 @@ static void make_tls(void *p)
     a->err = cs_tls_server_new(a->listener->cert_pem, a->listener->key_pem, "http/1.1", &a->ctx);
 }
 
+static enum cs_err fill_proxies(struct cs_front_config *c, struct cs_slice from)
+{
+    c->proxies = cs_alloc(from.n);
+    if (c->proxies == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
+    memcpy(c->proxies, from.p, from.n);
+    c->proxies_n = from.n;
+    return CS_OK;
+}
+
 static enum cs_err fill_config(struct cs_front_config *c, const struct cs_snapshot *s)
 {
     struct cs_slice url = s->url;
@@ -77,6 +90,10 @@ static enum cs_err fill_config(struct cs_front_config *c, const struct cs_snapsh
         const struct cs_snapshot_listener *l = &s->listeners[i];
         bool control = cs_slice_eq_str(l->kind, "control");
         c->listeners += control || cs_slice_eq_str(l->kind, "local");
+        if (control && l->proxy_from.n > 0 && c->proxies == NULL &&
+            fill_proxies(c, l->proxy_from) != CS_OK) {
+            return CS_ERR_NO_MEMORY;
+        }
         if (control && l->tls != 0 && c->tls == NULL) {
             struct tls_args a = {l, NULL, CS_ERR_TLS};
             cs_big_stack_call(make_tls, &a);
@@ -161,6 +178,9 @@ static bool has_room(const struct cs_front *f, const struct cs_front_conn *c)
     if (c->local && (c->uid == 0 || c->uid == (uint64_t)geteuid())) {
         return true; /* the pool is the limit */
     }
+    if (c->behind_proxy) { /* counted when its address is known */
+        return f->pool.live <= CS_LIMIT_HTTP_CONNECTIONS - CS_FRONT_LOCAL_RESERVE;
+    }
     size_t same = 0;
     for (const struct cs_front_conn *o = f->conns; o != NULL; o = o->next) {
         same += same_client(o, c);
@@ -179,6 +199,28 @@ static void drop(struct cs_front *f, struct cs_front_conn *c, const char *why)
         c->next->prev = c->prev;
     }
     cs_pool_give(&f->pool, c->self);
+}
+
+bool cs_front_know_address(struct cs_front_conn *c)
+{
+    struct sockaddr_storage client = {.ss_family = AF_UNSPEC};
+    if (!c->behind_proxy) {
+        return true;
+    }
+    enum cs_err err =
+        cs_proxy_read(&c->stream.fd, cs_mono_ns() + CS_LIMIT_PROXY_S * CS_NS_PER_S, &client);
+    const char *why = err == CS_OK ? NULL : "no PROXY protocol header, version 2";
+    c->behind_proxy = false;
+    if (err == CS_OK && client.ss_family != AF_UNSPEC) {
+        (void)cs_addr_text((const struct sockaddr *)&client, c->address);
+        c->host_n = host_length(c->address);
+        why = has_room(c->front, c) ? NULL : "too many connections";
+    }
+    if (why != NULL) {
+        cs_log(CS_EV_SESSION_REFUSED, NULL, "address=%s why=\"%s\" error=%s", c->address, why,
+               cs_err_name(err));
+    }
+    return why == NULL;
 }
 
 static void serve(struct cs_front *f, int fd, bool local, const struct sockaddr_storage *peer)
@@ -206,10 +248,16 @@ static void serve(struct cs_front *f, int fd, bool local, const struct sockaddr_
         c->next->prev = &c->next;
     }
     f->conns = c;
+    c->behind_proxy = !local && c->config->proxies_n > 0;
     cs_event_clear(&f->empty);
     cs_handle co;
     if (cs_stream_open(f->loop, &c->stream, fd) != CS_OK) {
         drop(f, c, "no descriptor");
+    } else if (c->behind_proxy &&
+               !cs_proxy_trusts(cs_slice(c->config->proxies, c->config->proxies_n),
+                                (const struct sockaddr *)peer)) {
+        /* SECURITY: anybody else could write any address into a header. */
+        drop(f, c, "not one of the listener's load balancers");
     } else if (!has_room(f, c)) {
         drop(f, c, "too many connections");
     } else if (cs_co_spawn(f->loop, "front-conn", cs_front_conn_main, c, &co) != CS_OK) {

@@ -155,14 +155,10 @@ static enum cs_err take_held(struct cs_session *s, const struct cs_action *a, st
 enum cs_err cs_hold_ask(struct cs_session *s, const struct cs_action *a, const struct cs_verdict *v,
                         struct cs_hold *h)
 {
-    struct cs_gate *g = s->gate;
     uint8_t rules[CS_RULES_FIRED * 65];
     struct cs_writer w = cs_writer(rules, sizeof rules);
     struct cs_call call;
     int fd = -1;
-    if (g->control == NULL) {
-        return CS_ERR_UNAVAILABLE;
-    }
     enum cs_err e = sealed_action(a, &fd);
     if (e != CS_OK) {
         return e;
@@ -179,14 +175,16 @@ enum cs_err cs_hold_ask(struct cs_session *s, const struct cs_action *a, const s
     h->asking = true;
     h->n_early = 0;
     e = w.overflow ? CS_ERR_TOO_LARGE
-                   : cs_channel_call(g->control, CS_MSG_HOLD, &m, &fd, 1,
-                                     cs_mono_ns() + HOLD_CALL_NS, &call);
+                   : cs_gate_call(s, CS_MSG_HOLD, &m, &fd, 1, HOLD_CALL_NS, &call);
     (void)close(fd);
     if (e == CS_OK) {
         e = call.type == CS_MSG_HELD ? take_held(s, a, h, (const void *)call.msg.raw)
                                      : CS_ERR_PROTOCOL;
     }
     h->asking = false;
+    if (e == CS_OK) {
+        h->control_generation = s->asked_generation; /* it may have waited for another control */
+    }
     cs_call_done(&call);
     return e;
 }
@@ -204,11 +202,7 @@ enum cs_err cs_hold_consume(struct cs_session *s, struct cs_hold *h)
         return CS_ERR_LIMIT;
     }
     h->tried = h->now.grant;
-    enum cs_err e = CS_ERR_UNAVAILABLE;
-    if (s->gate->control != NULL) {
-        e = cs_channel_call(s->gate->control, CS_MSG_CONSUME, &m, NULL, 0,
-                            cs_mono_ns() + HOLD_CALL_NS, &call);
-    }
+    enum cs_err e = cs_gate_call(s, CS_MSG_CONSUME, &m, NULL, 0, HOLD_CALL_NS, &call);
     if (e == CS_OK && call.type == CS_MSG_CONSUMED) {
         const struct cs_msg_consumed *c = (const void *)call.msg.raw;
         e = c->err < CS_ERR_MAX ? (enum cs_err)c->err : CS_ERR_PROTOCOL;

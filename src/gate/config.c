@@ -105,6 +105,17 @@ struct cs_tls_ctx *cs_gate_listener_tls(struct cs_session *s)
     return NULL;
 }
 
+struct cs_slice cs_gate_proxy_from(const struct cs_gate_listener *l)
+{
+    const struct cs_gate_config *c = l->gate->config;
+    for (size_t i = 0; i < c->snapshot.n_listeners; i++) {
+        if (cs_slice_eq_str(c->snapshot.listeners[i].name, l->name)) {
+            return c->snapshot.listeners[i].proxy_from;
+        }
+    }
+    return CS_SLICE_NULL;
+}
+
 struct cs_tls_ctx *cs_gate_target_tls(struct cs_session *s, bool *ret_plain)
 {
     struct cs_gate_config *c = s->config;

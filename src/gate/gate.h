@@ -65,6 +65,15 @@ struct cs_gate {
     uint64_t cancel_seed; /* 0 = not drawn yet */
     struct cs_cancel_misses cancel_misses[CS_GATE_CANCEL_BUCKETS];
     struct cs_report reports[CS_GATE_REPORTS]; /* the latest, in a ring */
+    /* An upgrade (drain.c). */
+    cs_handle accepting[CS_GATE_LISTENERS]; /* coroutines */
+    bool quiet;                             /* accepts nobody */
+    bool parked;                            /* questions wait for the next control */
+    bool quiesced;                          /* said so */
+    bool draining;                          /* ends with its last session */
+    unsigned asking;          /* calls to control under way, and sessions `in_exchange` */
+    struct cs_event unparked; /* there is another control, or the old one again */
+    struct cs_event emptied;  /* a session has ended */
     size_t next_report;
     struct cs_late_end *late, *late_end; /* owned, oldest first (append.c) */
 };
@@ -85,6 +94,10 @@ void cs_gate_free(struct cs_gate *g);
 enum cs_err cs_gate_config_new(int memfd, struct cs_gate_config **ret) CS_MUST_CHECK;
 struct cs_gate_config *cs_gate_config_ref(struct cs_gate_config *c);
 void cs_gate_config_unref(struct cs_gate_config *c);
+/* The load balancers that alone may connect to a listener; empty: anybody may. */
+struct cs_slice cs_gate_proxy_from(const struct cs_gate_listener *l);
+/* Connections of one address (its port does not count) that have not said who they are. */
+unsigned cs_gate_unknown_of(const struct cs_gate *g, const char *address);
 
 void cs_session_run(void *session); /* coroutine */
 struct cs_session *cs_session_by_id(struct cs_gate *g, const struct cs_id *id);
@@ -98,6 +111,22 @@ enum cs_err cs_gate_append(struct cs_session *s, unsigned kind, const void *fram
  * again: a session that was cut off because the disk is full has an end in the record. */
 struct cs_frame_session_close;
 void cs_gate_append_end(struct cs_session *s, const struct cs_frame_session_close *f);
+/* ---- drain.c: calls to control, and what an upgrade makes of them ---- */
+/* cs_channel_call() to control for a session; while an upgrade replaces control, it waits for the
+ * next one first. UNAVAILABLE when there is none. */
+enum cs_err cs_gate_call(struct cs_session *s, enum cs_msg_type t, const void *msg, const int *fds,
+                         size_t n_fds, uint64_t timeout_ns, struct cs_call *ret) CS_MUST_CHECK;
+/* The session is in the middle of an exchange of which control keeps a part in memory (a login, an
+ * elevated connection being made): an upgrade waits for its end. */
+void cs_gate_exchange(struct cs_session *s, bool begins);
+enum cs_err cs_gate_accept(struct cs_gate *g) CS_MUST_CHECK; /* starts accepting on all listeners */
+void cs_gate_quiesce(struct cs_gate *g);
+void cs_gate_resume(struct cs_gate *g);
+void cs_gate_drain(struct cs_gate *g, uint64_t seconds);
+void cs_gate_unpark(struct cs_gate *g);
+/* Accepts until it is cancelled (role.c); arg: a struct cs_gate_listener. */
+void cs_gate_accept_loop(void *arg);
+
 /* The channel to control is another one, or gone: every held session looks. */
 void cs_hold_on_control(struct cs_gate *g);
 /* A REQUEST_STATE message for a held session. */

@@ -254,6 +254,7 @@ static bool consume(struct cs_session *s, const struct cs_action *a, struct cs_h
     }
     v->outcome = CS_ALLOW;
     v->granted = true;
+    cs_gate_exchange(s, v->elevated); /* until its connection is made, or it has ended */
     v->grant = h->tried;
     cs_hold_copy(v->request, sizeof v->request, cs_slice_str(h->now.request));
     cs_log(CS_EV_GRANT_USED, &s->id, "request=%s elevated=%d", h->now.request, v->elevated ? 1 : 0);

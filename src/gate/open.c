@@ -24,13 +24,7 @@ static void explain(char *why, size_t n, struct cs_slice text, enum cs_err e)
 static enum cs_err ask(struct cs_session *s, enum cs_msg_type t, const void *msg,
                        enum cs_msg_type want, enum cs_msg_type or_else, struct cs_call *ret)
 {
-    struct cs_gate *g = s->gate;
-    memset(ret, 0, sizeof *ret);
-    ret->fd[0] = ret->fd[1] = ret->fd[2] = -1;
-    if (g->control == NULL) {
-        return CS_ERR_UNAVAILABLE;
-    }
-    enum cs_err e = cs_channel_call(g->control, t, msg, NULL, 0, cs_mono_ns() + CALL_NS, ret);
+    enum cs_err e = cs_gate_call(s, t, msg, NULL, 0, CALL_NS, ret);
     if (e == CS_OK && ret->type != want && ret->type != or_else) {
         return CS_ERR_PROTOCOL;
     }
@@ -66,6 +60,9 @@ enum cs_err cs_gate_auth_start(struct cs_session *s, struct cs_slice user, struc
         }
     }
     cs_call_done(&call);
+    if (e == CS_OK) {
+        cs_gate_exchange(s, true); /* until it is READY, or ends */
+    }
     return e;
 }
 
@@ -175,6 +172,9 @@ enum cs_err cs_gate_prove(struct cs_session *s, uint64_t connection,
         explain(why, why_size, CS_SLICE_NULL, e);
     }
     cs_call_done(&call);
+    if (s->state != CS_SESSION_CONNECTING) {
+        cs_gate_exchange(s, false);
+    }
     return e;
 }
 

@@ -6,6 +6,7 @@
 #include "gate/gate.h"
 #include "gate/protocol.h"
 #include "runtime/process.h"
+#include "runtime/proxy.h"
 #include "runtime/sandbox.h"
 #include "sql/sql.h"
 
@@ -24,9 +25,8 @@ struct cs_loop *cs_gate_loop(struct cs_gate *g)
 
 /* ---- accepting ---- */
 
-/* Connections of one address that have not said who they are yet: a cap keeps one client from
- * taking every slot with half-open sessions. */
-static unsigned unknown_of(const struct cs_gate *g, const char *address)
+/* A cap on these keeps one client from taking every slot with half-open sessions. */
+unsigned cs_gate_unknown_of(const struct cs_gate *g, const char *address)
 {
     static const enum cs_session_state before[] = {CS_SESSION_ACCEPTED, CS_SESSION_STARTUP,
                                                    CS_SESSION_AUTH};
@@ -46,9 +46,17 @@ static void session_start(struct cs_gate_listener *l, int fd, const struct socka
     struct cs_gate *g = l->gate;
     cs_handle h, co;
     char address[CS_ADDR_TEXT];
-    if (unknown_of(g, cs_addr_text(peer, address)) >= CS_LIMIT_PREAUTH_PER_ADDRESS) {
-        cs_log(CS_EV_SESSION_REFUSED, NULL,
-               "address=%s why=\"too many unauthenticated connections\"", address);
+    struct cs_slice proxies = cs_gate_proxy_from(l);
+    const char *why = NULL;
+    (void)cs_addr_text(peer, address);
+    if (proxies.n > 0) {
+        /* SECURITY: anybody else could write any address into a header. */
+        why = cs_proxy_trusts(proxies, peer) ? NULL : "not one of the listener's load balancers";
+    } else if (cs_gate_unknown_of(g, address) >= CS_LIMIT_PREAUTH_PER_ADDRESS) {
+        why = "too many unauthenticated connections";
+    }
+    if (why != NULL) {
+        cs_log(CS_EV_SESSION_REFUSED, NULL, "address=%s why=\"%s\"", address, why);
         (void)close(fd);
         return;
     }
@@ -62,6 +70,7 @@ static void session_start(struct cs_gate_listener *l, int fd, const struct socka
     s->protocol = l->protocol;
     s->handle = h;
     s->listener = (unsigned)(l - g->listeners);
+    s->behind_proxy = proxies.n > 0;
     memcpy(s->address, address, sizeof s->address);
     if (cs_stream_open(g->loop, &s->client, fd) != CS_OK) {
         (void)close(fd);
@@ -74,7 +83,7 @@ static void session_start(struct cs_gate_listener *l, int fd, const struct socka
     }
 }
 
-static void accept_loop(void *arg)
+void cs_gate_accept_loop(void *arg)
 {
     struct cs_gate_listener *l = arg;
     for (;;) {
@@ -101,13 +110,9 @@ static void maybe_ready(struct cs_gate *g)
         g->control == NULL) {
         return;
     }
-    for (unsigned i = 0; i < g->n_listeners; i++) {
-        cs_handle co;
-        if (cs_co_spawn(g->loop, "accept", accept_loop, &g->listeners[i], &co) != CS_OK) {
-            cs_log(CS_EV_INTERNAL, NULL, "listener=%s", g->listeners[i].name);
-            cs_loop_stop(g->loop);
-            return;
-        }
+    if (cs_gate_accept(g) != CS_OK) {
+        cs_loop_stop(g->loop);
+        return;
     }
     g->ready = true;
     struct cs_msg_ready m = {0};
@@ -181,6 +186,7 @@ static void control_new(struct cs_gate *g, int fd)
     }
     cs_tell_control(g);
     cs_hold_on_control(g);
+    cs_gate_unpark(g);
 }
 
 /* A gate has no other neighbour: whoever is not control does not get to speak as it. */
@@ -282,6 +288,15 @@ static void on_supervisor_message(struct cs_channel *c, const struct cs_channel_
     case CS_MSG_SNAPSHOT:
         snapshot_new(g, in->fd[0]);
         break;
+    case CS_MSG_QUIESCE:
+        cs_gate_quiesce(g);
+        return;
+    case CS_MSG_RESUME:
+        cs_gate_resume(g);
+        return;
+    case CS_MSG_DRAIN:
+        cs_gate_drain(g, ((const struct cs_msg_drain *)in->msg)->seconds);
+        return;
     case CS_MSG_SHUTDOWN:
         stop(g);
         return;

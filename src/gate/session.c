@@ -5,9 +5,11 @@
 #include "action/frame.h"
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "gate/gate.h"
 #include "gate/protocol.h"
+#include "runtime/proxy.h"
 
 static const char *const state_names[] = {
 #define CS_STATE(id, name, text) name,
@@ -63,9 +65,13 @@ void cs_session_set_state(struct cs_session *s, enum cs_session_state to)
         return;
     }
     cs_assert((may_follow[s->state] & (1U << to)) != 0);
+    bool opened = s->state == CS_SESSION_CONNECTING;
     list_remove(s);
     s->state = to;
     list_add(s);
+    if (opened || to == CS_SESSION_CLOSING) {
+        cs_gate_exchange(s, false);
+    }
 }
 
 struct cs_session *cs_session_by_id(struct cs_gate *g, const struct cs_id *id)
@@ -122,6 +128,30 @@ static bool session_begin(struct cs_session *s)
     return s->proto != NULL;
 }
 
+/* Who is behind the load balancer, before anything else that the client says is read. */
+static bool know_address(struct cs_session *s)
+{
+    struct sockaddr_storage client = {.ss_family = AF_UNSPEC};
+    if (!s->behind_proxy) {
+        return true;
+    }
+    enum cs_err e =
+        cs_proxy_read(&s->client.fd, cs_mono_ns() + CS_LIMIT_PROXY_S * CS_NS_PER_S, &client);
+    const char *why = e == CS_OK ? NULL : "no PROXY protocol header, version 2";
+    if (e == CS_OK && client.ss_family != AF_UNSPEC) {
+        (void)cs_addr_text((const struct sockaddr *)&client, s->address);
+        /* It counts itself now. */
+        if (cs_gate_unknown_of(s->gate, s->address) > CS_LIMIT_PREAUTH_PER_ADDRESS) {
+            why = "too many unauthenticated connections";
+        }
+    }
+    if (why != NULL) {
+        cs_log(CS_EV_SESSION_REFUSED, NULL, "address=%s why=\"%s\" error=%s", s->address, why,
+               cs_err_name(e));
+    }
+    return why == NULL;
+}
+
 static void report_end(struct cs_session *s, const char *why)
 {
     if (cs_id_is_zero(&s->id)) {
@@ -145,7 +175,7 @@ void cs_session_run(void *session)
     struct cs_gate *g = s->gate;
     s->co = cs_co_self();
     list_add(s);
-    if (session_begin(s)) {
+    if (session_begin(s) && know_address(s)) {
         s->protocol->serve(s);
     }
     report_end(s, s->kill.set ? s->kill_why : s->end_why);
@@ -157,4 +187,5 @@ void cs_session_run(void *session)
     cs_arena_done(&s->policy_arena);
     cs_gate_config_unref(s->config);
     cs_pool_give(&g->sessions, s->handle);
+    cs_event_set(&g->emptied);
 }

@@ -36,6 +36,7 @@ struct cs_session {
     struct cs_stream client;
     char address[CS_ADDR_TEXT];
     unsigned listener; /* index in the gate */
+    bool behind_proxy; /* its address stands in a PROXY header that is still to be read */
     uint32_t cancel_secret;
 
     struct cs_id id; /* zero until authenticated */
@@ -55,10 +56,12 @@ struct cs_session {
 
     uint64_t actions;
     uint64_t opened_ms;
-    bool reported;          /* SESSION_OPENED was sent */
-    bool recorded;          /* SESSION_OPEN is in the record */
-    struct cs_event cancel; /* the client asked to cancel what is running or held */
-    struct cs_event kill;   /* the session must end: kill_why */
+    bool reported;             /* SESSION_OPENED was sent */
+    bool recorded;             /* SESSION_OPEN is in the record */
+    uint64_t asked_generation; /* of the control that the last call went to */
+    bool in_exchange;          /* control keeps a part of what is under way (drain.c) */
+    struct cs_event cancel;    /* the client asked to cancel what is running or held */
+    struct cs_event kill;      /* the session must end: kill_why */
     char kill_why[120];
     const char *end_why;                         /* literal: why it ended */
     struct cs_hold *hold;                        /* the wait that it is in, if any */

@@ -63,6 +63,7 @@ void cs_gate_executed(struct cs_session *s, const struct cs_id *grant, enum cs_r
             s->grants[i] = (struct cs_id){{0}};
         }
     }
+    cs_gate_exchange(s, false);
     report(s->gate, &r);
 }
 

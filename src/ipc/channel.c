@@ -73,6 +73,14 @@ static void die(struct cs_channel *c)
     cs_co_cancel(c->loop, c->writer);
 }
 
+int cs_channel_fd(const struct cs_channel *c)
+{
+    if (c->dead || c->out_first != NULL) {
+        return -1;
+    }
+    return c->fd.fd;
+}
+
 void cs_channel_close(struct cs_channel *c)
 {
     if (c == NULL) {

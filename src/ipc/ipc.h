@@ -92,6 +92,10 @@ enum cs_err cs_channel_open(struct cs_loop *loop, int fd, enum cs_role self, enu
 /* Pending calls fail with CS_ERR_UNAVAILABLE. The struct is freed when its coroutines have ended,
  * which is after the current handler and not before the loop runs again. */
 void cs_channel_close(struct cs_channel *c);
+/* The descriptor, borrowed, for handing the channel to another program of this process: whatever
+ * the peer has sent and nobody has read waits in it. -1 while something of ours has not left, or it
+ * is dead. */
+int cs_channel_fd(const struct cs_channel *c);
 bool cs_channel_alive(const struct cs_channel *c);
 /* Why the channel died when the peer broke the table (a literal, for CS_EV_IPC_BROKEN), or NULL
  * when it just went away. */

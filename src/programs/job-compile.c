@@ -19,6 +19,7 @@
  * warnings), 1 (mistakes) or 2 (usage). */
 #include "base/alloc.h"
 #include "config/config.h"
+#include "crypto/crypto.h"
 #include "ipc/ipc.h"
 #include "runtime/sandbox.h"
 #include "wire/snapshot.h"
@@ -65,7 +66,8 @@ static enum cs_err compile(struct job *j)
         directory.n--;
     }
     directory.n -= directory.n > 1;
-    struct cs_config_files files = {cs_config_read_file, NULL, directory};
+    struct cs_config_files files = {
+        .read = cs_config_read_file, .fits = cs_certificate_fits, .directory = directory};
     err = cs_config_compile(text, &files, &j->arena, &j->snapshot, &j->version, &report);
     free(full);
     cs_config_report_text(&report, path, TEXT_MAX, &j->text);

@@ -487,7 +487,7 @@ static bool wait_for_boot(struct recorder *rec)
             return false;
         }
     }
-    if (rec->directory == NULL) {
+    if (rec->directory == NULL && !rec->gone) {
         cs_log(CS_EV_RECORD_FAILED, NULL, "why=\"no recordings directory was given\"");
     }
     if (rec->directory == NULL) {

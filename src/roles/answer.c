@@ -36,10 +36,10 @@ static void role_json(struct cs_buf *out, struct cs_child *c, bool first)
     uint64_t up = c->pid > 0 ? (cs_mono_ns() - c->started_ns) / CS_NS_PER_S : 0;
     cs_buf_printf(out,
                   "%s{\"role\": \"%s\", \"index\": %u, \"pid\": %d, \"ready\": %s, "
-                  "\"restarts\": %llu, \"uptime_s\": %llu",
+                  "\"restarts\": %llu, \"uptime_s\": %llu, \"draining\": %s",
                   first ? "" : ", ", cs_role_name(c->row->role), c->index, (int)c->pid,
                   c->ready ? "true" : "false", (unsigned long long)c->restarts,
-                  (unsigned long long)up);
+                  (unsigned long long)up, c->draining ? "true" : "false");
     if (c->ring.epoch != 0) { /* a gate's: what the recorder last said to it */
         bool well = cs_ring_peek_health(c->ring.fd[0]) == CS_RECORD_HEALTHY;
         cs_buf_printf(out, ", \"record\": \"%s\"", well ? "healthy" : "stopped");
@@ -60,18 +60,21 @@ void cs_answer_status(struct cs_child *asker, uint32_t corr)
     char when[CS_TIME_TEXT];
     cs_buf_printf(
         &out,
-        "{\"version\": \"%s\", \"pid\": %d, \"started\": \"%s\", \"configuration\": "
+        "{\"version\": \"%s\", \"pid\": %d, \"started\": \"%s\", \"generation\": %llu, "
+        "\"configuration\": "
         "\"%016llx\", \"recorder\": %s, \"sandbox\": \"%s\", \"landlock\": %d, \"user\": %u, "
         "\"roles\": [",
         CS_VERSION, (int)getpid(), cs_time_text(sv->started_ms, when),
-        (unsigned long long)sv->config.snapshot.version,
+        (unsigned long long)sv->generation, (unsigned long long)sv->config.snapshot.version,
         recorder != NULL && recorder->ready ? "true" : "false",
         cs_sandbox_is_off()    ? "off"
         : cs_sandbox_reports() ? "report"
                                : "enforced",
         cs_sandbox_landlock(), (unsigned)cs_process_uid());
     for (size_t i = 0; i < sv->n_children; i++) {
-        role_json(&out, &sv->children[i], i == 0);
+        if (sv->children[i].alive || !sv->children[i].draining) {
+            role_json(&out, &sv->children[i], i == 0);
+        }
     }
     cs_buf_str(&out, "]}");
     struct cs_msg_status_is m = {.json = out.bad ? CS_SLICE_LIT("{}") : cs_buf_slice(&out)};
@@ -163,7 +166,7 @@ void cs_answer_replay(struct cs_child *asker, uint32_t corr, const struct cs_id 
     struct cs_supervisor *sv = asker->sv;
     struct replay here = {asker, asker->epoch, corr, *session};
     cs_handle co;
-    if (sv->replays >= CS_REPLAYS_MAX || sv->stopping) {
+    if (sv->replays >= CS_REPLAYS_MAX || sv->stopping || sv->upgrading) {
         replay_answer(&here, CS_ERR_LIMIT,
                       CS_SLICE_LIT("other recordings are being read; try again in a moment"), -1);
         return;

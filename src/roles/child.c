@@ -79,6 +79,10 @@ static void on_message(struct cs_channel *ch, const struct cs_channel_in *in, vo
     case CS_MSG_READY:
         on_ready(c);
         break;
+    case CS_MSG_QUIESCED:
+        c->quiesced = true;
+        cs_event_set(&c->sv->changed);
+        break;
     case CS_MSG_RELOAD:
         cs_reload(c->sv, c, in->corr);
         break;
@@ -122,7 +126,7 @@ static void reap(pid_t pid, int pidfd, char *why, size_t why_size, bool *ret_cle
 /* A process with one end of a channel, watched. */
 static enum cs_err launch(struct cs_child *c, int ours, int theirs, struct cs_fd *ret_pidfd)
 {
-    char path[CS_PATH], why[80];
+    char path[CS_PATH], why[CS_WHY];
     bool clean;
     const char *const argv[] = {c->row->program, c->name, NULL};
     enum cs_err err =
@@ -191,25 +195,36 @@ static void watch(struct cs_child *c, struct cs_fd *pidfd)
 
 static void report_end(const struct cs_child *c, const char *why, bool clean)
 {
-    if (c->sv->stopping && clean) {
+    if ((c->sv->stopping || c->retired || c->draining) && clean) {
         cs_log(CS_EV_STOPPED, NULL, "role=%s pid=%d", c->name, (int)c->pid);
     } else {
-        cs_log(CS_EV_ROLE_DIED, NULL, "role=%s pid=%d why=\"%s\" restarts=%llu", c->name,
-               (int)c->pid, why, (unsigned long long)c->restarts);
+        cs_log(CS_EV_ROLE_DIED, NULL, "role=%s pid=%d why=\"%s\" restarts=%llu lived_ms=%llu",
+               c->name, (int)c->pid, why, (unsigned long long)c->restarts,
+               (unsigned long long)((cs_mono_ns() - c->started_ns) / CS_NS_PER_MS));
     }
+}
+
+static enum cs_err begin(struct cs_child *c, struct cs_fd *ret_pidfd)
+{
+    int pair[2];
+    if (c->pid > 0) {
+        return cs_process_watch(c->sv->loop, c->pid, ret_pidfd); /* adopted */
+    }
+    c->adopted = false;
+    enum cs_err err = cs_socketpair(pair);
+    if (err == CS_OK) {
+        err = launch(c, pair[0], pair[1], ret_pidfd);
+        (void)close(pair[1]);
+    }
+    return err;
 }
 
 static void run_once(struct cs_child *c)
 {
     struct cs_fd pidfd;
-    char why[80] = "";
+    char why[CS_WHY] = "";
     bool clean = false;
-    int pair[2];
-    enum cs_err err = cs_socketpair(pair);
-    if (err == CS_OK) {
-        err = launch(c, pair[0], pair[1], &pidfd);
-        (void)close(pair[1]);
-    }
+    enum cs_err err = begin(c, &pidfd);
     if (err == CS_OK) {
         watch(c, &pidfd);
         reap(c->pid, pidfd.fd, why, sizeof why, &clean);
@@ -242,9 +257,9 @@ static void child_co(void *arg)
     uint64_t delay = 0;
     for (;;) {
         run_once(c);
-        c->failed = c->sv->starting;
+        c->failed = c->sv->starting && !c->draining;
         cs_event_set(&c->sv->changed);
-        if (c->failed || c->sv->stopping) {
+        if (c->failed || c->sv->stopping || c->retired || c->draining) {
             break;
         }
         if (cs_mono_ns() - c->started_ns >= STEADY_NS) {
@@ -258,6 +273,18 @@ static void child_co(void *arg)
     }
     c->alive = false;
     cs_event_set(&c->sv->changed);
+}
+
+enum cs_err cs_child_adopt(struct cs_child *c, int channel)
+{
+    enum cs_err err = cs_channel_open(c->sv->loop, channel, CS_ROLE_SUPERVISOR, c->row->role,
+                                      c->index, on_message, on_gone, c, &c->channel);
+    if (err != CS_OK) {
+        return err;
+    }
+    cs_channel_run_phase(c->channel); /* only those were handed over that had said READY */
+    c->adopted = c->ready = true;
+    return cs_child_begin(c);
 }
 
 enum cs_err cs_child_begin(struct cs_child *c)

@@ -79,7 +79,7 @@ static enum cs_err wait_until(struct cs_fd *f, uint64_t deadline_ns)
 /* Waits for its end, and brings it about when the time is up. */
 static void finish(pid_t pid, struct cs_fd *pidfd, uint64_t deadline_ns, const char *name)
 {
-    char why[80];
+    char why[CS_WHY];
     bool clean = false;
     if (wait_until(pidfd, deadline_ns) != CS_OK) {
         (void)kill(pid, SIGKILL);

@@ -103,6 +103,20 @@ static bool cannot_listen(const struct cs_open_listener *l, enum cs_err err, int
     return false;
 }
 
+/* One that the program before an upgrade has opened: nobody who wants to connect notices. */
+static bool listener_inherit(struct cs_legacy *legacy, struct cs_open_listener *l)
+{
+    for (size_t i = 0; i < legacy->n_listeners; i++) {
+        const struct cs_open_listener *old = &legacy->listeners[i];
+        if (strcmp(old->kind, l->kind) == 0 && strcmp(old->address, l->address) == 0) {
+            l->fd = old->fd;
+            legacy->listeners[i] = legacy->listeners[--legacy->n_listeners];
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool listener_open(struct cs_open_listener *l)
 {
     enum cs_err err;
@@ -130,7 +144,8 @@ bool cs_listeners_open(struct cs_supervisor *sv)
         l->fd = -1;
         (void)snprintf(l->name, sizeof l->name, "%.*s", CS_SLICE_FMT(from->name));
         (void)snprintf(l->kind, sizeof l->kind, "%.*s", CS_SLICE_FMT(from->kind));
-        if (!path_of(l->name, from->address, l->address) || !listener_open(l)) {
+        if (!path_of(l->name, from->address, l->address) ||
+            !(listener_inherit(&sv->legacy, l) || listener_open(l))) {
             return false;
         }
         sv->n_listeners++;

@@ -24,8 +24,7 @@ void cs_configuration_done(struct cs_configuration *c)
     *c = (struct cs_configuration){.fd = -1};
 }
 
-/* Takes over fd. */
-static enum cs_err configuration_open(int fd, uint64_t version, struct cs_configuration *ret)
+enum cs_err cs_configuration_open(int fd, uint64_t version, struct cs_configuration *ret)
 {
     struct cs_configuration c = {.fd = fd};
     enum cs_err err = cs_sealed_map(fd, CS_SNAPSHOT_MAX, &c.map);
@@ -67,7 +66,7 @@ enum cs_err cs_configuration_load(struct cs_supervisor *sv, struct cs_configurat
         err = (enum cs_err)said;
     }
     if (err == CS_OK) {
-        err = configuration_open(fd, version, ret);
+        err = cs_configuration_open(fd, version, ret);
         fd = -1;
     }
     if (err != CS_OK && text->len == 0) {
@@ -217,7 +216,8 @@ void cs_reload(struct cs_supervisor *sv, struct cs_child *asker, uint32_t corr)
     cs_handle co;
     struct cs_reload_asker a = {asker, asker != NULL ? asker->epoch : 0, corr};
     size_t n = asker != NULL ? 1 : 0;
-    if (sv->starting || sv->stopping || sv->n_reload_askers + n > CS_RELOAD_ASKERS) {
+    if (sv->starting || sv->stopping || sv->upgrading ||
+        sv->n_reload_askers + n > CS_RELOAD_ASKERS) {
         answer_all(sv, &a, n, CS_ERR_CONFLICT, NOT_NOW);
         return;
     }

@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/auxv.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -36,7 +37,8 @@ static const char usage[] =
     "                  configuration, keys, state and recordings\n"
     "example: countersign serve --config /etc/countersign/countersign.yaml\n"
     "SIGHUP reloads the configuration, SIGTERM or SIGINT stops in order, another one a second\n"
-    "later at once.\n";
+    "later at once. SIGUSR2 upgrades: the program that now lies at this one's path takes over,\n"
+    "open sessions live on.\n";
 
 static unsigned processors(void)
 {
@@ -75,7 +77,14 @@ static int read_arguments(struct cs_supervisor *sv, int argc, char **argv)
             (void)fputs(usage, stdout);
             return OK;
         }
-        if (strcmp(argv[i], "--config") == 0 && more) {
+        uint64_t fd = 0;
+        if (strcmp(argv[i], "--trial") == 0) {
+            sv->trial = true;
+        } else if (strcmp(argv[i], "--resume") == 0 && more &&
+                   cs_slice_to_u64(cs_slice_str(argv[i + 1]), &fd) && fd > 2 && fd < INT32_MAX) {
+            sv->resume_fd = (int)fd;
+            i++;
+        } else if (strcmp(argv[i], "--config") == 0 && more) {
             sv->config_path = argv[++i];
         } else if (strcmp(argv[i], "--user") == 0 && more) {
             if (!become(argv[++i])) {
@@ -102,10 +111,34 @@ static int read_arguments(struct cs_supervisor *sv, int argc, char **argv)
     return -1;
 }
 
-static bool has_programs(const struct cs_supervisor *sv)
+bool cs_has_program(const struct cs_supervisor *sv, const char *program)
 {
     char path[CS_PATH];
-    return access(cs_program_path(sv, "job-compile", path), X_OK) == 0;
+    return access(cs_program_path(sv, program, path), X_OK) == 0;
+}
+
+static bool has_programs(const struct cs_supervisor *sv)
+{
+    return cs_has_program(sv, "job-compile");
+}
+
+/* The path that we were started by, for an upgrade: what a link leads to then is what comes. */
+static void find_self(struct cs_supervisor *sv)
+{
+    union {
+        unsigned long number;
+        const char *path;
+    } given = {getauxval(AT_EXECFN)};
+    char here[CS_PATH];
+    if (given.path == NULL || strncmp(given.path, "/dev/fd/", 8) == 0) {
+        return;
+    }
+    if (given.path[0] == '/') {
+        (void)snprintf(sv->self, sizeof sv->self, "%s", given.path);
+    } else if (getcwd(here, sizeof here) != NULL) {
+        int n = snprintf(sv->self, sizeof sv->self, "%.255s/%.250s", here, given.path);
+        sv->self[n > 0 && (size_t)n < sizeof sv->self ? n : 0] = 0;
+    }
 }
 
 /* COUNTERSIGN_LIBEXEC; beside our own executable (a build tree); ../libexec/countersign from there.
@@ -171,10 +204,13 @@ static void notify(const char *state)
 
 static bool children_make(struct cs_supervisor *sv)
 {
-    sv->children = cs_alloc(sizeof *sv->children * (cs_role_row_count + sv->n_gates));
+    /* With room for the gates of a generation before. */
+    sv->children =
+        cs_alloc(sizeof *sv->children * (cs_role_row_count + sv->n_gates + CS_GATES_MAX));
     if (sv->children == NULL) {
         return false;
     }
+    unsigned next = 0;
     for (size_t i = 0; i < cs_role_row_count; i++) {
         const struct cs_role_row *row = &cs_role_rows[i];
         unsigned many = (row->gets & CS_PER_GATE) != 0 ? sv->n_gates : 1;
@@ -182,7 +218,9 @@ static bool children_make(struct cs_supervisor *sv)
             struct cs_child *c = &sv->children[sv->n_children++];
             *c = (struct cs_child){.sv = sv, .row = row, .index = k};
             if ((row->gets & CS_PER_GATE) != 0) {
-                (void)snprintf(c->name, sizeof c->name, "%s/%u", row->program, k);
+                c->index = cs_resume_index(sv, k, &next);
+                sv->first_gate = k == 0 ? c->index : sv->first_gate;
+                (void)snprintf(c->name, sizeof c->name, "%s/%u", row->program, c->index);
             } else {
                 (void)snprintf(c->name, sizeof c->name, "%s", row->program);
             }
@@ -206,7 +244,7 @@ static bool await_ready(struct cs_supervisor *sv, unsigned stage)
                               c->name);
                 return false;
             }
-            all = all && (c->row->stage != stage || c->ready);
+            all = all && (c->row->stage != stage || c->ready || c->draining);
         }
         if (all || sv->stop.set) {
             return all;
@@ -224,7 +262,8 @@ static bool start_stages(struct cs_supervisor *sv)
 {
     for (unsigned stage = 1; stage <= CS_STAGES; stage++) {
         for (size_t i = 0; i < sv->n_children; i++) {
-            if (sv->children[i].row->stage == stage && cs_child_begin(&sv->children[i]) != CS_OK) {
+            struct cs_child *c = &sv->children[i];
+            if (c->row->stage == stage && !c->alive && !c->draining && cs_child_begin(c) != CS_OK) {
                 return false;
             }
         }
@@ -323,6 +362,13 @@ static void stop_all(struct cs_supervisor *sv)
     sv->stopping = true;
     cs_event_set(&sv->stop);
     notify("STOPPING=1\n");
+    while (sv->upgrading) { /* it gives up at once */
+        struct cs_wait w = CS_WAIT_ON(CS_WAIT_EVENT, &sv->changed);
+        cs_event_clear(&sv->changed);
+        if (sv->upgrading && cs_wait(&w, 1, CS_FOREVER) != CS_WOKE_READY) {
+            break;
+        }
+    }
     for (unsigned stage = CS_STAGES; stage >= 1; stage--) {
         stop_stage(sv, stage);
     }
@@ -350,6 +396,10 @@ static void signals_co(void *arg)
                 cs_reload(sv, NULL, 0);
                 continue;
             }
+            if (s == SIGUSR2) {
+                cs_upgrade(sv);
+                continue;
+            }
             /* Some senders signal a process and its group: two within a moment are one. */
             uint64_t now = cs_mono_ns();
             sv->stop_ns = sv->stop_ns == 0 ? now : sv->stop_ns;
@@ -364,7 +414,14 @@ static void signals_co(void *arg)
 static bool first_configuration(struct cs_supervisor *sv)
 {
     struct cs_buf text = cs_buf(TEXT_MAX);
-    enum cs_err err = cs_configuration_load(sv, &sv->config, &text);
+    enum cs_err err = CS_OK;
+    if (sv->legacy.rollback) { /* what it served by, whatever the file says now */
+        int fd = sv->legacy.configuration;
+        sv->legacy.configuration = -1;
+        err = cs_configuration_open(fd, sv->legacy.version, &sv->config);
+    } else {
+        err = cs_configuration_load(sv, &sv->config, &text);
+    }
     show(cs_buf_slice(&text));
     if (err != CS_OK) {
         (void)fprintf(stderr, "countersign: the configuration was refused; nothing was started\n");
@@ -376,23 +433,28 @@ static bool first_configuration(struct cs_supervisor *sv)
 static void serve_co(void *arg)
 {
     struct cs_supervisor *sv = arg;
-    if (first_configuration(sv) && cs_listeners_open(sv) && children_make(sv)) {
-        sv->starting = true;
-        bool up = start_stages(sv);
-        sv->starting = false;
-        if (up) {
-            struct cs_wait w = CS_WAIT_ON(CS_WAIT_EVENT, &sv->stop);
-            tell_serving(sv);
-            sv->status = cs_wait(&w, 1, CS_FOREVER) == CS_WOKE_READY ? OK : FAILED;
-        }
-        stop_all(sv);
+    sv->starting = true;
+    bool up = first_configuration(sv) && cs_listeners_open(sv) && children_make(sv) &&
+              (!sv->legacy.any || cs_resume_gates(sv)) && start_stages(sv);
+    sv->starting = false;
+    if (!up) {
+        cs_resume_failed(sv);
     }
+    if (up) {
+        struct cs_wait w = CS_WAIT_ON(CS_WAIT_EVENT, &sv->stop);
+        if (sv->legacy.any) {
+            cs_resume_done(sv);
+        }
+        tell_serving(sv);
+        sv->status = cs_wait(&w, 1, CS_FOREVER) == CS_WOKE_READY ? OK : FAILED;
+    }
+    stop_all(sv);
     cs_loop_stop(sv->loop);
 }
 
 static bool run(struct cs_supervisor *sv)
 {
-    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
     cs_handle co;
     sv->loop = cs_loop_new();
     if (sv->loop == NULL) {
@@ -424,7 +486,12 @@ int cs_serve(int argc, char **argv)
 {
     static struct cs_supervisor supervisor; /* one a process, too large for a stack */
     struct cs_supervisor *sv = &supervisor;
-    *sv = (struct cs_supervisor){.status = FAILED, .config = {.fd = -1}};
+    sv->status = FAILED;
+    sv->config.fd = sv->resume_fd = sv->signals.fd = -1;
+    sv->legacy.program = sv->legacy.configuration = -1;
+    sv->generation = 1;
+    sv->argc = argc;
+    sv->argv = argv;
     int status = read_arguments(sv, argc, argv);
     if (status >= 0) {
         return status;
@@ -434,8 +501,18 @@ int cs_serve(int argc, char **argv)
     (void)signal(SIGXFSZ, SIG_IGN);
     raise_limits();
     sv->started_ms = cs_wall_ms();
-    sv->signals.fd = -1;
-    if (!find_programs(sv) || !run(sv)) {
+    find_self(sv);
+    if (sv->resume_fd >= 0 && !cs_resume_read(sv)) {
+        (void)fprintf(stderr, "countersign serve: --resume is for an upgrade alone\n");
+        return FAILED;
+    }
+    if (!find_programs(sv)) {
+        return FAILED;
+    }
+    if (sv->trial) {
+        return cs_trial(sv);
+    }
+    if (!run(sv)) {
         return FAILED;
     }
     for (size_t i = 0; i < sv->n_children; i++) {
@@ -444,6 +521,7 @@ int cs_serve(int argc, char **argv)
     cs_listeners_close(sv);
     cs_free(sv->children);
     cs_configuration_done(&sv->config);
+    cs_legacy_done(&sv->legacy);
     cs_log(CS_EV_STOPPED, NULL, "status=%d", sv->status);
     return sv->status;
 }

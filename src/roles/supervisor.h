@@ -50,6 +50,12 @@ struct cs_child {
     bool gone;   /* the channel ended before the process did */
     bool failed; /* ended during the first start */
     bool alive;  /* its coroutine runs */
+    /* An upgrade. */
+    bool retired;      /* not started again when it ends */
+    bool quiesced;     /* a gate that control owes nothing */
+    bool draining;     /* a gate of the generation before: carries its sessions to their end */
+    bool was_draining; /* already before this upgrade */
+    bool adopted;      /* the program before us has started it */
     uint64_t started_ns, ready_ns;
     uint64_t restarts;
     struct cs_event poke; /* look at the flags */
@@ -79,13 +85,33 @@ struct cs_reload_asker { /* a call of control's that waits for a reload */
     uint32_t corr;
 };
 
+/* What the program before an upgrade has left, besides gates and listeners (generation.c). */
+struct cs_legacy {
+    bool any;
+    bool rollback;     /* we are the program before, called back */
+    int program;       /* owned: it, to call it back; -1 = none */
+    int configuration; /* owned: its snapshot; -1 = none */
+    uint64_t version;  /* of that snapshot */
+    struct cs_open_listener listeners[CS_SNAPSHOT_LISTENERS]; /* not taken over yet */
+    size_t n_listeners;
+};
+
 struct cs_supervisor {
     struct cs_loop *loop;
     const char *config_path;
+    int argc;
+    char **argv;         /* as given to serve */
+    char self[CS_PATH];  /* the program's path, for an upgrade; "" = unknown */
+    uint64_t generation; /* counts upgrades, from 1 */
+    int resume_fd;       /* what --resume named; -1 = an ordinary start */
+    bool trial;          /* only looks whether it could serve */
+    bool upgrading;
+    struct cs_legacy legacy;
     char libexec[CS_PATH];
     char recordings[CS_PATH]; /* fixed at the start */
     char master_key[CS_PATH]; /* fixed at the start; opened by keeper alone */
     unsigned n_gates;
+    uint64_t first_gate; /* index of one of them */
     struct cs_configuration config;
     struct cs_open_listener listeners[CS_SNAPSHOT_LISTENERS];
     size_t n_listeners;
@@ -103,9 +129,60 @@ struct cs_supervisor {
     int status;                   /* exit status */
 };
 
+/* ---- serve.c ---- */
+bool cs_has_program(const struct cs_supervisor *sv, const char *program);
+
+/* ---- upgrade.c: the program that goes ---- */
+/* Begins an upgrade, in a coroutine of its own. */
+void cs_upgrade(struct cs_supervisor *sv);
+/* Hands gates and listeners to another program and becomes it. Returns only when that failed. */
+void cs_hand_over(struct cs_supervisor *sv, bool rollback);
+
+/* ---- trial.c: a program that is asked whether it could serve ---- */
+int cs_trial(struct cs_supervisor *sv);
+/* Runs the trial of the program at sv->self; says in `why` what is in the way. */
+bool cs_trial_run(struct cs_supervisor *sv, struct cs_buf *why);
+
+/* ---- resume.c: the program that comes ---- */
+/* Reads what was handed over; before anything else is done. */
+bool cs_resume_read(struct cs_supervisor *sv);
+/* The index of this generation's nth gate: none that a gate before has; *next from 0. */
+unsigned cs_resume_index(const struct cs_supervisor *sv, unsigned nth, unsigned *next);
+/* The gates that were handed over go on as children of ours. */
+bool cs_resume_gates(struct cs_supervisor *sv);
+/* All roles of this generation are up. */
+void cs_resume_done(struct cs_supervisor *sv);
+/* They are not: back to the program before. Returns only when that is impossible too. */
+void cs_resume_failed(struct cs_supervisor *sv);
+void cs_legacy_done(struct cs_legacy *l);
+
+/* ---- generation.c: what passes from one program to the next ---- */
+struct cs_generation_gate {
+    uint64_t index, pid, epoch, restarts, started_ns, draining;
+    uint64_t channel; /* descriptor */
+    struct cs_ring_fds ring, old_ring;
+};
+struct cs_generation {
+    struct cs_slice self;
+    uint64_t started_ms, number, rollback, version;
+    int program, configuration;
+    struct cs_open_listener listeners[CS_SNAPSHOT_LISTENERS];
+    size_t n_listeners;
+    struct cs_generation_gate gates[CS_GATES_MAX];
+    size_t n_gates;
+};
+/* A text that two programs have in common when a process of one can talk to those of the other. */
+extern const char cs_generation_hash[65]; /* made by tools/format-of at build time */
+const char *cs_generation_format(void);
+void cs_generation_write(struct cs_buf *out, const struct cs_generation *g);
+/* Strict; `self` borrows from `in`. */
+bool cs_generation_read(struct cs_slice in, struct cs_generation *ret);
+
 /* ---- child.c ---- */
 /* Starts the coroutine that keeps this role alive. */
 enum cs_err cs_child_begin(struct cs_child *c) CS_MUST_CHECK;
+/* The same for a process that runs already; takes over the descriptor of its channel. */
+enum cs_err cs_child_adopt(struct cs_child *c, int channel) CS_MUST_CHECK;
 void cs_child_kill(struct cs_child *c, const char *why);
 struct cs_child *cs_child_of(struct cs_supervisor *sv, enum cs_role role, uint64_t index);
 /* A path in the libexec directory. */
@@ -131,6 +208,9 @@ void cs_listeners_tell(const struct cs_supervisor *sv, struct cs_buf *out);
 /* Runs the compile job; in a coroutine. `text` gets mistakes or warnings, a line each. */
 enum cs_err cs_configuration_load(struct cs_supervisor *sv, struct cs_configuration *ret,
                                   struct cs_buf *text) CS_MUST_CHECK;
+/* A snapshot that was compiled already; takes over fd. */
+enum cs_err cs_configuration_open(int fd, uint64_t version,
+                                  struct cs_configuration *ret) CS_MUST_CHECK;
 void cs_configuration_done(struct cs_configuration *c);
 /* Reloads in a coroutine of its own; answers control's call `corr` when `asker` is not NULL. Asked
  * while another reload runs, it reads the file once more after that one. */

@@ -21,7 +21,7 @@ static enum cs_err wire_boot(struct cs_child *c)
         (void)snprintf(params, sizeof params, "directory=%s\n", c->sv->recordings);
     } else if ((c->row->gets & CS_GETS_KEY) != 0) {
         (void)snprintf(params, sizeof params, "master_key=%s\n", c->sv->master_key);
-    } else if (c->row->role == CS_ROLE_CONTROL && c->restarts > 0) {
+    } else if (c->row->role == CS_ROLE_CONTROL && (c->restarts > 0 || c->sv->legacy.any)) {
         /* Gates and their sessions outlived the control before: it asks them, and forgets none. */
         (void)snprintf(params, sizeof params, "gates=keep\n");
     }

@@ -76,6 +76,10 @@ enum cs_err cs_fd_open(struct cs_loop *loop, struct cs_fd *f, int fd) CS_MUST_CH
 /* A listening socket shared between processes: level-triggered, EPOLLEXCLUSIVE; watched only while
  * somebody waits on it. */
 enum cs_err cs_fd_open_listener(struct cs_loop *loop, struct cs_fd *f, int fd) CS_MUST_CHECK;
+/* Takes a listener out of the watch until somebody waits on it again. The kernel tells one process
+ * of a connection: who will not accept for long must not be the one. Whoever watches it anew is
+ * told of those that came meanwhile. */
+void cs_fd_unwatch(struct cs_fd *f);
 /* Closes; waiters on it wake as ready with hup, and the struct may go at once. Closing twice is
  * fine. */
 void cs_fd_close(struct cs_fd *f);

@@ -21,9 +21,16 @@
 enum { FIRST_FD = 3, FDS_MAX = 64, ENV_MAX = 16, ENV_BYTES = 8192 };
 
 /* What a child may know of our environment; everything else may hold secrets. */
-static const char *const env_names[] = {
-    "PATH",          "TZ",           "COUNTERSIGN_LOG", "COUNTERSIGN_SANDBOX", "ASAN_OPTIONS",
-    "UBSAN_OPTIONS", "LSAN_OPTIONS", "MSAN_OPTIONS"};
+static const char *const env_names[] = {"PATH",
+                                        "TZ",
+                                        "COUNTERSIGN_LOG",
+                                        "COUNTERSIGN_SANDBOX",
+                                        "COUNTERSIGN_LIBEXEC",
+                                        "JOURNAL_STREAM",
+                                        "ASAN_OPTIONS",
+                                        "UBSAN_OPTIONS",
+                                        "LSAN_OPTIONS",
+                                        "MSAN_OPTIONS"};
 _Static_assert(CS_ARRAY_LEN(env_names) < ENV_MAX, "with the NULL behind");
 
 static struct {
@@ -248,8 +255,12 @@ bool cs_process_reap(pid_t pid, char *why, size_t why_size, bool *ret_clean)
     if (WIFEXITED(status)) {
         (void)snprintf(why, why_size, "exit status %d", WEXITSTATUS(status));
     } else {
-        (void)snprintf(why, why_size, "signal %d (%s)", WTERMSIG(status),
-                       sigdescr_np(WTERMSIG(status)));
+        (void)snprintf(why, why_size, "signal %d (%s)%s", WTERMSIG(status),
+                       sigdescr_np(WTERMSIG(status)),
+                       WTERMSIG(status) == SIGSYS
+                           ? ": a system call that its sandbox does not permit; the kernel's log "
+                             "(audit) names it"
+                           : "");
     }
     *ret_clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
     return true;
@@ -310,7 +321,7 @@ void cs_process_harden(void)
      * that and stops its roles in order by message; a role that fell at once would lose what it
      * holds. */
     /* A disk quota or file size limit that is reached is an error of the write, not a death. */
-    static const int ignored[] = {SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP};
+    static const int ignored[] = {SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
     struct sigaction ign = {.sa_handler = SIG_IGN};
     for (size_t i = 0; i < CS_ARRAY_LEN(ignored); i++) {
         rc = sigaction(ignored[i], &ign, NULL);

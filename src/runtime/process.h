@@ -9,10 +9,10 @@
 
 /* Starts `path` with argv (NULL-terminated, argv[0] included) and the given descriptors as 3, 4, …;
  * standard input is /dev/null, output and error are inherited; every other descriptor is closed.
- * The environment holds only PATH, TZ, COUNTERSIGN_LOG, COUNTERSIGN_SANDBOX and sanitizer options.
- * The child dies with its parent (PR_SET_PDEATHSIG) and gains no rights by exec. The caller keeps
- * its own copies of the descriptors. A program that cannot be executed is an error of the start
- * (NOT_FOUND, DENIED). */
+ * The environment holds only PATH, TZ, COUNTERSIGN_LOG, COUNTERSIGN_SANDBOX, COUNTERSIGN_LIBEXEC,
+ * JOURNAL_STREAM and sanitizer options. The child dies with its parent (PR_SET_PDEATHSIG) and gains
+ * no rights by exec. The caller keeps its own copies of the descriptors. A program that cannot be
+ * executed is an error of the start (NOT_FOUND, DENIED). */
 enum cs_err cs_process_start(const char *path, const char *const argv[], const int *fds,
                              size_t n_fds, pid_t *ret_pid) CS_MUST_CHECK;
 /* Every process that is started from now on runs as this user and group, with no other groups. Only
@@ -22,6 +22,7 @@ void cs_process_run_as(uid_t uid, gid_t gid);
 uid_t cs_process_uid(void);
 /* A pidfd in the loop: becomes readable when the child has ended. */
 enum cs_err cs_process_watch(struct cs_loop *loop, pid_t pid, struct cs_fd *ret) CS_MUST_CHECK;
+enum { CS_WHY = 160 }; /* room for the longest reason below */
 /* Reaps without waiting; false when it still runs. `why` gets "exit status 1", "signal 11
  * (Segmentation fault)". */
 bool cs_process_reap(pid_t pid, char *why, size_t why_size, bool *ret_clean);
@@ -31,8 +32,8 @@ enum cs_err cs_signals_open(struct cs_loop *loop, const int *signals, size_t n,
 /* The next signal's number, or 0 when there is none now. Never waits. */
 int cs_signals_next(struct cs_fd *f);
 /* What every role does first: no core file, not dumpable, dies with its parent, ignores SIGPIPE and
- * the signals that a terminal or a service manager sends to a whole group (TERM, INT, HUP): those
- * are the supervisor's to act on. */
+ * the signals that a terminal or a service manager sends to a whole group (TERM, INT, HUP, USR1,
+ * USR2): those are the supervisor's to act on. */
 void cs_process_harden(void);
 /* Marks a descriptor close-on-exec or not. */
 void cs_fd_cloexec(int fd, bool on);

@@ -217,6 +217,16 @@ void cs_fd_happened(struct cs_loop *loop, cs_handle h, uint32_t events)
     satisfy_list(&slot->waiters, false);
 }
 
+void cs_fd_unwatch(struct cs_fd *f)
+{
+    struct cs_fd_slot *slot = f->fd >= 0 ? cs_pool_get(&f->loop->slots, f->slot) : NULL;
+    if (slot != NULL && slot->listener && slot->armed) {
+        (void)epoll_ctl(f->loop->epfd, EPOLL_CTL_DEL, f->fd, NULL);
+        slot->armed = false;
+        f->readable = false;
+    }
+}
+
 void cs_listeners_forget(struct cs_loop *loop)
 {
     for (struct cs_fd_slot *s = loop->listeners; s != NULL; s = s->next_listener) {

@@ -8,7 +8,7 @@
 #include "base/fields.h"
 
 /* The last byte is the version of this layout: a role of another build refuses the blob. */
-static const uint8_t magic[8] = {'C', 'S', 'S', 'N', 'A', 'P', 0, 1};
+static const uint8_t magic[8] = {'C', 'S', 'S', 'N', 'A', 'P', 0, 2};
 
 #define U64(type, member)                                                                          \
     {                                                                                              \
@@ -24,16 +24,18 @@ static const struct cs_field snapshot_fields[] = {
     SLICE(cs_snapshot, store),      SLICE(cs_snapshot, recordings),
     SLICE(cs_snapshot, master_key), SLICE(cs_snapshot, system_roots),
     SLICE(cs_snapshot, policy),     U64(cs_snapshot, n_listeners),
+    U64(cs_snapshot, drain_s),
 };
 static const struct cs_field listener_fields[] = {
-    SLICE(cs_snapshot_listener, name),     SLICE(cs_snapshot_listener, kind),
-    SLICE(cs_snapshot_listener, address),  U64(cs_snapshot_listener, tls),
-    SLICE(cs_snapshot_listener, cert_pem), SLICE(cs_snapshot_listener, key_pem),
+    SLICE(cs_snapshot_listener, name),       SLICE(cs_snapshot_listener, kind),
+    SLICE(cs_snapshot_listener, address),    U64(cs_snapshot_listener, tls),
+    SLICE(cs_snapshot_listener, cert_pem),   SLICE(cs_snapshot_listener, key_pem),
+    SLICE(cs_snapshot_listener, proxy_from),
 };
 /* A member added to a struct must be added to its table. */
-_Static_assert(sizeof(struct cs_snapshot_listener) == 5 * sizeof(struct cs_slice) + 8, "table");
+_Static_assert(sizeof(struct cs_snapshot_listener) == 6 * sizeof(struct cs_slice) + 8, "table");
 _Static_assert(sizeof(struct cs_snapshot) ==
-                   6 * sizeof(struct cs_slice) + 16 +
+                   6 * sizeof(struct cs_slice) + 24 +
                        CS_SNAPSHOT_LISTENERS * sizeof(struct cs_snapshot_listener),
                "table");
 

@@ -15,6 +15,7 @@ struct cs_snapshot_listener {
     struct cs_slice address; /* host:port, or a path for "local" */
     uint64_t tls;            /* 0 off, 1 on */
     struct cs_slice cert_pem, key_pem;
+    struct cs_slice proxy_from; /* networks of load balancers (runtime/proxy.h); empty = none */
 };
 
 struct cs_snapshot {
@@ -27,6 +28,7 @@ struct cs_snapshot {
     struct cs_slice policy;       /* for policy/policy.h */
     struct cs_snapshot_listener listeners[CS_SNAPSHOT_LISTENERS];
     uint64_t n_listeners;
+    uint64_t drain_s; /* how long sessions live on behind an upgrade */
 };
 
 void cs_snapshot_write(struct cs_buf *out, const struct cs_snapshot *s);

@@ -235,7 +235,7 @@ def sanitized():
 class Gateway:
     """`countersign serve` on free ports with a configuration of the test's own."""
 
-    def __init__(self, targets, rules=RULES, tls=True, gates=1, user=None, env=None, more="", serve=()):
+    def __init__(self, targets, rules=RULES, tls=True, gates=1, user=None, env=None, more="", serve=(), listen=""):
         self.dir = scratch("gw")
         self.home = os.path.join(self.dir, "home")
         self.port, self.api_port = free_port(), free_port()
@@ -244,6 +244,7 @@ class Gateway:
         self.program = os.path.join(BUILD, "src", "programs", "countersign")
         self.gates, self.tls, self.process = gates, tls, None
         self.serve = list(serve)
+        self.listen = listen  # more for the network listeners
         self.env = dict(os.environ, COUNTERSIGN_SOCKET=self.socket, **(env or {}))
         self.env.pop("COUNTERSIGN_TOKEN", None)
         self.tokens = {}
@@ -258,9 +259,9 @@ class Gateway:
         if targets is not None:
             self.targets = targets
         lines = ["version: 1", "listeners:",
-                 '  control: { address: "127.0.0.1:%d", url: "https://localhost:%d" }' % (self.api_port, self.api_port),
+                 '  control: { address: "127.0.0.1:%d", url: "https://localhost:%d"%s }' % (self.api_port, self.api_port, self.listen),
                  '  local: { socket: "%s" }' % self.socket]
-        lines.append('  postgres: { address: "127.0.0.1:%d"%s }' % (self.port, "" if self.tls else ", tls: off"))
+        lines.append('  postgres: { address: "127.0.0.1:%d"%s%s }' % (self.port, "" if self.tls else ", tls: off", self.listen))
         lines += ["tls: { certificate: tls.crt, key: tls.key }", "store: { sqlite: state/state.db }",
                   "recordings: { directory: recordings }", "master_key: master.key"]
         lines += ["identity:", "  - name: local", "targets:"]

@@ -47,7 +47,8 @@ static inline struct compiled compile_with(struct cs_slice text, bool *no_system
 {
     struct compiled c;
     memset(&c, 0, sizeof c);
-    struct cs_config_files files = {memory_read, no_system_roots, CS_SLICE_LIT("/etc/gate")};
+    struct cs_config_files files = {
+        .read = memory_read, .arg = no_system_roots, .directory = CS_SLICE_LIT("/etc/gate")};
     cs_arena_init(&c.arena, 1 << 20, CS_CONFIG_ARENA);
     c.blob = cs_buf(CS_SNAPSHOT_MAX);
     c.err = cs_config_compile(text, &files, &c.arena, &c.blob, &c.version, &c.report);

@@ -195,7 +195,8 @@ CS_TEST(compile_survives_a_lack_of_memory)
     {
         struct cs_arena a;
         struct cs_buf out = cs_buf(CS_SNAPSHOT_MAX);
-        struct cs_config_files files = {memory_read, NULL, CS_SLICE_LIT("/etc/gate")};
+        struct cs_config_files files = {.read = memory_read,
+                                        .directory = CS_SLICE_LIT("/etc/gate")};
         struct cs_config_report report;
         uint64_t version = 0;
         cs_arena_init(&a, 256, CS_CONFIG_ARENA);

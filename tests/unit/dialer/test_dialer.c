@@ -213,11 +213,25 @@ static void script_names(void)
     address(text);
     address("no-such-host.invalid:5432");
     address("169.254.169.254:9");
+    /* What is no address to us is one to the C library: it is looked up, and refused for what it
+     * is. */
+    static const char *const odd[] = {"2852039166:9",      "0xa9fea9fe:9",
+                                      "169.254.43518:9",   "0251.0376.0251.0376:9",
+                                      "0xa9.0xfe.43518:9", "0:9"};
+    for (size_t i = 0; i < CS_ARRAY_LEN(odd); i++) {
+        address(odd[i]);
+    }
     snapshot();
     CS_CHECK(cs_co_sleep(50 * CS_NS_PER_MS));
     CS_EQ_U64(dial(text, 5 * CS_NS_PER_S), CS_OK);
     enum cs_err e = dial("no-such-host.invalid:5432", 5 * CS_NS_PER_S);
     CS_CHECK(e == CS_ERR_NOT_FOUND || e == CS_ERR_TIMEOUT);
+    for (size_t i = 0; i < CS_ARRAY_LEN(odd); i++) {
+        e = dial(odd[i], 5 * CS_NS_PER_S);
+        if (e != CS_ERR_DENIED) {
+            CS_FAIL("%s: %s", odd[i], cs_err_name(e));
+        }
+    }
     /* Registered as a number it is what somebody wants. Whether it can be reached is another
      * matter. */
     CS_CHECK(dial("169.254.169.254:9", CS_NS_PER_S / 5) != CS_ERR_DENIED);
@@ -253,6 +267,24 @@ CS_TEST(dialer_knows_link_local_and_metadata_addresses)
                 {"::169.254.169.254", true},
                 {"64:ff9b::a9fe:a9fe", true},
                 {"64:ff9b::a00:1", false},
+                {"0.0.0.0", true},
+                {"0.1.2.3", true},
+                {"1.0.0.1", false},
+                {"::", true},
+                {"::2", true},
+                {"::ffff:0.0.0.0", true},
+                {"100.100.100.200", true},
+                {"100.100.100.201", false},
+                {"168.63.129.16", true},
+                {"192.0.0.192", true},
+                {"64:ff9b::100.100.100.200", true},
+                {"64:ff9b::0.0.0.0", true},
+                {"64:ff9b:1:a9fe:a9:fe00::", true},
+                {"64:ff9b:1::169.254.169.254", true},
+                {"64:ff9b:1:a00:0:100:a00:1", false},
+                {"2002:a9fe:a9fe::1", true},
+                {"2002:a00:1::1", false},
+                {"::127.0.0.1", false},
                 {"::1", false},
                 {"2001:db8::1", false}};
     for (size_t i = 0; i < CS_ARRAY_LEN(rows); i++) {

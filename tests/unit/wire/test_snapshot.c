@@ -69,9 +69,9 @@ CS_TEST(snapshot_refuses_another_layout)
     struct cs_snapshot a = sample(), b;
     struct cs_buf out = cs_buf(CS_SNAPSHOT_MAX);
     cs_snapshot_write(&out, &a);
-    out.p[7] = 2;
-    CS_CHECK(!cs_snapshot_read(cs_buf_slice(&out), &b));
     out.p[7] = 1;
+    CS_CHECK(!cs_snapshot_read(cs_buf_slice(&out), &b));
+    out.p[7] = 2;
     out.p[0] = 'X';
     CS_CHECK(!cs_snapshot_read(cs_buf_slice(&out), &b));
     cs_buf_done(&out);
