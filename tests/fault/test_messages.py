@@ -67,13 +67,13 @@ def nonsense(row):
     r = random.Random(row.name)
     slices = sum(1 for k, _ in row.fields if k == "SLICE")
     room = (row.max - len(row.encode(5))) // max(slices, 1)
-    yield dict(u64=0, id=bytes(16), text=b"")
-    yield dict(u64=1, id=b"\xa5" * 16, text=b"x")
-    yield dict(u64=(1 << 64) - 1, id=b"\xff" * 16, text=b"\0" * min(room, 32))
-    yield dict(u64=1 << 63, id=r.randbytes(16), text=r.randbytes(min(room, 200)))
-    yield dict(u64=1 << 32, id=r.randbytes(16), text=b"A" * room)
+    yield dict(u64=0, ids=bytes(16), text=b"")
+    yield dict(u64=1, ids=b"\xa5" * 16, text=b"x")
+    yield dict(u64=(1 << 64) - 1, ids=b"\xff" * 16, text=b"\0" * min(room, 32))
+    yield dict(u64=1 << 63, ids=r.randbytes(16), text=r.randbytes(min(room, 200)))
+    yield dict(u64=1 << 32, ids=r.randbytes(16), text=b"A" * room)
     for _ in range(4):
-        yield dict(u64=r.randrange(5), id=r.randbytes(16), text=r.choice([b"orders", b"postgres", b"'\"\n\0\xff%s%n", b"SCRAM-SHA-256", b"../../x"])[:room])
+        yield dict(u64=r.randrange(5), ids=r.randbytes(16), text=r.choice([b"orders", b"postgres", b"'\"\n\0\xff%s%n", b"SCRAM-SHA-256", b"../../x"])[:room])
 
 
 class MessagesCase(unittest.TestCase):
@@ -131,6 +131,11 @@ class MessagesCase(unittest.TestCase):
         elif r.role == "DIALER":
             m, _ = r.peers["CONTROL"].ask("dial", address=b"127.0.0.1:4", deadline=(1 << 63))
             self.assertEqual(m[0].name, "not_dialed")
+        elif r.role == "PROBE":
+            task = memfd(b"no task")
+            m, _ = r.peers["CONTROL"].ask("probe", fds=[task], task=b"t" * 16)
+            os.close(task)
+            self.assertEqual((m[0].name, m[2]["err"] != 0), ("probed", True))
         elif r.role == "CONTROL":
             m, _ = r.peers["GATE"].ask("auth_start", protocol=b"postgres", user=b"bot", target=b"orders", address=b"127.0.0.1", client_nonce=b"x" * 24)
             self.assertEqual(m[0].name, "auth_challenge")
@@ -250,7 +255,7 @@ class Peers(MessagesCase):
 
     def barrier(self, r, c, row):
         """Reads what came until something that is always answered is answered."""
-        questions = {("KEEPER"): ("seal_key", dict(create=1)), ("DIALER"): ("dial", dict(address=b"127.0.0.1:4", deadline=1 << 63))}
+        questions = {"KEEPER": ("seal_key", dict(create=1)), "DIALER": ("dial", dict(address=b"127.0.0.1:4", deadline=1 << 63))}
         if r.role in questions:
             name, values = questions[r.role]
             _, others = c.ask(name, 1234, **values)

@@ -14,7 +14,7 @@ import harness
 from base import GatewayCase
 from pgwire import Wire, kinds, query
 
-EVERYBODY = {"supervisor", "recorder", "keeper", "dialer", "control", "front", "gate"}
+EVERYBODY = {"supervisor", "recorder", "keeper", "dialer", "probe", "control", "front", "gate"}
 
 
 def memory(pid):
@@ -54,7 +54,7 @@ class Planted(GatewayCase):
         "the master key": {"keeper"},
         "a token used at the database": set(),     # SCRAM: nobody is ever told
         "a token used at the API": {"front"},      # hashes it where it finds it
-        "the listener's TLS key": EVERYBODY - {"keeper", "recorder"},  # in the snapshot, which all of these map
+        "the listener's TLS key": EVERYBODY - {"keeper", "recorder", "probe"},  # in the snapshot, which these map
         "a secret of nobody": set(),               # stored once: sealed in the command, opened by keeper, forgotten
     }
 
@@ -91,6 +91,7 @@ class Planted(GatewayCase):
             request = self.held(sql)
             self.gw.approve(request["id"]) if how == "approve" else self.gw.deny(request["id"], "no")
             w.until_ready()
+        self.gw.cli("target", "check", self.name, ok=False)  # probe logs in with the everyday credential
         status, _ = self.gw.api("GET", "/v1/requests", who="bob", local=False)
         self.assertEqual(status, 200)
         self.gw.cli("reload")

@@ -2,6 +2,7 @@
 stand-in for the supervisor that starts one real role and plays everybody around it."""
 import array
 import fcntl
+import hashlib
 import mmap
 import os
 import re
@@ -30,11 +31,11 @@ class Row:
     def may(self, sender, receiver):
         return self.sender in (sender, "ANY") and self.receiver in (receiver, "ANY")
 
-    def encode(self, corr=0, answer=False, u64=0, id=bytes(16), text=b"", **values):
+    def encode(self, corr=0, answer=False, u64=0, ids=bytes(16), text=b"", **values):
         """The message with these fields; the others get the value that is given for their kind."""
         out = struct.pack("<HHI", self.number, 1 if answer else 0, corr)
         for kind, name in self.fields:
-            v = values.get(name, {"U64": u64, "ID": id, "SLICE": text}[kind])
+            v = values.get(name, {"U64": u64, "ID": ids, "SLICE": text}[kind])
             out += struct.pack("<Q", v) if kind == "U64" else v if kind == "ID" else struct.pack("<I", len(v)) + v
         return out
 
@@ -265,6 +266,13 @@ class Role:
         if "GETS_KEY" in self.gets:
             params = "master_key=%s\n" % os.path.join(self.home, "home", "master.key")
         self.supervisor.say("boot", role=NUMBERS[self.role], index=0, epoch=1, params=params.encode())
+        if "GETS_KEY" in self.gets and "master_key" in ROWS:  # as a descriptor, and what it is for
+            key = os.open(os.path.join(self.home, "home", "master.key"), os.O_RDONLY | os.O_CLOEXEC)
+            self.supervisor.say("master_key", fds=[key], previous=0, last=1)
+            os.close(key)
+            table = memfd()
+            self.supervisor.say("credentials", fds=[table], sha256=hashlib.sha256(b"").digest())
+            os.close(table)
         if "GETS_SNAPSHOT" in self.gets:
             self.supervisor.say("snapshot", fds=[self.snapshot_fd], version=self.version, sha256=self.snapshot_sum())
         if "GETS_WEB" in self.gets:
@@ -278,7 +286,6 @@ class Role:
         self.peers = {n: self.peer(n) for n in neighbours(self.role)}
 
     def snapshot_sum(self):
-        import hashlib
         return hashlib.sha256(os.pread(self.snapshot_fd, 1 << 26, 0)).digest()
 
     def listen(self, name, kind):
@@ -309,7 +316,7 @@ class Role:
                 asked = keeper.read()
                 if asked is None:
                     break
-                keeper.say("seal_key_is", asked[1], answer=True, key=b"\x09" + bytes(31))
+                keeper.say("seal_key_is", asked[1], answer=True, key=b"\x09" + bytes(31), id=bytes(8))
             elif there:
                 m = self.supervisor.read()
                 break
