@@ -253,6 +253,14 @@ def decision(peers):
         figure(name, float(value), "us", 20)
 
 
+@bench
+def recording(peers):
+    exe = os.path.join(harness.BUILD, "bench", "record")
+    out = subprocess.run([exe], capture_output=True, text=True, check=True).stdout
+    for name, value, unit, op, bound in re.findall(r"^figure: (\S+)\s+([\d.]+) (\S+)\s+must (<=|>=) (\S+)", out, re.M):
+        figure(name, float(value), unit, float(bound), op == "<=")
+
+
 def resident(pid):
     with open("/proc/%d/smaps_rollup" % pid) as f:
         return sum(int(x) for x in re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+)", f.read(), re.M))

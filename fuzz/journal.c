@@ -25,20 +25,26 @@ static unsigned scan(struct cs_slice file, size_t *ret_at, enum cs_scan *ret_end
 {
     struct cs_segment_scan s;
     struct cs_segment_head head;
-    struct cs_journal_frame f;
+    struct cs_journal_entry f;
     unsigned n = 0;
     demand(cs_segment_scan_start(file, &s, &head));
     for (;;) {
         size_t before = s.at;
         *ret_end = cs_segment_scan_next(&s, &f);
-        if (*ret_end != CS_SCAN_FRAME) {
+        if (*ret_end != CS_SCAN_ENTRY) {
             demand(s.at == before);
             break;
         }
         n++;
         demand(s.at > before && s.at <= file.n);
-        demand(f.bytes.p >= file.p && f.bytes.n <= (size_t)(file.p + file.n - f.bytes.p));
+        demand(f.body.p >= file.p && f.body.n <= (size_t)(file.p + file.n - f.body.p));
         demand(s.next_seq == f.seq + 1);
+        struct cs_slice body = f.body;
+        struct cs_journal_file file_of;
+        uint64_t epoch, seq;
+        (void)cs_journal_file_read(&body, &file_of);
+        while (cs_journal_row(&body, &epoch, &seq)) {
+        }
     }
     *ret_at = s.at;
     return n;

@@ -5,6 +5,9 @@
 #include "cli/out.h"
 
 #include <stdlib.h>
+#include <time.h>
+
+enum { FIND_MAX = 128, PAUSE_MAX_MS = 3000, SPEED_MAX = 100000 };
 
 static const char *session_state(struct cs_cli *c, const json_t *s)
 {
@@ -195,45 +198,106 @@ static void print_frame(struct cs_cli *c, const json_t *f, uint64_t at)
     head(c, at, kind, cs_cli_value_text(c, f)); /* a kind of a later version */
 }
 
-int cs_cmd_replay(struct cs_cli *c)
+/* The path with its query; NULL after a message. */
+static const char *replay_path(struct cs_cli *c)
 {
-    struct cs_cli_answer a;
-    const char *path = cs_cli_path(c, "/v1/sessions/", c->position[0], "/recording");
-    uint64_t first = 0, at = 0;
-    size_t i;
-    json_t *f;
-    if (path == NULL || !cs_cli_get(c, path, &a)) {
-        return CS_CLI_FAILED;
+    const char *from = cs_cli_option(c, "from"), *find = cs_cli_option(c, "find");
+    uint64_t from_s = 0;
+    if (from != NULL && (!cs_slice_to_u64(cs_slice_str(from), &from_s) || from_s > 1000000000)) {
+        (void)cs_cli_usage(
+            c, "--from %s: a number of seconds since the recording began is possible", from);
+        return NULL;
     }
-    if (c->json) {
-        (void)cs_cli_print_json(a.json);
-        cs_cli_answer_done(&a);
-        return CS_CLI_OK;
+    if (find != NULL && (find[0] == 0 || strlen(find) > FIND_MAX)) {
+        (void)cs_cli_usage(c, "--find: 1 to %d bytes are possible", FIND_MAX);
+        return NULL;
     }
-    const json_t *frames = json_object_get(a.json, "frames");
-    printf("%sSession %s%s, %zu frames, began %s\n\n", cs_cli_paint(c, CS_CLI_BOLD),
-           cs_cli_text(c, a.json, "session"), cs_cli_paint(c, CS_CLI_PLAIN),
-           json_array_size(frames), cs_cli_text(c, json_array_get(frames, 0), "t"));
-    json_array_foreach(frames, i, f)
-    {
-        struct cs_arena before = cs_cli_round_begin(c);
-        if (cs_cli_time(cs_cli_raw(f, "t"), &at) && i == 0) {
-            first = at;
-        }
-        print_frame(c, f, at >= first ? at - first : 0);
-        cs_cli_round_end(c, before);
+    struct cs_slice query = cs_arena_printf(
+        &c->arena, "/recording?actions=%d&from=%llu%s", cs_cli_option(c, "actions") != NULL,
+        (unsigned long long)from_s, find != NULL ? "&find=" : "");
+    /* The text is encoded as a name in a path is. */
+    const char *path = cs_cli_path(c, "/v1/sessions/", c->position[0], (const char *)query.p);
+    return path != NULL && find != NULL ? cs_cli_path(c, path, find, "") : path;
+}
+
+/* As long as the session itself did nothing, `speed` times as fast. */
+static void wait_as_then(uint64_t ms, uint64_t speed)
+{
+    uint64_t pause = CS_MIN(ms / speed, (uint64_t)PAUSE_MAX_MS);
+    const struct timespec t = {(time_t)(pause / 1000), (long)(pause % 1000) * 1000000};
+    (void)fflush(stdout);
+    (void)nanosleep(&t, NULL);
+}
+
+static int replay_end(struct cs_cli *c, const json_t *json)
+{
+    if (cs_cli_true(json, "truncated")) {
+        printf("\nThe recording is longer; only so much was sent. --from begins later.\n");
     }
-    if (cs_cli_true(a.json, "truncated")) {
-        printf("\nThe recording is longer; only its beginning was sent.\n");
-    }
-    const char *foreign = cs_cli_text(c, a.json, "foreign");
+    const char *foreign = cs_cli_text(c, json, "foreign");
     if (foreign[0] != 0) {
         printf("\n%s frames that another gate wrote about this session were left out.\n", foreign);
     }
-    const char *damaged = cs_cli_text(c, a.json, "damaged");
-    int status = damaged[0] != 0 ? CS_CLI_FAILED : CS_CLI_OK;
-    if (status != CS_CLI_OK) {
-        (void)cs_cli_fail(c, "%s places of the journal could not be read", damaged);
+    const char *unreadable = cs_cli_text(c, json, "unreadable");
+    if (unreadable[0] != 0) {
+        (void)cs_cli_fail(c, "%s frames are sealed to a key that is not there", unreadable);
+        return CS_CLI_FAILED;
+    }
+    const char *damaged = cs_cli_text(c, json, "damaged");
+    if (damaged[0] != 0) {
+        (void)cs_cli_fail(c, "the recording could not be read to its end: %s", damaged);
+        return CS_CLI_FAILED;
+    }
+    return CS_CLI_OK;
+}
+
+static void print_recording(struct cs_cli *c, const json_t *json, uint64_t speed)
+{
+    const json_t *frames = json_object_get(json, "frames");
+    uint64_t first = 0, at = 0, before_ms = 0;
+    size_t i;
+    json_t *f;
+    printf("%sSession %s%s, %zu frames, began %s%s\n\n", cs_cli_paint(c, CS_CLI_BOLD),
+           cs_cli_text(c, json, "session"), cs_cli_paint(c, CS_CLI_PLAIN), json_array_size(frames),
+           cs_cli_text(c, json, "began"),
+           cs_cli_true(json, "finished") ? "" : ", without an end so far");
+    (void)cs_cli_time(cs_cli_raw(json, "began"), &first);
+    json_array_foreach(frames, i, f)
+    {
+        struct cs_arena before = cs_cli_round_begin(c);
+        (void)cs_cli_time(cs_cli_raw(f, "t"), &at);
+        if (speed > 0 && i > 0 && at > before_ms) {
+            wait_as_then(at - before_ms, speed);
+        }
+        before_ms = at;
+        print_frame(c, f, at >= first ? at - first : 0);
+        cs_cli_round_end(c, before);
+    }
+}
+
+int cs_cmd_replay(struct cs_cli *c)
+{
+    struct cs_cli_answer a;
+    const char *speed_text = cs_cli_option(c, "speed");
+    uint64_t speed = 0;
+    if (speed_text != NULL &&
+        (!cs_slice_to_u64(cs_slice_str(speed_text), &speed) || speed == 0 || speed > SPEED_MAX)) {
+        return cs_cli_usage(c, "--speed %s: a number from 1 to %d is possible", speed_text,
+                            SPEED_MAX);
+    }
+    const char *path = replay_path(c);
+    if (path == NULL) {
+        return CS_CLI_USAGE;
+    }
+    if (!cs_cli_get(c, path, &a)) {
+        return CS_CLI_FAILED;
+    }
+    int status = CS_CLI_OK;
+    if (c->json) {
+        (void)cs_cli_print_json(a.json);
+    } else {
+        print_recording(c, a.json, speed);
+        status = replay_end(c, a.json);
     }
     cs_cli_answer_done(&a);
     return status;

@@ -5,12 +5,18 @@
 
 #include "base/log.h"
 #include "base/time.h"
+#include "crypto/wrapped.h"
 
 #include <stdio.h>
 
 #define REPLAY_CALL_NS (60 * CS_NS_PER_S)
 
-enum { SESSIONS_MAX = 10000, SESSIONS_USUAL = 100 };
+enum {
+    SESSIONS_MAX = 10000,
+    SESSIONS_USUAL = 100,
+    REPLAY_FROM_MAX_S = 1000000000,
+    REPLAY_FIND_MAX = 128
+};
 
 static json_t *chain_json(struct cs_slice bytes, struct cs_arena *a)
 {
@@ -122,27 +128,52 @@ enum cs_err cs_api_session_kill(struct cs_api_call *call)
                         cs_json_put(root, "id", cs_json_text(call->name, &call->arena)));
 }
 
+/* The replayer's first answer is a question: which of its keys keeper opens for it. The second one
+ * is the recording. *ret_done is the last call, to be ended by the caller in every case. */
+static enum cs_err replay(struct cs_control *c, const struct cs_msg_replay *ask,
+                          struct cs_call *ret_done)
+{
+    uint64_t deadline = cs_mono_ns() + REPLAY_CALL_NS;
+    struct cs_buf opened = cs_buf((size_t)CS_OPENED_ROW * CS_WRAPPED_MAX);
+    enum cs_err e = cs_channel_call(c->supervisor, CS_MSG_REPLAY, ask, NULL, 0, deadline, ret_done);
+    if (e == CS_OK && ret_done->type == CS_MSG_REPLAY_ASKS) {
+        const struct cs_msg_replay_asks *m = (const void *)ret_done->msg.raw;
+        struct cs_msg_replay_go go = {.job = m->job};
+        go.err = (uint64_t)cs_recording_unwrap(c, &ask->session, m->reader, m->rows, &opened);
+        go.rows = cs_buf_slice(&opened);
+        cs_call_done(ret_done);
+        *ret_done = (struct cs_call){.fd = {-1, -1, -1}};
+        e = c->supervisor != NULL
+                ? cs_channel_call(c->supervisor, CS_MSG_REPLAY_GO, &go, NULL, 0, deadline, ret_done)
+                : CS_ERR_UNAVAILABLE;
+    }
+    cs_buf_done(&opened);
+    return e == CS_OK && ret_done->type != CS_MSG_REPLAYED ? CS_ERR_PROTOCOL : e;
+}
+
 enum cs_err cs_api_session_recording(struct cs_api_call *call)
 {
     struct cs_store_session row;
+    uint64_t from_s = 0, actions = 0;
     enum cs_err e = session_row(call, &row);
     if (e != CS_OK) {
         return e;
     }
+    if (!cs_api_number(call, 0, 0, REPLAY_FROM_MAX_S, &from_s) ||
+        !cs_api_number(call, 2, 0, 1, &actions)) {
+        return CS_ERR_INVALID;
+    }
     if (call->c->supervisor == NULL) {
         return CS_ERR_UNAVAILABLE;
     }
-    /* Who looked is part of the log. */
+    /* Who looked is part of the log, before anything is opened. */
     cs_log(CS_EV_ADMIN, &row.id, "by=%s did=replay", cs_log_quote(cs_api_caller_text(call)).text);
-    struct cs_msg_replay ask = {.session = row.id};
-    struct cs_call done;
-    memset(&done, 0, sizeof done);
-    done.fd[0] = done.fd[1] = done.fd[2] = -1;
-    e = cs_channel_call(call->c->supervisor, CS_MSG_REPLAY, &ask, NULL, 0,
-                        cs_mono_ns() + REPLAY_CALL_NS, &done);
-    if (e == CS_OK && done.type != CS_MSG_REPLAYED) {
-        e = CS_ERR_PROTOCOL;
-    }
+    struct cs_msg_replay ask = {.session = row.id,
+                                .from_ms = from_s * 1000,
+                                .actions = actions,
+                                .find = cs_slice_head(call->query[1], REPLAY_FIND_MAX)};
+    struct cs_call done = {.fd = {-1, -1, -1}};
+    e = replay(call->c, &ask, &done);
     if (e == CS_OK) {
         const struct cs_msg_replayed *m = (const void *)done.msg.raw;
         if (m->err != CS_OK) {

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/time.h"
+#include "crypto/wrapped.h"
 
 #include <stdio.h>
 
@@ -150,6 +151,9 @@ enum cs_err cs_api_secret_list(struct cs_api_call *call)
     json_t *root = json_object(), *all = json_array();
     bool ok = true;
     for (size_t i = 0; i < n && ok; i++) {
+        if (cs_wrapped_is_key_name(list[i].name)) {
+            continue; /* a recording key: nobody sets it */
+        }
         json_t *o = json_object();
         ok = cs_json_put(o, "name", cs_json_text(list[i].name, &call->arena)) &&
              cs_json_put(o, "version", json_integer((json_int_t)list[i].version)) &&

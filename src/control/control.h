@@ -94,6 +94,7 @@ struct cs_control {
     struct cs_identity *identity;
     struct cs_approval *approval;
     struct cs_event joined; /* keeper or dialer has come */
+    char recording_key[32]; /* name of the one that the recorder has */
     struct cs_peer *peers;
     struct cs_sessions sessions;
     struct cs_attempt *attempts; /* auth.c */
@@ -165,6 +166,17 @@ enum cs_err cs_probe_ask(struct cs_control *c, struct cs_slice target, enum cs_p
                          char *why, size_t why_size) CS_MUST_CHECK;
 void cs_probe_connect(struct cs_job *j);
 void cs_probe_prove(struct cs_job *j);
+
+/* ---- recording.c ---- */
+/* The key of the month of that time: made if there is none, and announced to the recorder by
+ * keeper. Nothing is done when it was already. */
+enum cs_err cs_recording_month(struct cs_control *c, uint64_t wall_ms, char *why,
+                               size_t why_size) CS_MUST_CHECK;
+/* A replayer's wrapped keys (crypto/wrapped.h): `out` gets those that keeper opened, sealed to the
+ * reader's key. */
+enum cs_err cs_recording_unwrap(struct cs_control *c, const struct cs_id *session,
+                                struct cs_slice reader, struct cs_slice rows,
+                                struct cs_buf *out) CS_MUST_CHECK;
 
 /* ---- gate.c ---- */
 void cs_gate_on_message(struct cs_channel *ch, const struct cs_channel_in *in, void *peer);

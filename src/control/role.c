@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { SWEEP_AFTER_S = 10, KEEPER_WAIT_S = 10 };
+enum { SWEEP_AFTER_S = 10, KEEPER_WAIT_S = 10, MONTH_CHECK_S = 60 };
 
 static void fail(struct cs_control *c, enum cs_event_id ev, const char *what)
 {
@@ -240,12 +240,28 @@ static void peer_new(struct cs_control *c, const struct cs_msg_peer *m, int fd)
 
 /* ---- the first snapshot: start ---- */
 
+/* Recordings of a new month get a new key; until then the old one goes on. */
+static void month_check(struct cs_control *c)
+{
+    char why[300] = "";
+    enum cs_err e = cs_recording_month(c, cs_wall_ms(), why, sizeof why);
+    if (e != CS_OK && e != CS_ERR_CANCELLED) {
+        cs_log(CS_EV_RECORD_KEY_FAILED, NULL, "error=%s why=%s", cs_err_name(e),
+               cs_log_quote(cs_slice_str(why)).text);
+    }
+}
+
 static void tick(void *arg)
 {
     struct cs_control *c = arg;
     uint64_t sweep_ns = cs_mono_ns() + SWEEP_AFTER_S * CS_NS_PER_S;
+    uint64_t month_ns = 0;
     bool swept = !c->keep, told = !c->keep;
     while (cs_co_sleep(CS_NS_PER_S)) {
+        if (cs_mono_ns() >= month_ns) {
+            month_ns = cs_mono_ns() + MONTH_CHECK_S * CS_NS_PER_S;
+            month_check(c);
+        }
         if (!told) {
             /* The control before may have died between a commit and its message. */
             told = cs_approval_retell(c->approval) == CS_OK;
@@ -315,6 +331,9 @@ static enum cs_err open_files(struct cs_control *c, char *why, size_t why_size)
     enum cs_err e = cs_store_open(c->loop, store, NULL, why, why_size, &c->store);
     if (e == CS_OK) {
         e = reach_keeper(c, why, why_size);
+        if (e == CS_OK) {
+            e = cs_recording_month(c, cs_wall_ms(), why, why_size);
+        }
         if (e != CS_OK && why[0] == 0) {
             (void)snprintf(why, why_size, "the keeper does not answer: %s", cs_err_text(e));
         }

@@ -28,7 +28,7 @@ const struct cs_api_route cs_api_routes[] = {
     {"POST", "/v1/requests/{}/cancel",   CS_API_TOKEN,  cs_api_request_cancel,    {0}, {{0}}},
     {"GET",  "/v1/sessions",             CS_API_TOKEN,  cs_api_session_list,      {"all", "limit"}, {{0}}},
     {"POST", "/v1/sessions/{}/kill",     CS_API_SETUP,  cs_api_session_kill,      {0}, {WORDS("reason", false)}},
-    {"GET",  "/v1/sessions/{}/recording", CS_API_AUDIT, cs_api_session_recording, {0}, {{0}}},
+    {"GET",  "/v1/sessions/{}/recording", CS_API_AUDIT, cs_api_session_recording, {"from", "find", "actions"}, {{0}}},
     {"GET",  "/v1/targets/{}/answers",   CS_API_SETUP,  cs_api_target_answers,    {0}, {{0}}},
     {"GET",  "/v1/targets/{}/check",     CS_API_SETUP,  cs_api_target_check,      {0}, {{0}}},
     {"GET",  "/v1/targets/{}/sql",       CS_API_SETUP,  cs_api_target_sql,        {"schema"}, {{0}}},

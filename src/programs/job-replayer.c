@@ -1,11 +1,19 @@
-/* job-replayer DIRECTORY SESSION: one session of the journal as JSON (record/replay.h). Started by
- * the supervisor on control's word, lives for one answer. Descriptor 3 is a SOCK_SEQPACKET socket;
- * one message goes back on it: u64le enum cs_err, u32le length and a sentence, and, when the error
- * is 0, the JSON in a sealed memfd. Where 3 is no such socket the JSON goes to standard output.
- * It must never write to the directory. */
+/* job-replayer DIRECTORY SESSION: one session's recording as JSON (record/replay.h). Started by the
+ * supervisor on control's word, lives for one answer. Descriptor 3 is a SOCK_SEQPACKET socket. It
+ * asks there to have its keys opened: u64le CS_JOB_ASKS (roles/job.h), then, u32le length and bytes
+ * each, a public key made for this once and the wrapped keys (crypto/wrapped.h). The reply: u64le
+ * enum cs_err, the opened keys, u64le milliseconds to begin at, u64le 1 for actions only, the text
+ * to look for. Its answer: u64le enum cs_err, u32le length and a sentence, and, when the error is
+ * 0, the JSON in a sealed memfd.
+ *
+ * job-replayer DIRECTORY SESSION --key FILE: by hand, with the private half of a key that
+ * recordings are wrapped for (escrow's): the JSON goes to standard output. No gateway is needed. It
+ * must never write to the directory. */
 #include "base/alloc.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/reader.h"
+#include "base/secret.h"
 #include "base/writer.h"
 #include "ipc/ipc.h"
 #include "record/replay.h"
@@ -13,12 +21,17 @@
 #include "runtime/sandbox.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { ANSWER_FD = 3, CLOSING_BYTES = 4096 };
+enum { ANSWER_FD = 3, CLOSING_BYTES = 4096, MESSAGE_MAX = 64 * 1024 };
+#define JOB_ASKS UINT64_MAX /* roles/job.h */
+
+static uint8_t message[MESSAGE_MAX];
 
 static bool asked_by_socket(void)
 {
@@ -75,13 +88,105 @@ static bool answer(enum cs_err err, struct cs_slice json)
     return send_answer(err, cs_err_text(err), memfd);
 }
 
+/* Asks for the keys; ret_query's text borrows from `message`. */
+static enum cs_err ask(struct cs_replay *r, struct cs_replay_query *ret_query)
+{
+    uint8_t private[CS_X25519], public[CS_X25519];
+    cs_random(private, sizeof private);
+    if (cs_x25519_public(private, public) != CS_OK) {
+        return CS_ERR_INTERNAL;
+    }
+    struct cs_writer w = cs_writer(message, sizeof message);
+    cs_writer_u64le(&w, JOB_ASKS);
+    cs_writer_slice(&w, cs_slice(public, sizeof public));
+    cs_writer_slice(&w, cs_replay_rows(r));
+    struct cs_slice question = cs_writer_done(&w);
+    ssize_t n = question.n > 0 ? send(ANSWER_FD, question.p, question.n, MSG_NOSIGNAL) : -1;
+    if (n == (ssize_t)question.n) {
+        struct pollfd p = {ANSWER_FD, POLLIN, 0}; /* the socket does not block */
+        do {
+            (void)poll(&p, 1, -1);
+            n = recv(ANSWER_FD, message, sizeof message, 0);
+        } while (n < 0 && (errno == EINTR || errno == EAGAIN));
+    }
+    if (n <= 0) {
+        cs_wipe(private, sizeof private);
+        return CS_ERR_UNAVAILABLE;
+    }
+    struct cs_reader rd = cs_reader(cs_slice(message, (size_t)n));
+    uint64_t err = cs_reader_u64le(&rd);
+    struct cs_slice rows = cs_reader_slice(&rd);
+    ret_query->from_ms = cs_reader_u64le(&rd);
+    ret_query->actions = cs_reader_u64le(&rd) == 1;
+    ret_query->find = cs_reader_slice(&rd);
+    if (!cs_reader_done(&rd) || err >= CS_ERR_MAX) {
+        err = CS_ERR_PROTOCOL;
+    }
+    if (err == CS_OK) {
+        (void)cs_replay_keys(r, private, rows);
+    }
+    cs_wipe(private, sizeof private);
+    return (enum cs_err)err;
+}
+
+/* 32 bytes, or 64 hexadecimal digits. */
+static enum cs_err own_key(struct cs_replay *r, int fd)
+{
+    uint8_t text[80], private[CS_X25519];
+    ssize_t n = read(fd, text, sizeof text);
+    struct cs_slice s = cs_slice_trim(cs_slice(text, n > 0 ? (size_t)n : 0));
+    bool ok = n == CS_X25519;
+    if (ok) {
+        memcpy(private, text, sizeof private);
+    } else {
+        ok = cs_unhex(s, private, sizeof private);
+    }
+    enum cs_err err = CS_ERR_INVALID;
+    if (ok) {
+        err = cs_replay_own_key(r, private) > 0 ? CS_OK : CS_ERR_DENIED;
+    }
+    cs_wipe(text, sizeof text);
+    cs_wipe(private, sizeof private);
+    return err;
+}
+
+static enum cs_err read_recording(const char *directory, const struct cs_id *session, int key_fd,
+                                  struct cs_buf *json)
+{
+    struct cs_replay *r = NULL;
+    struct cs_replay_query q = {.cap = CS_LIMIT_REPLAY_BYTES};
+    enum cs_err err = cs_replay_open(directory, session, &r);
+    if (err == CS_OK && key_fd >= 0) {
+        err = own_key(r, key_fd);
+    } else if (err == CS_OK && asked_by_socket()) {
+        /* What goes on through the API must fit a sealed payload there: cut, and said, not refused.
+         */
+        q.cap = (size_t)CS_LIMIT_IPC_BLOB_BYTES - CLOSING_BYTES;
+        err = ask(r, &q);
+    }
+    if (err == CS_OK) {
+        err = cs_replay_json(r, &q, json);
+    }
+    cs_replay_close(r);
+    return err;
+}
+
 int main(int argc, char **argv)
 {
     struct cs_id session;
+    int key_fd = -1;
     cs_log_init("job-replayer", CS_LEVEL_INFO);
-    if (argc != 3 || !cs_id_parse(cs_slice_str(argv[2]), &session)) {
-        (void)fprintf(stderr, "usage: job-replayer DIRECTORY SESSION\n");
+    bool with_key = argc == 5 && strcmp(argv[3], "--key") == 0;
+    if ((argc != 3 && !with_key) || !cs_id_parse(cs_slice_str(argv[2]), &session)) {
+        (void)fprintf(stderr, "usage: job-replayer DIRECTORY SESSION [--key FILE]\n");
         return 2;
+    }
+    if (with_key) {
+        key_fd = open(argv[4], O_RDONLY | O_CLOEXEC);
+        if (key_fd < 0) {
+            (void)fprintf(stderr, "job-replayer: %s cannot be opened\n", argv[4]);
+            return 1;
+        }
     }
     cs_process_harden();
     const struct cs_sandbox_path paths[] = {{argv[1], CS_SANDBOX_READ}};
@@ -91,10 +196,7 @@ int main(int argc, char **argv)
     }
     struct cs_buf json = cs_buf((size_t)CS_LIMIT_REPLAY_BYTES + CS_LIMIT_RECORD_FRAME_BYTES * 6 +
                                 (size_t)CLOSING_BYTES);
-    /* What goes on through the API must fit a sealed payload there: cut, and said, not refused. */
-    size_t cap = asked_by_socket() ? (size_t)CS_LIMIT_IPC_BLOB_BYTES - CLOSING_BYTES
-                                   : (size_t)CS_LIMIT_REPLAY_BYTES;
-    enum cs_err err = cs_replay_session(argv[1], &session, cap, &json);
+    enum cs_err err = read_recording(argv[1], &session, key_fd, &json);
     bool ok = answer(err, cs_buf_slice(&json));
     cs_buf_done(&json);
     return ok ? 0 : 1;

@@ -251,17 +251,6 @@ enum cs_err cs_csr_derive(const uint8_t dek[static CS_CSR_DEK], const uint8_t sa
                           64);
 }
 
-struct cs_slice cs_csr_wrap_aad(const struct cs_id *session, uint32_t epoch,
-                                uint8_t mem[static CS_CSR_WRAP_AAD])
-{
-    struct cs_writer w = cs_writer(mem, CS_CSR_WRAP_AAD);
-    cs_writer_bytes(&w, CS_SLICE_LIT("countersign/csr1/wrap"));
-    cs_writer_bytes(&w, cs_slice(session->b, CS_ID_BYTES));
-    cs_writer_u32le(&w, epoch);
-    cs_assert(!w.overflow);
-    return cs_writer_done(&w);
-}
-
 void cs_csr_nonce(uint64_t seq, uint8_t ret[static CS_SEAL_NONCE])
 {
     struct cs_writer w = cs_writer(ret, CS_SEAL_NONCE);

@@ -10,6 +10,7 @@
 #include "base/id.h"
 #include "base/limits.h"
 #include "crypto/crypto.h"
+#include "crypto/wrapped.h"
 
 enum {
     CS_CSR_VERSION = 1,
@@ -29,9 +30,9 @@ enum {
     CS_CSR_RESET_BYTES = 256 * 1024,
     CS_CSR_INDEX_EVERY = 64, /* resets */
     CS_CSR_RECIPIENTS = 4,
-    CS_CSR_KEY_NAME = 32, /* "recording/2026-11", "escrow" */
-    CS_CSR_DEK = 32,
-    CS_CSR_WRAPPED = CS_CSR_DEK + CS_SEAL_TO_OVERHEAD,
+    CS_CSR_KEY_NAME = CS_WRAPPED_NAME, /* "recording/2026-11", "escrow" */
+    CS_CSR_DEK = CS_WRAPPED_KEY,
+    CS_CSR_WRAPPED = CS_WRAPPED_BOX,
 };
 #define CS_CSR_RESET_NS (10 * UINT64_C(1000000000))
 
@@ -106,10 +107,6 @@ uint32_t cs_csr_crc(struct cs_slice frame);
 enum cs_err cs_csr_derive(const uint8_t dek[static CS_CSR_DEK], const uint8_t salt[static 32],
                           const struct cs_id *session, uint32_t epoch,
                           uint8_t ret[static 64]) CS_MUST_CHECK;
-/* What a wrapped key is bound to. */
-enum { CS_CSR_WRAP_AAD = 24 + CS_ID_BYTES + 4 };
-struct cs_slice cs_csr_wrap_aad(const struct cs_id *session, uint32_t epoch,
-                                uint8_t mem[static CS_CSR_WRAP_AAD]);
 void cs_csr_nonce(uint64_t seq, uint8_t ret[static CS_SEAL_NONCE]);
 
 /* ---- payloads in clear ---- */

@@ -111,6 +111,9 @@ static const char *index_check(struct cs_csr_scanner *s)
     if (!cs_csr_index_read(s->payload, &x)) {
         return "the payload of its INDEX is malformed";
     }
+    if (s->partial) {
+        return "";
+    }
     if (x.previous != s->last_index || x.n != s->since_index ||
         x.e[x.n - 1].offset != s->reset_at) {
         return "its INDEX is not that of the frames before it";
@@ -125,6 +128,10 @@ static const char *end_check(struct cs_csr_scanner *s)
     struct cs_csr_ended *x = &s->end;
     if (!cs_csr_ended_read(s->payload, x)) {
         return "the payload of its END is malformed";
+    }
+    if (s->partial) {
+        s->ended = true;
+        return "";
     }
     if (x->frames != s->seq + 1 || x->events != s->events || x->plain_bytes != s->plain_bytes ||
         x->index != s->last_index || s->since_index != 0) {
@@ -141,7 +148,7 @@ static const char *content_check(struct cs_csr_scanner *s)
     case CS_CSR_RESET:
         s->reset_at = s->at;
         s->since_index++;
-        if (s->since_index > CS_CSR_INDEX_EVERY) {
+        if (s->since_index > CS_CSR_INDEX_EVERY && !s->partial) {
             return "an INDEX frame is missing before it";
         }
         break;
@@ -154,6 +161,7 @@ static const char *content_check(struct cs_csr_scanner *s)
         s->epoch++;
         s->events = s->plain_bytes = 0;
         s->reset_at = s->last_index = s->since_index = 0;
+        s->partial = false;
         break;
     case CS_CSR_END:
         return end_check(s);
@@ -166,6 +174,20 @@ static const char *content_check(struct cs_csr_scanner *s)
     return "";
 }
 
+/* The next n bytes (at most a frame's), or fewer at the file's end: many small frames are one read.
+ */
+static struct cs_slice window(struct cs_csr_scanner *s, size_t n)
+{
+    bool inside = s->at >= s->room_at && s->at - s->room_at <= s->room_n &&
+                  s->room_n - (size_t)(s->at - s->room_at) >= n;
+    if (!inside) {
+        s->room_at = s->at;
+        s->room_n = s->in.read_at(s->in.arg, s->at, s->room, CS_CSR_FRAME_MAX);
+    }
+    size_t from = (size_t)(s->at - s->room_at);
+    return cs_slice(s->room + from, CS_MIN(n, s->room_n - from));
+}
+
 enum cs_csr_scan cs_csr_scan_next(struct cs_csr_scanner *s)
 {
     struct cs_csr_frame_head h;
@@ -173,32 +195,31 @@ enum cs_csr_scan cs_csr_scan_next(struct cs_csr_scanner *s)
     if (s->at == s->in.size) {
         return CS_CSR_SCAN_EOF;
     }
-    size_t n = s->in.read_at(s->in.arg, s->at, s->room, CS_CSR_FRAME_HEAD);
-    if (n < CS_CSR_FRAME_HEAD) {
+    struct cs_slice head = window(s, CS_CSR_FRAME_HEAD);
+    if (head.n < CS_CSR_FRAME_HEAD) {
         return bad(s, true, "the file ends inside the head of a frame");
     }
-    if (!cs_csr_frame_head_read(cs_slice(s->room, n), &h)) {
+    if (!cs_csr_frame_head_read(head, &h)) {
         return bad(s, false, "this is not the head of a frame");
     }
     size_t size = cs_csr_frame_size(&h);
-    n += s->in.read_at(s->in.arg, s->at + n, s->room + n, size - n);
-    if (n < size) {
+    struct cs_slice bytes = window(s, size);
+    if (bytes.n < size) {
         return bad(s, true, "the file ends inside a frame");
     }
-    struct cs_slice bytes = cs_slice(s->room, size);
     cs_csr_chain(s->chain, bytes, chain);
 #ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
     if (cs_csr_crc(bytes) != h.crc) {
         return bad(s, s->at + size == s->in.size, "the checksum of the frame is wrong");
     }
-    if (memcmp(chain, s->room + size - CS_SHA256, CS_SHA256) != 0) {
+    if (memcmp(chain, bytes.p + size - CS_SHA256, CS_SHA256) != 0) {
         return bad(s, false, "the frame is not chained to the one before it");
     }
 #endif
     const char *why = order_of(s, &h);
     s->frame = h;
     s->bytes = bytes;
-    s->payload = cs_slice(s->room + CS_CSR_FRAME_HEAD, h.payload_len);
+    s->payload = cs_slice(bytes.p + CS_CSR_FRAME_HEAD, h.payload_len);
     if (why[0] == 0) {
         why = content_check(s);
     }

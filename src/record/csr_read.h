@@ -40,14 +40,27 @@ struct cs_csr_scanner {
     uint64_t reset_at;            /* 0: the epoch has none yet */
     uint64_t last_index;
     uint64_t since_index; /* resets */
+    bool partial;         /* after a seek */
     bool ended;
     struct cs_csr_ended end; /* when ended */
     const char *why;         /* of BAD: a sentence */
     bool torn;               /* of BAD: the file ends inside a frame, as after a crash */
-    uint8_t *room;           /* owned */
+    uint8_t *room;           /* owned: a window of the file */
+    uint64_t room_at;
+    size_t room_n;
 };
 /* Reads the header. CORRUPT when it is none. */
 enum cs_err cs_csr_scan_start(struct cs_csr_scanner *s, struct cs_csr_source in) CS_MUST_CHECK;
+/* Goes on at a RESET frame instead, for who wants to read from there: totals and INDEX frames,
+ * which speak of all that was before, are not compared. CORRUPT when there is none. */
+enum cs_err cs_csr_scan_seek(struct cs_csr_scanner *s, uint64_t offset) CS_MUST_CHECK;
+/* The last RESET frame that begins at `t_ns` or before, else the first one; 0 when there is none.
+ * By the INDEX frames where the recording has an end, else by the heads of all frames. */
+uint64_t cs_csr_find_reset(struct cs_csr_source in, const struct cs_csr_tail *tail, uint64_t t_ns);
+/* Calls fn with each RECOVER frame; head by head. False when a head is none, or fn says so. */
+bool cs_csr_each_recover(struct cs_csr_source in, const struct cs_csr_tail *tail,
+                         bool (*fn)(void *arg, uint32_t epoch, const struct cs_csr_recovered *x),
+                         void *arg);
 /* The next frame: length, checksum, chain, sequence, epoch, order, totals. Needs no key. */
 enum cs_csr_scan cs_csr_scan_next(struct cs_csr_scanner *s);
 void cs_csr_scan_done(struct cs_csr_scanner *s);

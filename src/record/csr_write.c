@@ -92,8 +92,8 @@ void cs_csr_writer_done(struct cs_csr_writer *w)
 static enum cs_err keys_make(struct cs_csr_writer *w, const struct cs_csr_to *to,
                              struct cs_csr_keys *ret)
 {
-    uint8_t dek[CS_CSR_DEK], derived[64], mem[CS_CSR_WRAP_AAD];
-    struct cs_slice aad = cs_csr_wrap_aad(&w->session, w->epoch, mem);
+    uint8_t dek[CS_CSR_DEK], derived[64], mem[CS_WRAPPED_AAD];
+    struct cs_slice aad = cs_wrapped_aad(false, &w->session, w->epoch, mem);
     enum cs_err err = to->n > 0 && to->n <= CS_CSR_RECIPIENTS ? CS_OK : CS_ERR_INVALID;
     cs_random(dek, sizeof dek);
     cs_random(ret->salt, sizeof ret->salt);

@@ -1,11 +1,12 @@
 /* Writing and recovering the journal (journal.h). Called by the recorder alone. It must never
- * report a frame as durable that fdatasync did not cover, write behind a frame it could not verify,
+ * report an entry as durable that fdatasync did not cover, write behind one it could not verify,
  * or throw away a byte that somebody may want to look at (torn tails are kept beside the segment).
  */
 #include "record/journal.h"
 
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "base/reader.h"
 #include "base/time.h"
 #include "record/files.h"
 
@@ -16,7 +17,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BATCH_BYTES = 1024 * 1024, BATCH_CAP = BATCH_BYTES + CS_JOURNAL_FRAME_MAX };
 enum { ASIDE_NAME = CS_SEGMENT_NAME + 40 };
 
 /* ---- segments ---- */
@@ -142,29 +142,62 @@ static enum cs_err segment_repair(struct cs_journal *j, int fd, struct cs_slice 
     return err == CS_OK ? make_durable(fd) : err;
 }
 
-static bool note_frames(struct cs_journal *j, struct cs_segment_scan *scan, enum cs_scan *ret,
-                        struct cs_journal_recovery *found)
+/* Up to the last COMMIT: what is behind it does not count, whole as it may be. */
+static void scan_committed(struct cs_segment_scan *scan, size_t *ret_at, uint64_t *ret_seq,
+                           bool *ret_whole)
 {
-    struct cs_journal_frame f;
+    struct cs_journal_entry e;
     enum cs_scan got;
-    while ((got = cs_segment_scan_next(scan, &f)) == CS_SCAN_FRAME) {
-        found->frames++;
-        if (!cs_seen_note(&j->seen, f.epoch, f.ring_seq)) {
+    *ret_at = scan->at;
+    *ret_seq = scan->next_seq;
+    while ((got = cs_segment_scan_next(scan, &e)) == CS_SCAN_ENTRY) {
+        if (e.kind == CS_JOURNAL_COMMIT) {
+            *ret_at = scan->at;
+            *ret_seq = scan->next_seq;
+        }
+    }
+    *ret_whole = got == CS_SCAN_END && *ret_at == scan->at;
+}
+
+static bool note_commit(struct cs_journal *j, struct cs_slice body)
+{
+    uint64_t epoch, seq;
+    while (cs_journal_row(&body, &epoch, &seq)) {
+        if (!cs_seen_note(&j->seen, epoch, seq)) {
             return false;
         }
     }
-    *ret = got;
     return true;
 }
 
+static enum cs_err apply(struct cs_journal *j, struct cs_slice file, cs_journal_fn fn, void *arg,
+                         struct cs_journal_recovery *found)
+{
+    struct cs_segment_scan scan;
+    struct cs_segment_head head;
+    struct cs_journal_entry e;
+    enum cs_err err = CS_OK;
+    if (!cs_segment_scan_start(file, &scan, &head)) {
+        return CS_ERR_CORRUPT;
+    }
+    while (err == CS_OK && cs_segment_scan_next(&scan, &e) == CS_SCAN_ENTRY) {
+        found->entries++;
+        err = fn(arg, &e);
+        if (err == CS_OK && e.kind == CS_JOURNAL_COMMIT && !note_commit(j, e.body)) {
+            err = CS_ERR_NO_MEMORY;
+        }
+    }
+    return err;
+}
+
+/* Writing goes on behind what is good. */
 static enum cs_err segment_reopen(struct cs_journal *j, uint32_t number, struct cs_slice file,
-                                  const struct cs_segment_scan *scan, bool torn,
-                                  struct cs_journal_recovery *found)
+                                  size_t good, uint64_t next_seq, struct cs_journal_recovery *found)
 {
     char name[CS_SEGMENT_NAME];
-    struct cs_slice tail = cs_slice_from(file, scan->at);
+    struct cs_slice tail = cs_slice_from(file, good);
     size_t tail_n = cs_zeros_trimmed(tail);
-    if (torn) {
+    if (tail_n > 0) {
         enum cs_err err = keep_torn(j, number, cs_slice_head(tail, tail_n));
         if (err != CS_OK) {
             return err;
@@ -175,63 +208,50 @@ static enum cs_err segment_reopen(struct cs_journal *j, uint32_t number, struct 
     if (fd < 0) {
         return cs_file_err(errno);
     }
-    enum cs_err err = segment_repair(j, fd, cs_slice_head(file, scan->at), torn);
+    enum cs_err err = segment_repair(j, fd, cs_slice_head(file, good), tail_n > 0);
     if (err != CS_OK) {
         (void)close(fd);
         return err;
     }
-    j->next_seq = scan->next_seq;
-    segment_use(j, fd, number, scan->at, CS_MAX(j->segment_bytes, scan->at));
+    j->next_seq = next_seq;
+    segment_use(j, fd, number, good, CS_MAX(j->segment_bytes, good));
     return CS_OK;
 }
 
-/* One of the last segments. `last`: writing goes on in it. */
+/* One segment. CORRUPT: it could not be read, or, being not the last one, not to its end; what
+ * could be read of it was applied. */
 static enum cs_err segment_recover(struct cs_journal *j, uint32_t number, bool last,
-                                   struct cs_journal_recovery *found)
+                                   cs_journal_fn fn, void *arg, struct cs_journal_recovery *found)
 {
     char name[CS_SEGMENT_NAME];
     uint8_t *bytes = NULL;
-    size_t n = 0;
-    enum cs_err err = cs_file_read(j->dir, cs_segment_name(number, name), &bytes, &n);
-    if (err != CS_OK) {
-        return err;
-    }
+    size_t n = 0, good = 0;
+    uint64_t next_seq = 0;
+    bool whole = false;
     struct cs_segment_scan scan;
     struct cs_segment_head head;
-    enum cs_scan end = CS_SCAN_BAD;
+    enum cs_err err = cs_file_read(j->dir, cs_segment_name(number, name), &bytes, &n);
+    if (err != CS_OK) {
+        return err == CS_ERR_TOO_LARGE ? CS_ERR_CORRUPT : err;
+    }
     struct cs_slice file = cs_slice(bytes, n);
     if (!cs_segment_scan_start(file, &scan, &head) || head.number != number) {
         err = CS_ERR_CORRUPT;
-    } else if (!note_frames(j, &scan, &end, found)) {
-        err = CS_ERR_NO_MEMORY;
-    } else if (last) {
-        err = segment_reopen(j, number, file, &scan, end == CS_SCAN_BAD, found);
+    } else {
+        scan_committed(&scan, &good, &next_seq, &whole);
+        err = apply(j, cs_slice_head(file, good), fn, arg, found);
+    }
+    if (err == CS_OK && last) {
+        err = segment_reopen(j, number, file, good, next_seq, found);
+    } else if (err == CS_OK && !whole) {
+        err = CS_ERR_CORRUPT;
     }
     cs_free(bytes);
     return err;
 }
 
-/* Back to the newest segment that can be read; those behind it are set aside. */
-static enum cs_err recover(struct cs_journal *j, const struct cs_segment_list *l,
-                           struct cs_journal_recovery *found)
+static enum cs_err segment_first(struct cs_journal *j, const struct cs_segment_list *l)
 {
-    for (size_t i = l->n; i > 0; i--) {
-        uint32_t number = l->numbers[i - 1];
-        enum cs_err err = segment_recover(j, number, true, found);
-        if (err == CS_ERR_CORRUPT || err == CS_ERR_TOO_LARGE) {
-            err = set_aside(j, number);
-            found->set_aside++;
-            if (err == CS_OK) {
-                continue;
-            }
-        }
-        if (err != CS_OK || i == 1) {
-            return err;
-        }
-        /* For its frames only. A damaged older segment is left as it is, for people to look at. */
-        err = segment_recover(j, l->numbers[i - 2], false, found);
-        return err == CS_ERR_CORRUPT || err == CS_ERR_TOO_LARGE ? CS_OK : err;
-    }
     int fd = -1;
     uint32_t number = l->n > 0 ? l->numbers[l->n - 1] : 0;
     if (number == UINT32_MAX) {
@@ -243,6 +263,24 @@ static enum cs_err recover(struct cs_journal *j, const struct cs_segment_list *l
         segment_use(j, fd, number + 1, CS_SEGMENT_HEAD, j->segment_bytes);
     }
     return err;
+}
+
+/* All segments in order; the last one that can be read is gone on with. What cannot be read is set
+ * aside, for people to look at. */
+static enum cs_err recover(struct cs_journal *j, const struct cs_segment_list *l, cs_journal_fn fn,
+                           void *arg, struct cs_journal_recovery *found)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        enum cs_err err = segment_recover(j, l->numbers[i], i + 1 == l->n, fn, arg, found);
+        if (err == CS_ERR_CORRUPT) {
+            err = set_aside(j, l->numbers[i]);
+            found->set_aside++;
+        }
+        if (err != CS_OK) {
+            return err;
+        }
+    }
+    return j->fd >= 0 ? CS_OK : segment_first(j, l);
 }
 
 /* A directory that was just made must itself survive a crash before anything in it counts. */
@@ -281,21 +319,20 @@ static enum cs_err directory_take(struct cs_journal *j, const char *directory)
 }
 
 enum cs_err cs_journal_open(struct cs_journal *j, const char *directory, uint64_t segment_bytes,
-                            struct cs_journal_recovery *found)
+                            cs_journal_fn fn, void *arg, struct cs_journal_recovery *found)
 {
     *j = (struct cs_journal){.dir = -1, .fd = -1};
     j->segment_bytes = segment_bytes > 0 ? segment_bytes : (uint64_t)CS_SEGMENT_BYTES;
-    cs_assert(j->segment_bytes >= CS_SEGMENT_HEAD + CS_JOURNAL_FRAME_MAX &&
-              j->segment_bytes <= CS_SEGMENT_FILE_MAX);
-    found->frames = 0;
+    cs_assert(j->segment_bytes >= CS_SEGMENT_LEAST && j->segment_bytes <= CS_SEGMENT_FILE_MAX);
+    found->entries = 0;
     struct cs_segment_list l = {NULL, 0, 0};
     enum cs_err err = directory_take(j, directory);
     if (err == CS_OK) {
-        j->batch = cs_alloc(BATCH_CAP);
+        j->batch = cs_alloc(CS_JOURNAL_BATCH);
         err = j->batch != NULL ? cs_segments_list(j->dir, &l) : CS_ERR_NO_MEMORY;
     }
     if (err == CS_OK) {
-        err = recover(j, &l, found);
+        err = recover(j, &l, fn, arg, found);
     }
     cs_segments_done(&l);
     if (err != CS_OK) {
@@ -322,70 +359,79 @@ void cs_journal_close(struct cs_journal *j)
 
 /* ---- writing ---- */
 
-size_t cs_journal_pending(const struct cs_journal *j)
+size_t cs_journal_room(const struct cs_journal *j)
 {
-    return j->batch_len - j->batch_written;
+    return j->batch_written > 0 ? 0 : CS_JOURNAL_BATCH - j->batch_len;
 }
 
 bool cs_journal_full(const struct cs_journal *j)
 {
-    uint64_t end = j->at + cs_journal_pending(j);
-    return end > j->size || j->size - end < CS_JOURNAL_FRAME_MAX;
+    return j->size - j->at < CS_JOURNAL_BATCH;
 }
 
 uint8_t *cs_journal_slot(struct cs_journal *j)
 {
-    cs_assert(j->fd >= 0);
-    /* A batch that could not be written whole is finished before anything is added to it. */
-    if (j->batch_written > 0 || BATCH_CAP - j->batch_len < CS_JOURNAL_FRAME_MAX ||
-        cs_journal_full(j)) {
-        return NULL;
-    }
+    cs_assert(j->fd >= 0 && cs_journal_room(j) > CS_JOURNAL_HEAD);
     return j->batch + j->batch_len + CS_JOURNAL_HEAD;
 }
 
-void cs_journal_commit(struct cs_journal *j, uint64_t epoch, uint64_t ring_seq, size_t n)
+void cs_journal_add(struct cs_journal *j, enum cs_journal_kind kind, uint64_t offset, size_t n)
 {
-    cs_assert(n > 0 && n <= CS_LIMIT_RECORD_FRAME_BYTES);
-    cs_assert(BATCH_CAP - j->batch_len >= CS_JOURNAL_HEAD + n);
-    cs_journal_frame_seal(j->batch + j->batch_len, j->next_seq++, epoch, ring_seq, n);
+    cs_assert(n > 0 && n <= CS_JOURNAL_BODY_MAX && !cs_journal_full(j));
+    cs_assert(cs_journal_room(j) >= CS_JOURNAL_HEAD + n);
+    cs_journal_entry_seal(j->batch + j->batch_len, j->next_seq++, kind, offset, n);
     j->batch_len += CS_JOURNAL_HEAD + n;
-}
-
-enum cs_err cs_journal_flush(struct cs_journal *j)
-{
-    size_t written = 0;
-    struct cs_slice left = cs_slice(j->batch + j->batch_written, cs_journal_pending(j));
-    if (left.n == 0) {
-        return CS_OK;
-    }
-    cs_assert(j->fd >= 0 && j->at + left.n <= j->size);
-    j->unsynced = true;
-    enum cs_err err = cs_file_write_at(j->fd, left, j->at, &written);
-    j->at += written;
-    j->batch_written += written;
-    if (err == CS_OK) {
-        j->batch_len = j->batch_written = 0;
-    }
-    return err;
 }
 
 enum cs_err cs_journal_sync(struct cs_journal *j)
 {
-    enum cs_err err = cs_journal_flush(j);
-    if (err != CS_OK || !j->unsynced) {
-        return err;
+    size_t written = 0;
+    struct cs_slice left = cs_slice(j->batch + j->batch_written, j->batch_len - j->batch_written);
+    if (left.n > 0) {
+        cs_assert(j->fd >= 0 && j->at + left.n <= j->size);
+        j->unsynced = true;
+        enum cs_err err = cs_file_write_at(j->fd, left, j->at, &written);
+        j->at += written;
+        j->batch_written += written;
+        if (err != CS_OK) {
+            return err;
+        }
     }
-    if (fdatasync(j->fd) != 0) {
+    if (j->unsynced && fdatasync(j->fd) != 0) {
         return CS_ERR_IO;
     }
     j->unsynced = false;
     return CS_OK;
 }
 
+bool cs_journal_entry(const struct cs_journal *j, size_t *at, struct cs_journal_entry *ret)
+{
+    cs_assert(!j->unsynced && j->batch_written == j->batch_len);
+    struct cs_reader r = cs_reader(cs_slice(j->batch + *at, j->batch_len - *at));
+    uint32_t n = cs_reader_u32le(&r);
+    (void)cs_reader_u32le(&r);
+    struct cs_journal_entry e = {.seq = cs_reader_u64le(&r)};
+    e.kind = (enum cs_journal_kind)cs_reader_u32le(&r);
+    (void)cs_reader_u32le(&r);
+    e.offset = cs_reader_u64le(&r);
+    e.body = cs_reader_take(&r, n);
+    if (r.bad) {
+        return false;
+    }
+    *at += CS_JOURNAL_HEAD + n;
+    *ret = e;
+    return true;
+}
+
+void cs_journal_clear(struct cs_journal *j)
+{
+    cs_assert(!j->unsynced && j->batch_written == j->batch_len);
+    j->batch_len = j->batch_written = 0;
+}
+
 enum cs_err cs_journal_rotate(struct cs_journal *j)
 {
-    cs_assert(!j->unsynced && cs_journal_pending(j) == 0);
+    cs_assert(!j->unsynced && j->batch_len == 0);
     int fd = -1;
     if (j->number == UINT32_MAX) {
         return CS_ERR_LIMIT;
@@ -400,4 +446,19 @@ enum cs_err cs_journal_rotate(struct cs_journal *j)
     }
     segment_use(j, fd, j->number + 1, CS_SEGMENT_HEAD, j->segment_bytes);
     return CS_OK;
+}
+
+enum cs_err cs_journal_retire(struct cs_journal *j, uint32_t number)
+{
+    struct cs_segment_list l = {NULL, 0, 0};
+    char name[CS_SEGMENT_NAME];
+    enum cs_err err = cs_segments_list(j->dir, &l);
+    cs_assert(number <= j->number);
+    for (size_t i = 0; i < l.n && err == CS_OK && l.numbers[i] < number; i++) {
+        if (unlinkat(j->dir, cs_segment_name(l.numbers[i], name), 0) != 0 && errno != ENOENT) {
+            err = cs_file_err(errno);
+        }
+    }
+    cs_segments_done(&l);
+    return err;
 }

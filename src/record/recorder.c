@@ -1,31 +1,39 @@
-/* The recorder: one coroutine that pumps rings into the journal, one small one per ring that waits
- * for its kick, and the channel to the supervisor. Started by programs/recorder.c.
+/* The recorder: one coroutine that pumps rings through the open recordings (recordings.h) into the
+ * journal and from there into files, one small one per ring that waits for its kick, and the
+ * channel to the supervisor. Started by programs/recorder.c.
  *
  * Order: a ring's frames reach the journal in the ring's order. Durability: a ring is told so only
  * after fdatasync. Back-pressure: room in a ring is given back only then, so a slow disk fills
  * rings and full rings stop clients. It must never drop a frame, report one as durable that is not,
- * or believe an index, a length or a frame that a gate wrote. */
+ * write one that is not encrypted, or believe an index, a length or a frame that a gate wrote. */
 #include "record/recorder.h"
 
 #include "action/frame.h"
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/writer.h"
 #include "ipc/ipc.h"
 #include "ipc/ring.h"
+#include "record/copier.h"
 #include "record/files.h"
 #include "record/journal.h"
+#include "record/recordings.h"
 #include "runtime/sandbox.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum {
     RINGS_MAX = 256,
     FAIR_BYTES = 64 * 1024,       /* of one ring before the next gets its turn */
+    CS_RING_ABOUT = 32,           /* what a frame costs at least */
     UNSYNCED_BYTES = 1024 * 1024, /* then it is synced without being asked */
+    SEGMENTS_BEHIND = 4,          /* so many wait for their files' fsync: then it is waited for */
 };
+#define LOST_NS     (2 * CS_NS_PER_S) /* after the start the supervisor has sent all rings */
 #define UNSYNCED_NS (200 * CS_NS_PER_MS)
 #define NAP_NS      (10 * CS_NS_PER_MS)
 #define RETRY_NS    CS_NS_PER_S
@@ -43,21 +51,39 @@ struct source { /* one ring */
     struct source *next;
 };
 
+struct gone { /* a ring that was dropped: up to where it counts, whose recordings are to be ended */
+    uint64_t epoch, seq;
+    bool committed;
+};
+
 struct recorder {
     struct cs_loop *loop;
     struct cs_channel *supervisor;
     struct cs_journal journal;
+    struct cs_copier *copier;         /* owned */
+    struct cs_recordings *recordings; /* owned */
+    uint8_t *frame;                   /* owned: one as it came out of a ring */
+    struct cs_csr_to to;              /* the month's key, then escrow's; n 0: none yet */
+    struct cs_csr_to escrow;
+    struct gone dropped[RINGS_MAX];
+    size_t n_dropped;
+    uint8_t rows[16 * CS_RECORDINGS_ROWS]; /* of a COMMIT */
+    uint64_t live[RINGS_MAX];
     struct source *sources; /* owned by their coroutines once closed */
     size_t n_sources;
     uint64_t turn;        /* whose turn it is first: fairness */
     struct cs_event work; /* a kick, a ring, an order came */
     char *directory;      /* owned */
     uint64_t segment_bytes;
-    uint64_t unsynced_bytes;
     uint64_t unsynced_since; /* monotonic; 0 = nothing is unsynced */
+    uint64_t opened_ns;
+    uint32_t first_kept; /* the oldest segment that is still there */
     bool booted, gone, open, stopping;
-    bool no_space; /* writing waits for room */
-    bool failed;   /* final */
+    bool no_space;  /* writing waits for room */
+    bool failed;    /* final */
+    bool sealed;    /* the batch has its COMMIT and waits for the disk */
+    bool rotated;   /* and nothing was synced in the new segment yet */
+    bool lost_done; /* recordings of gates that were gone at the start have their end */
 };
 
 /* ---- rings ---- */
@@ -67,6 +93,13 @@ static void health_all(struct recorder *rec, enum cs_record_health h)
     for (struct source *s = rec->sources; s != NULL; s = s->next) {
         cs_ring_set_health(&s->ring, h);
     }
+}
+
+static enum cs_record_health health(const struct recorder *rec)
+{
+    bool well = rec->open && !rec->no_space && !rec->failed && rec->to.n > 0 &&
+                cs_recordings_has_keys(rec->recordings);
+    return well ? CS_RECORD_HEALTHY : CS_RECORD_STOPPED;
 }
 
 static void source_close(struct source *s)
@@ -113,6 +146,15 @@ static void source_drop(struct source *s, const char *why)
     cs_log(CS_EV_IPC_BROKEN, NULL, "gate=%llu why=\"%s\" after=%llu", (unsigned long long)s->gate,
            why, (unsigned long long)s->ring.seq);
     cs_ring_set_health(&s->ring, CS_RECORD_STOPPED);
+    /* A recorder after us may be handed the same ring: what was taken must not be taken twice. */
+    struct recorder *rec = s->rec;
+    if (rec->n_dropped == RINGS_MAX) {
+        rec->n_dropped--; /* the supervisor kills and restarts none so fast */
+    }
+    rec->dropped[rec->n_dropped++] = (struct gone){s->epoch, s->ring.seq, false};
+    if (rec->unsynced_since == 0) {
+        rec->unsynced_since = cs_mono_ns();
+    }
     source_close(s);
 }
 
@@ -150,7 +192,10 @@ static void source_add(struct recorder *rec, const struct cs_msg_ring *m, const 
     s->next = rec->sources;
     rec->sources = s;
     rec->n_sources++;
-    cs_ring_set_health(&s->ring, rec->no_space ? CS_RECORD_STOPPED : CS_RECORD_HEALTHY);
+    /* While the journal opens, the ring keeps what it was told last: gates go on filling it. */
+    if (rec->open || rec->no_space) {
+        cs_ring_set_health(&s->ring, health(rec));
+    }
 }
 
 /* ---- failures ---- */
@@ -162,7 +207,7 @@ static bool journal_ok(struct recorder *rec, enum cs_err err)
         if (rec->no_space) {
             rec->no_space = false;
             cs_log(CS_EV_RECORD_RECOVERED, NULL, "why=\"there is space again\"");
-            health_all(rec, CS_RECORD_HEALTHY);
+            health_all(rec, health(rec));
         }
         return true;
     }
@@ -183,22 +228,73 @@ static bool journal_ok(struct recorder *rec, enum cs_err err)
     return false;
 }
 
+static enum cs_err on_recovered(void *arg, const struct cs_journal_entry *e)
+{
+    struct recorder *rec = arg;
+    /* The journal's directory is open by now. */
+    if (rec->copier == NULL) {
+        rec->copier = cs_copier_new(rec->journal.dir);
+        rec->recordings =
+            rec->copier != NULL ? cs_recordings_new(&rec->journal, rec->copier) : NULL;
+    }
+    return rec->recordings != NULL ? cs_recordings_recover(rec->recordings, e) : CS_ERR_NO_MEMORY;
+}
+
+static void files_close(struct recorder *rec)
+{
+    cs_recordings_free(rec->recordings);
+    cs_copier_free(rec->copier);
+    rec->recordings = NULL;
+    rec->copier = NULL;
+}
+
+/* What the journal held is in its files now, and they are made durable before anything else. */
+static enum cs_err recovered(struct recorder *rec)
+{
+    const struct cs_journal_entry none = {.kind = CS_JOURNAL_COMMIT};
+    enum cs_err err = on_recovered(rec, &none);
+    if (err == CS_OK) {
+        cs_recordings_cleared(rec->recordings);
+        err = cs_copier_sync(rec->copier);
+    }
+    if (err == CS_OK) {
+        err = cs_journal_retire(&rec->journal, rec->journal.number);
+    }
+    rec->first_kept = rec->journal.number;
+    return err;
+}
+
 static bool journal_open(struct recorder *rec)
 {
     struct cs_journal_recovery found = {0, 0, 0};
     bool before = rec->no_space;
-    enum cs_err err = cs_journal_open(&rec->journal, rec->directory, rec->segment_bytes, &found);
+    files_close(rec);
+    enum cs_err err = cs_journal_open(&rec->journal, rec->directory, rec->segment_bytes,
+                                      on_recovered, rec, &found);
+    if (err == CS_OK) {
+        err = recovered(rec);
+        if (err != CS_OK) {
+            files_close(rec);
+            cs_journal_close(&rec->journal);
+        }
+    }
     if (!journal_ok(rec, err)) {
         return false;
     }
     rec->open = true;
+    rec->opened_ns = cs_mono_ns();
+    if (rec->to.n > 0) {
+        cs_recordings_keys(rec->recordings, &rec->to);
+    }
     for (struct source *s = rec->sources; s != NULL; s = s->next) {
         s->skip_to = cs_seen_high(&rec->journal.seen, s->epoch);
     }
+    health_all(rec, health(rec));
     if (found.cut_bytes > 0 || found.set_aside > 0 || before) {
-        cs_log(CS_EV_RECORD_RECOVERED, NULL, "segment=%u frames=%llu cut_bytes=%llu set_aside=%llu",
-               rec->journal.number, (unsigned long long)found.frames,
-               (unsigned long long)found.cut_bytes, (unsigned long long)found.set_aside);
+        cs_log(CS_EV_RECORD_RECOVERED, NULL,
+               "segment=%u entries=%llu cut_bytes=%llu set_aside=%llu", rec->journal.number,
+               (unsigned long long)found.entries, (unsigned long long)found.cut_bytes,
+               (unsigned long long)found.set_aside);
     }
     return true;
 }
@@ -215,56 +311,151 @@ static bool anything_unmarked(const struct recorder *rec)
     return false;
 }
 
+/* Whose frames are in this batch, and up to which. */
+static enum cs_err seal_batch(struct recorder *rec)
+{
+    struct cs_writer w = cs_writer(rec->rows, sizeof rec->rows);
+    for (size_t i = 0; i < rec->n_dropped; i++) {
+        cs_writer_u64le(&w, rec->dropped[i].epoch);
+        cs_writer_u64le(&w, rec->dropped[i].seq);
+        rec->dropped[i].committed = true;
+    }
+    for (const struct source *s = rec->sources; s != NULL; s = s->next) {
+        if (s->ring.seq != s->marked) {
+            cs_writer_u64le(&w, s->epoch);
+            cs_writer_u64le(&w, s->ring.seq);
+        }
+    }
+    if (w.len == 0) { /* only ends of recordings: a row that names nobody */
+        cs_writer_u64le(&w, 0);
+        cs_writer_u64le(&w, 0);
+    }
+    return cs_recordings_finish(rec->recordings, cs_writer_done(&w));
+}
+
+static enum cs_err copy_batch(struct recorder *rec)
+{
+    struct cs_journal_entry e;
+    struct cs_journal_file f;
+    enum cs_err err = CS_OK;
+    size_t at = 0;
+    while (err == CS_OK && cs_journal_entry(&rec->journal, &at, &e)) {
+        struct cs_slice bytes = e.body;
+        if (e.kind == CS_JOURNAL_BYTES && cs_journal_file_read(&bytes, &f)) {
+            err = cs_copier_put(rec->copier, &f, e.offset, bytes);
+        }
+    }
+    return err;
+}
+
+/* Everything read is in the journal, durable, and in its files; the rings are told. */
 static enum cs_err sync_and_mark(struct recorder *rec)
 {
-    enum cs_err err = cs_journal_sync(&rec->journal);
+    enum cs_err err = CS_OK;
+    if (!rec->sealed && rec->unsynced_since == 0) {
+        return CS_OK;
+    }
+    if (!rec->sealed) {
+        err = seal_batch(rec);
+        rec->sealed = err == CS_OK;
+    }
+    if (err == CS_OK) {
+        err = cs_journal_sync(&rec->journal);
+    }
     if (err != CS_OK) {
         return err;
     }
-    rec->unsynced_bytes = 0;
-    rec->unsynced_since = 0;
+    rec->rotated = false;
+    /* Before anybody is told: what was acknowledged can be replayed. NO_SPACE: tried again. */
+    err = copy_batch(rec);
+    if (err != CS_OK) {
+        return err;
+    }
     for (struct source *s = rec->sources; s != NULL; s = s->next) {
         if (s->ring.seq != s->marked) {
             s->marked = s->ring.seq;
             cs_ring_set_durable(&s->ring, s->marked);
         }
     }
+    cs_journal_clear(&rec->journal);
+    cs_recordings_cleared(rec->recordings);
+    rec->sealed = false;
+    rec->unsynced_since = 0;
     return CS_OK;
 }
 
-/* Everything read is on disk, and the segment has room for a frame. */
+/* Segments whose content is durable in its files go. */
+static enum cs_err retire(struct recorder *rec)
+{
+    uint32_t segment = 0;
+    enum cs_err err = CS_OK;
+    if (cs_copier_sync_done(rec->copier, &segment, &err) && err == CS_OK) {
+        err = cs_journal_retire(&rec->journal, segment);
+        rec->first_kept = CS_MAX(rec->first_kept, segment);
+    }
+    if (err == CS_OK && rec->journal.number - rec->first_kept > SEGMENTS_BEHIND && !rec->rotated) {
+        uint32_t upto = rec->journal.number;
+        err = cs_copier_sync(rec->copier); /* the disk is behind: now everybody waits */
+        if (err == CS_OK) {
+            err = cs_journal_retire(&rec->journal, upto);
+            rec->first_kept = upto;
+        }
+    }
+    if (err == CS_OK && rec->first_kept < rec->journal.number && !rec->rotated) {
+        (void)cs_copier_sync_start(rec->copier, rec->journal.number);
+    }
+    return err;
+}
+
+/* Everything read is on disk, and the segment has room for a batch. */
 static bool make_room(struct recorder *rec)
 {
     enum cs_err err = sync_and_mark(rec);
     if (err == CS_OK && cs_journal_full(&rec->journal)) {
         err = cs_journal_rotate(&rec->journal);
+        if (err == CS_OK) {
+            rec->rotated = true;
+            cs_recordings_list(rec->recordings);
+            rec->unsynced_since = cs_mono_ns();
+        }
     }
     return journal_ok(rec, err);
 }
 
-/* A place for the next frame; NULL when the journal cannot take one now. */
-static uint8_t *place(struct recorder *rec)
-{
-    struct cs_journal *j = &rec->journal;
-    uint8_t *slot = cs_journal_slot(j);
-    if (slot == NULL && make_room(rec)) {
-        slot = cs_journal_slot(j);
-    }
-    return slot;
-}
-
 enum taken { TAKEN_NOTHING, TAKEN_FRAME, TAKEN_STOP };
+
+/* A frame that was read: into its recording. False when the source was dropped or all is over. */
+static bool take_frame(struct recorder *rec, struct source *s, size_t n)
+{
+    struct cs_frame_head head;
+    const char *look = NULL;
+    if (n == 0 || !cs_frame_decode_head(cs_slice(rec->frame, n), &head)) {
+        source_drop(s, "it wrote something that is no frame");
+        return false;
+    }
+    enum cs_err err =
+        cs_recordings_add(rec->recordings, s->epoch, &head, cs_slice(rec->frame, n), &look);
+    if (look != NULL) {
+        cs_log(CS_EV_RECORD_RECOVERED, &head.session, "why=\"%s\"", look);
+    }
+    if (err == CS_ERR_CONFLICT || err == CS_ERR_LIMIT) {
+        source_drop(s, err == CS_ERR_CONFLICT ? "it wrote about a session that it had closed"
+                                              : "it opened too many recordings");
+        return false;
+    }
+    /* Half a frame may be sealed: nothing can go on from there in this process. */
+    return journal_ok(rec, err == CS_ERR_NO_SPACE ? CS_ERR_IO : err);
+}
 
 static enum taken take_one(struct recorder *rec, struct source *s, size_t *ret_n)
 {
-    struct cs_frame_head head;
     size_t n = 0;
     uint64_t seq = 0;
-    uint8_t *slot = place(rec);
-    if (slot == NULL) {
+    if (!cs_recordings_have_room(rec->recordings) &&
+        !(make_room(rec) && cs_recordings_have_room(rec->recordings))) {
         return TAKEN_STOP;
     }
-    enum cs_err err = cs_ring_read(&s->ring, slot, CS_LIMIT_RECORD_FRAME_BYTES, &n, &seq);
+    enum cs_err err = cs_ring_read(&s->ring, rec->frame, CS_LIMIT_RECORD_FRAME_BYTES, &n, &seq);
     if (err == CS_ERR_NOT_FOUND) {
         return TAKEN_NOTHING;
     }
@@ -272,17 +463,12 @@ static enum taken take_one(struct recorder *rec, struct source *s, size_t *ret_n
         source_drop(s, "its ring is corrupt");
         return TAKEN_NOTHING;
     }
-    if (n == 0 || !cs_frame_decode_head(cs_slice(slot, n), &head)) {
-        source_drop(s, "it wrote something that is no frame");
-        return TAKEN_NOTHING;
-    }
     *ret_n = n;
     if (rec->unsynced_since == 0) {
         rec->unsynced_since = cs_mono_ns();
     }
-    if (seq > s->skip_to) {
-        cs_journal_commit(&rec->journal, s->epoch, seq, n);
-        rec->unsynced_bytes += n;
+    if (seq > s->skip_to && !take_frame(rec, s, n)) {
+        return rec->failed ? TAKEN_STOP : TAKEN_NOTHING;
     }
     return TAKEN_FRAME;
 }
@@ -303,7 +489,7 @@ static bool pump_turn(struct recorder *rec)
                 continue;
             }
             while (share < FAIR_BYTES && (t = take_one(rec, s, &n)) == TAKEN_FRAME) {
-                share += n + CS_JOURNAL_HEAD;
+                share += n + CS_RING_ABOUT;
             }
             if (t == TAKEN_STOP) {
                 return false;
@@ -329,8 +515,27 @@ static bool sync_is_due(const struct recorder *rec)
     if (rec->unsynced_since == 0) {
         return false;
     }
-    return rec->stopping || rec->unsynced_bytes >= UNSYNCED_BYTES || wanted(rec) ||
+    return rec->stopping || rec->sealed ||
+           cs_recordings_pending(rec->recordings) >= UNSYNCED_BYTES || wanted(rec) ||
            cs_mono_ns() - rec->unsynced_since >= UNSYNCED_NS;
+}
+
+/* Ends the recordings of gates that are gone: nobody else will. False when the batch is full. */
+static bool end_recordings(struct recorder *rec, uint64_t epoch, enum cs_csr_end reason)
+{
+    size_t n = 0;
+    bool more = false;
+    if (rec->sealed || rec->to.n == 0) {
+        return false;
+    }
+    for (const struct source *s = rec->sources; s != NULL; s = s->next) {
+        rec->live[n++] = s->epoch;
+    }
+    enum cs_err err = cs_recordings_end(rec->recordings, epoch, rec->live, n, reason, &more);
+    if (rec->unsynced_since == 0) {
+        rec->unsynced_since = cs_mono_ns();
+    }
+    return journal_ok(rec, err) && !more;
 }
 
 static void close_retired(struct recorder *rec)
@@ -339,8 +544,20 @@ static void close_retired(struct recorder *rec)
     for (struct source *s = rec->sources; s != NULL; s = next) {
         next = s->next;
         if (s->retiring && s->ring.seq == s->marked) {
+            if (!end_recordings(rec, s->epoch, CS_CSR_END_GATE)) {
+                return; /* after the next sync */
+            }
             source_close(s);
         }
+    }
+    for (size_t i = rec->n_dropped; i > 0; i--) {
+        struct gone *g = &rec->dropped[i - 1];
+        if (g->committed && end_recordings(rec, g->epoch, CS_CSR_END_GATE)) {
+            *g = rec->dropped[--rec->n_dropped];
+        }
+    }
+    if (!rec->lost_done && cs_mono_ns() - rec->opened_ns >= LOST_NS) {
+        rec->lost_done = end_recordings(rec, 0, CS_CSR_END_LOST);
     }
 }
 
@@ -358,7 +575,8 @@ static bool rest(struct recorder *rec)
     for (struct source *s = rec->sources; s != NULL; s = s->next) {
         quiet &= cs_ring_sleep(&s->ring);
     }
-    return quiet ? cs_wait(&w, 1, CS_FOREVER) != CS_WOKE_CANCELLED : cs_co_yield();
+    uint64_t until = rec->lost_done || rec->to.n == 0 ? CS_FOREVER : rec->opened_ns + LOST_NS;
+    return quiet ? cs_wait(&w, 1, until) != CS_WOKE_CANCELLED : cs_co_yield();
 }
 
 /* Waits for room on the disk: a second, or an order to stop. False when it is time to end. */
@@ -385,9 +603,13 @@ static bool pump_round(struct recorder *rec)
     if (rec->no_space && !make_room(rec)) {
         return !rec->failed && wait_for_space(rec);
     }
-    bool more = pump_turn(rec);
+    /* Without a key nothing is taken; the rings say so. */
+    bool more = rec->to.n > 0 && pump_turn(rec);
     if (!rec->failed && !rec->no_space && sync_is_due(rec)) {
         (void)journal_ok(rec, sync_and_mark(rec));
+    }
+    if (!rec->failed && !rec->no_space) {
+        (void)journal_ok(rec, retire(rec));
     }
     if (rec->failed || rec->no_space) {
         return !rec->failed;
@@ -396,7 +618,7 @@ static bool pump_round(struct recorder *rec)
         return cs_co_yield();
     }
     close_retired(rec);
-    if (rec->stopping && !anything_unmarked(rec)) {
+    if (rec->stopping && !anything_unmarked(rec) && rec->unsynced_since == 0) {
         return false;
     }
     return rest(rec);
@@ -427,7 +649,13 @@ static bool param(struct cs_slice params, const char *name, struct cs_slice *ret
 
 static void on_boot(struct recorder *rec, const struct cs_msg_boot *m)
 {
-    struct cs_slice directory = CS_SLICE_NULL, segment = CS_SLICE_NULL;
+    struct cs_slice directory = CS_SLICE_NULL, segment = CS_SLICE_NULL, escrow = CS_SLICE_NULL;
+    if (param(m->params, "escrow", &escrow) && escrow.n > 0) {
+        /* A holder that was asked for and cannot be served must not be left out in silence. */
+        rec->failed |= !cs_unhex(escrow, rec->escrow.key[0].public, CS_X25519);
+        (void)snprintf(rec->escrow.key[0].name, CS_CSR_KEY_NAME, "escrow");
+        rec->escrow.n = 1;
+    }
     if (rec->directory == NULL && param(m->params, "directory", &directory) && directory.n > 0) {
         rec->directory = cs_alloc(directory.n + 1);
         if (rec->directory != NULL) {
@@ -435,12 +663,32 @@ static void on_boot(struct recorder *rec, const struct cs_msg_boot *m)
         }
     }
     if (param(m->params, "segment", &segment) &&
-        (!cs_slice_to_u64(segment, &rec->segment_bytes) ||
-         rec->segment_bytes < CS_SEGMENT_HEAD + CS_JOURNAL_FRAME_MAX ||
+        (!cs_slice_to_u64(segment, &rec->segment_bytes) || rec->segment_bytes < CS_SEGMENT_LEAST ||
          rec->segment_bytes > CS_SEGMENT_FILE_MAX)) {
         rec->segment_bytes = 0; /* the usual size */
     }
     rec->booted = true;
+}
+
+/* The key of a month. What is open keeps the one that it was opened with. */
+static void on_key(struct recorder *rec, const struct cs_msg_record_key *m)
+{
+    struct cs_csr_to to = {.n = 1};
+    if (m->public.n != CS_X25519 || m->name.n == 0 || m->name.n >= CS_CSR_KEY_NAME) {
+        return; /* the supervisor's own table; without a key nothing runs */
+    }
+    memcpy(to.key[0].name, m->name.p, m->name.n);
+    memcpy(to.key[0].public, m->public.p, CS_X25519);
+    if (rec->escrow.n > 0) {
+        to.key[to.n++] = rec->escrow.key[0];
+    }
+    rec->to = to;
+    if (rec->open) {
+        cs_recordings_keys(rec->recordings, &to);
+        health_all(rec, health(rec));
+    }
+    cs_log(CS_EV_RECORD_KEY, NULL, "name=%s escrow=%s", to.key[0].name,
+           rec->escrow.n > 0 ? "yes" : "no");
 }
 
 static void on_message(struct cs_channel *c, const struct cs_channel_in *in, void *arg)
@@ -453,6 +701,9 @@ static void on_message(struct cs_channel *c, const struct cs_channel_in *in, voi
         break;
     case CS_MSG_RING:
         source_add(rec, in->msg, in->fd);
+        break;
+    case CS_MSG_RECORD_KEY:
+        on_key(rec, in->msg);
         break;
     case CS_MSG_SHUTDOWN:
         rec->stopping = true;
@@ -468,7 +719,7 @@ static void on_message(struct cs_channel *c, const struct cs_channel_in *in, voi
     cs_event_set(&rec->work);
 }
 
-static void on_gone(struct cs_channel *c, void *arg)
+static void on_dropped(struct cs_channel *c, void *arg)
 {
     struct recorder *rec = arg;
     (void)c;
@@ -538,10 +789,15 @@ static void recorder_co(void *arg)
         }
     }
     bool clean = rec->open && !rec->failed && !rec->no_space;
+    if (clean) { /* the files say it all; the journal is left empty */
+        clean = cs_copier_sync(rec->copier) == CS_OK &&
+                cs_journal_retire(&rec->journal, rec->journal.number) == CS_OK;
+    }
     rec->failed = !clean;
     if (clean) {
         cs_log(CS_EV_STOPPED, NULL, "segment=%u", rec->journal.number);
     }
+    files_close(rec);
     cs_journal_close(&rec->journal);
     cs_channel_close(rec->supervisor);
     cs_loop_stop(rec->loop);
@@ -549,16 +805,18 @@ static void recorder_co(void *arg)
 
 int cs_recorder_run(int fd)
 {
-    struct recorder rec = {.journal = {.dir = -1, .fd = -1}};
+    static struct recorder rec;
     cs_handle co;
+    rec = (struct recorder){.journal = {.dir = -1, .fd = -1}};
     /* A size limit shall be an error to handle like a full disk, not a signal. */
     (void)signal(SIGXFSZ, SIG_IGN);
     rec.loop = cs_loop_new();
-    if (rec.loop == NULL) {
+    rec.frame = cs_alloc(CS_LIMIT_RECORD_FRAME_BYTES);
+    if (rec.loop == NULL || rec.frame == NULL) {
         return 1;
     }
     enum cs_err err = cs_channel_open(rec.loop, fd, CS_ROLE_RECORDER, CS_ROLE_SUPERVISOR, 0,
-                                      on_message, on_gone, &rec, &rec.supervisor);
+                                      on_message, on_dropped, &rec, &rec.supervisor);
     if (err == CS_OK) {
         err = cs_co_spawn(rec.loop, "recorder", recorder_co, &rec, &co);
     }
@@ -567,5 +825,6 @@ int cs_recorder_run(int fd)
     }
     cs_loop_free(rec.loop);
     cs_free(rec.directory);
+    cs_free(rec.frame);
     return err == CS_OK && !rec.failed ? 0 : 1;
 }

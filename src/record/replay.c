@@ -7,14 +7,16 @@
 #include "action/frame.h"
 #include "action/request.h"
 #include "base/alloc.h"
+#include "base/secret.h"
 #include "base/time.h"
-#include "record/files.h"
+#include "record/csr_read.h"
 #include "record/json.h"
-#include "record/segment.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- one field ---- */
@@ -176,113 +178,315 @@ bool cs_replay_frame(struct cs_json *j, struct cs_slice frame)
     return true;
 }
 
-/* ---- all segments ---- */
+/* ---- opening ---- */
 
-struct replay {
-    int dir;
+struct cs_replay {
+    int dir, fd; /* owned */
     struct cs_id session;
-    size_t cap;
-    struct cs_json json;
-    uint64_t epoch; /* of the gate that carried the session; counts when met */
-    uint64_t frames, foreign, damaged;
-    bool met, truncated;
+    struct cs_csr_source in;
+    struct cs_csr_tail tail;
+    struct cs_csr_reader *reader; /* owned */
+    struct cs_buf rows;
+    struct cs_csr_keys *epochs; /* owned; those of the rows */
+    uint32_t *epoch_of;         /* owned */
+    size_t n_epochs;
 };
 
-static void one_frame(struct replay *r, const struct cs_journal_frame *f)
+static bool keys_note(void *arg, uint32_t epoch, const struct cs_csr_recovered *x)
 {
-    struct cs_frame_head head;
-    struct cs_slice bytes = f->bytes;
-    if (!cs_frame_decode_head(bytes, &head) || !cs_id_eq(&head.session, &r->session)) {
-        return;
-    }
-    /* SECURITY: a gate may write any session's id into a frame, but the epoch is the recorder's. A
-     * session lives in one gate, which is the first to know its id: what others say of it is not
-     * part of it. */
-    if (r->met && f->epoch != r->epoch) {
-        r->foreign++;
-        return;
-    }
-    r->met = true;
-    r->epoch = f->epoch;
-    struct cs_json before = r->json;
-    size_t len = before.out->len;
-    (void)cs_replay_frame(&r->json, bytes);
-    /* A frame is shown whole or not at all. */
-    if (r->json.out->len > r->cap || r->json.out->bad) {
-        before.out->len = len;
-        before.out->bad = false;
-        r->json = before;
-        r->truncated = true;
-        return;
-    }
-    r->frames++;
-}
-
-static enum cs_err one_segment(struct replay *r, uint32_t number, bool last)
-{
-    char name[CS_SEGMENT_NAME];
-    uint8_t *bytes = NULL;
-    size_t n = 0;
-    enum cs_err err = cs_file_read(r->dir, cs_segment_name(number, name), &bytes, &n);
-    if (err == CS_ERR_NO_MEMORY) {
-        return err;
-    }
-    struct cs_segment_scan scan;
-    struct cs_segment_head head;
-    struct cs_journal_frame f;
-    enum cs_scan got = CS_SCAN_BAD;
-    if (err == CS_OK && cs_segment_scan_start(cs_slice(bytes, n), &scan, &head) &&
-        head.number == number) {
-        while (!r->truncated && (got = cs_segment_scan_next(&scan, &f)) == CS_SCAN_FRAME) {
-            one_frame(r, &f);
+    struct cs_replay *r = arg;
+    for (size_t i = 0; i < x->keys.n; i++) {
+        uint8_t row[CS_WRAPPED_ROW];
+        struct cs_wrapped w = {.epoch = epoch};
+        memcpy(w.name, x->keys.to[i].name, sizeof w.name);
+        memcpy(w.box, x->keys.to[i].wrapped, sizeof w.box);
+        cs_wrapped_write(&w, row);
+        if (r->rows.len / CS_WRAPPED_ROW < CS_WRAPPED_MAX) {
+            cs_buf_add(&r->rows, cs_slice(row, sizeof row));
         }
-        /* The end of the last segment may be a frame that is just being written. */
-        r->damaged += got == CS_SCAN_BAD && !last && !r->truncated;
-    } else {
-        r->damaged++;
     }
-    cs_free(bytes);
-    return CS_OK;
+    struct cs_csr_keys *keys = cs_realloc(r->epochs, (r->n_epochs + 1) * sizeof *keys);
+    if (keys != NULL) {
+        r->epochs = keys;
+    }
+    uint32_t *of = cs_realloc(r->epoch_of, (r->n_epochs + 1) * sizeof *of);
+    if (of != NULL) {
+        r->epoch_of = of;
+    }
+    if (keys == NULL || of == NULL || r->rows.bad) {
+        return false;
+    }
+    keys[r->n_epochs] = x->keys;
+    of[r->n_epochs++] = epoch;
+    return r->n_epochs < CS_WRAPPED_MAX;
 }
 
-static enum cs_err all_segments(struct replay *r)
+static enum cs_err open_file(struct cs_replay *r, const char *directory)
 {
-    struct cs_segment_list l = {NULL, 0, 0};
-    enum cs_err err = cs_segments_list(r->dir, &l);
-    for (size_t i = 0; i < l.n && err == CS_OK && !r->truncated; i++) {
-        err = one_segment(r, l.numbers[i], i + 1 == l.n);
+    char name[CS_CSR_NAME];
+    struct stat st;
+    r->dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (r->dir < 0) {
+        return cs_err_from_errno(errno);
     }
-    cs_segments_done(&l);
+    /* NONBLOCK: a FIFO put there under that name must not stop us. */
+    r->fd = openat(r->dir, cs_csr_name(&r->session, false, 0, name),
+                   O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (r->fd < 0) {
+        return cs_err_from_errno(errno);
+    }
+    if (fstat(r->fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        return CS_ERR_CORRUPT;
+    }
+    r->in = cs_csr_descriptor(&r->fd, (uint64_t)st.st_size);
+    enum cs_err err = cs_csr_find_tail(r->in, &r->tail);
+    if (err == CS_OK && !cs_id_eq(&r->tail.head.session, &r->session)) {
+        err = CS_ERR_CORRUPT;
+    }
     return err;
 }
 
-enum cs_err cs_replay_session(const char *directory, const struct cs_id *session, size_t cap,
-                              struct cs_buf *out)
+enum cs_err cs_replay_open(const char *directory, const struct cs_id *session,
+                           struct cs_replay **ret)
 {
-    struct replay r = {.dir = -1, .session = *session, .cap = cap, .json = {out, false}};
-    char id[CS_ID_TEXT];
-    r.dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (r.dir < 0) {
-        return cs_err_from_errno(errno);
+    struct cs_replay *r = cs_alloc(sizeof *r);
+    if (r == NULL) {
+        return CS_ERR_NO_MEMORY;
     }
-    cs_json_begin(&r.json, NULL, '{');
-    cs_json_str(&r.json, "session", cs_id_text(session, id));
-    cs_json_begin(&r.json, "frames", '[');
-    enum cs_err err = all_segments(&r);
-    cs_json_end(&r.json, ']');
-    if (r.truncated) {
-        cs_json_bool(&r.json, "truncated", true);
+    r->dir = r->fd = -1;
+    r->session = *session;
+    r->rows = cs_buf((size_t)CS_WRAPPED_ROW * CS_WRAPPED_MAX);
+    r->reader = cs_csr_reader_new(session);
+    enum cs_err err = r->reader != NULL ? open_file(r, directory) : CS_ERR_NO_MEMORY;
+    if (err == CS_OK) {
+        const struct cs_csr_recovered first = {.keys = r->tail.head.keys};
+        /* A bad head on the way is found again, and told, when the recording is read. */
+        if (keys_note(r, 1, &first) && r->tail.epoch > 1) {
+            (void)cs_csr_each_recover(r->in, &r->tail, keys_note, r);
+        }
+        err = r->rows.bad ? CS_ERR_NO_MEMORY : CS_OK;
     }
-    if (r.foreign > 0) {
-        cs_json_u64(&r.json, "foreign", r.foreign);
+    if (err != CS_OK) {
+        cs_replay_close(r);
+        return err;
     }
-    if (r.damaged > 0) {
-        cs_json_u64(&r.json, "damaged", r.damaged);
+    *ret = r;
+    return CS_OK;
+}
+
+void cs_replay_close(struct cs_replay *r)
+{
+    if (r == NULL) {
+        return;
     }
-    cs_json_end(&r.json, '}');
-    (void)close(r.dir);
-    if (err == CS_OK && out->bad) {
-        err = CS_ERR_NO_MEMORY;
+    if (r->fd >= 0) {
+        (void)close(r->fd);
     }
-    return err == CS_OK && r.frames == 0 && !r.truncated ? CS_ERR_NOT_FOUND : err;
+    if (r->dir >= 0) {
+        (void)close(r->dir);
+    }
+    cs_csr_reader_free(r->reader);
+    cs_buf_done(&r->rows);
+    cs_free(r->epochs);
+    cs_free(r->epoch_of);
+    cs_free(r);
+}
+
+struct cs_slice cs_replay_rows(const struct cs_replay *r)
+{
+    return cs_buf_slice(&r->rows);
+}
+
+/* One row: true when it opened and is the key that the recording commits to. */
+static bool use_row(struct cs_replay *r, const struct cs_wrapped *row, bool opened,
+                    const uint8_t private[static CS_X25519])
+{
+    uint8_t mem[CS_WRAPPED_AAD], dek[CS_WRAPPED_KEY];
+    bool ok = false;
+    for (size_t i = 0; i < r->n_epochs && !ok; i++) {
+        ok = r->epoch_of[i] == row->epoch &&
+             cs_unseal_to(private, cs_wrapped_aad(opened, &r->session, row->epoch, mem),
+                          cs_slice(row->box, sizeof row->box), dek) == CS_OK &&
+             cs_csr_reader_key(r->reader, row->epoch, &r->epochs[i], dek) == CS_OK;
+    }
+    cs_wipe(dek, sizeof dek);
+    return ok;
+}
+
+size_t cs_replay_keys(struct cs_replay *r, const uint8_t private[static CS_X25519],
+                      struct cs_slice opened)
+{
+    struct cs_wrapped row;
+    size_t n = 0;
+    while (cs_opened_next(&opened, &row)) {
+        n += use_row(r, &row, true, private);
+    }
+    return n;
+}
+
+size_t cs_replay_own_key(struct cs_replay *r, const uint8_t private[static CS_X25519])
+{
+    struct cs_slice rows = cs_replay_rows(r);
+    struct cs_wrapped row;
+    size_t n = 0;
+    while (cs_wrapped_next(&rows, &row)) {
+        n += use_row(r, &row, false, private);
+    }
+    return n;
+}
+
+/* ---- events ---- */
+
+struct showing {
+    const struct cs_replay_query *q;
+    struct cs_json json;
+    uint64_t from_ms; /* since 1970 */
+    uint64_t unreadable;
+    bool truncated;
+};
+
+static bool has(struct cs_slice in, struct cs_slice what)
+{
+    for (size_t i = 0; what.n <= in.n && i <= in.n - what.n; i++) {
+        if (cs_slice_eq_nocase(cs_slice(in.p + i, what.n), what)) {
+            return true;
+        }
+    }
+    return what.n == 0;
+}
+
+static bool wanted(const struct showing *s, struct cs_slice event)
+{
+    struct cs_frame_head h;
+    if (!cs_frame_decode_head(event, &h) || h.wall_ms < s->from_ms) {
+        return false;
+    }
+    bool shown = !s->q->actions || h.kind == CS_FRAME_ACTION || h.kind == CS_FRAME_HELD ||
+                 h.kind == CS_FRAME_DECIDED || h.kind == CS_FRAME_EXECUTE ||
+                 h.kind == CS_FRAME_RESULT;
+    return shown && has(cs_slice_from(event, CS_FRAME_HEAD), s->q->find);
+}
+
+static void show(struct showing *s, struct cs_slice event)
+{
+    struct cs_json before = s->json;
+    size_t len = before.out->len;
+    if (!wanted(s, event)) {
+        return;
+    }
+    (void)cs_replay_frame(&s->json, event);
+    /* An event is shown whole or not at all. */
+    if (s->json.out->len > s->q->cap || s->json.out->bad) {
+        before.out->len = len;
+        before.out->bad = false;
+        s->json = before;
+        s->truncated = true;
+    }
+}
+
+/* NULL, or why the rest cannot be read. */
+static const char *show_frame(struct cs_replay *r, struct showing *s, struct cs_csr_scanner *scan)
+{
+    struct cs_slice plain, event;
+    enum cs_err err = cs_csr_reader_open(r->reader, &scan->frame, scan->bytes, &plain);
+    if (err == CS_ERR_DENIED) {
+        s->unreadable += scan->frame.n_events;
+        return NULL;
+    }
+    if (err != CS_OK) {
+        return "a frame does not open with the recording's key";
+    }
+    while (!s->truncated && cs_csr_event_next(&plain, &event)) {
+        show(s, event);
+    }
+    return NULL;
+}
+
+/* Foreign files are counted by what their frames' heads say, as long as those are whole. */
+static uint64_t foreign_events(const struct cs_replay *r)
+{
+    uint64_t n = 0, epoch;
+    struct cs_id id;
+    bool foreign;
+    int fd = openat(r->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+    if (d == NULL) {
+        return 0;
+    }
+    for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
+        if (!cs_csr_name_parse(e->d_name, &id, &foreign, &epoch) || !foreign ||
+            !cs_id_eq(&id, &r->session)) {
+            continue;
+        }
+        struct stat st;
+        struct cs_csr_scanner scan;
+        int file = openat(r->dir, e->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (file >= 0 && fstat(file, &st) == 0 && S_ISREG(st.st_mode) &&
+            cs_csr_scan_start(&scan, cs_csr_descriptor(&file, (uint64_t)st.st_size)) == CS_OK) {
+            while (cs_csr_scan_next(&scan) == CS_CSR_SCAN_FRAME) {
+                n += scan.frame.n_events;
+            }
+            cs_csr_scan_done(&scan);
+        }
+        if (file >= 0) {
+            (void)close(file);
+        }
+    }
+    (void)closedir(d);
+    return n;
+}
+
+static const char *show_all(struct cs_replay *r, struct showing *s)
+{
+    struct cs_csr_scanner scan;
+    const char *why = NULL;
+    enum cs_csr_scan got = CS_CSR_SCAN_FRAME;
+    if (cs_csr_scan_start(&scan, r->in) != CS_OK) {
+        return "the file's header is damaged";
+    }
+    if (s->q->from_ms > 0) {
+        uint64_t at = cs_csr_find_reset(r->in, &r->tail, s->from_ms * CS_NS_PER_MS);
+        if (at == 0 || cs_csr_scan_seek(&scan, at) != CS_OK) {
+            at = 0; /* then all of it is read */
+        }
+    }
+    while (why == NULL && !s->truncated && (got = cs_csr_scan_next(&scan)) == CS_CSR_SCAN_FRAME) {
+        why = show_frame(r, s, &scan);
+    }
+    /* The end of a recording that goes on may be a frame that is just being written. */
+    if (got == CS_CSR_SCAN_BAD && !(scan.torn && !r->tail.ended)) {
+        why = scan.why;
+    }
+    cs_csr_scan_done(&scan);
+    return why;
+}
+
+enum cs_err cs_replay_json(struct cs_replay *r, const struct cs_replay_query *q, struct cs_buf *out)
+{
+    char id[CS_ID_TEXT], when[CS_TIME_TEXT];
+    struct showing s = {.q = q, .json = {out, false}};
+    uint64_t began = r->tail.head.started_ms;
+    s.from_ms = q->from_ms > 0 && q->from_ms <= UINT64_MAX - began ? began + q->from_ms : 0;
+    cs_json_begin(&s.json, NULL, '{');
+    cs_json_str(&s.json, "session", cs_id_text(&r->session, id));
+    cs_json_begin(&s.json, "frames", '[');
+    const char *why = show_all(r, &s);
+    cs_json_end(&s.json, ']');
+    cs_json_str(&s.json, "began", cs_time_text(began, when));
+    cs_json_bool(&s.json, "finished", r->tail.ended);
+    if (s.truncated) {
+        cs_json_bool(&s.json, "truncated", true);
+    }
+    if (s.unreadable > 0) {
+        cs_json_u64(&s.json, "unreadable", s.unreadable);
+    }
+    uint64_t foreign = foreign_events(r);
+    if (foreign > 0) {
+        cs_json_u64(&s.json, "foreign", foreign);
+    }
+    if (why != NULL) {
+        cs_json_str(&s.json, "damaged", why);
+    }
+    cs_json_end(&s.json, '}');
+    return out->bad ? CS_ERR_NO_MEMORY : CS_OK;
 }

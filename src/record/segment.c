@@ -1,7 +1,7 @@
 /* Encoding and scanning of journal segments (segment.h). Called by the journal (writing, recovery)
  * and the replayer. A scan trusts no length, number or sequence: the file may be torn, rotten or
  * made by somebody else. It must never read behind the slice it was given, nor go on behind a bad
- * frame. */
+ * entry. */
 #include "record/segment.h"
 
 #include "base/reader.h"
@@ -10,8 +10,8 @@
 
 #include <stdio.h>
 
-static const char magic[8] = {'C', 'S', 'J', 'R', 'N', 'L', '0', '\n'};
-enum { VERSION = 0, HEAD_ZEROS = 28, HEAD_CRC_AT = CS_SEGMENT_HEAD - 4 };
+static const char magic[8] = {'C', 'S', 'J', 'R', 'N', 'L', '1', '\n'};
+enum { VERSION = 1, HEAD_ZEROS = 28, HEAD_CRC_AT = CS_SEGMENT_HEAD - 4 };
 static const uint8_t zeros[HEAD_ZEROS];
 
 void cs_segment_head_write(const struct cs_segment_head *h, uint8_t out[static CS_SEGMENT_HEAD])
@@ -47,21 +47,61 @@ bool cs_segment_head_read(struct cs_slice in, struct cs_segment_head *ret)
 }
 
 /* Over the length too: a flipped bit there must not make the rest of the file one frame. */
-static uint32_t frame_crc(struct cs_slice length, struct cs_slice behind)
+static uint32_t entry_crc(struct cs_slice length, struct cs_slice behind)
 {
     return cs_crc32c(cs_crc32c(0, length), behind);
 }
 
-void cs_journal_frame_seal(uint8_t *p, uint64_t seq, uint64_t epoch, uint64_t ring_seq, size_t n)
+void cs_journal_entry_seal(uint8_t *p, uint64_t seq, enum cs_journal_kind kind, uint64_t offset,
+                           size_t n)
 {
     struct cs_writer head = cs_writer(p, 4);
     cs_writer_u32le(&head, (uint32_t)n);
     struct cs_writer w = cs_writer(p + 8, CS_JOURNAL_HEAD - 8);
     cs_writer_u64le(&w, seq);
-    cs_writer_u64le(&w, epoch);
-    cs_writer_u64le(&w, ring_seq);
+    cs_writer_u32le(&w, (uint32_t)kind);
+    cs_writer_u32le(&w, 0);
+    cs_writer_u64le(&w, offset);
     struct cs_writer crc = cs_writer(p + 4, 4);
-    cs_writer_u32le(&crc, frame_crc(cs_slice(p, 4), cs_slice(p + 8, CS_JOURNAL_HEAD - 8 + n)));
+    cs_writer_u32le(&crc, entry_crc(cs_slice(p, 4), cs_slice(p + 8, CS_JOURNAL_HEAD - 8 + n)));
+}
+
+void cs_journal_file_write(const struct cs_journal_file *f, uint8_t out[static CS_JOURNAL_FILE])
+{
+    struct cs_writer w = cs_writer(out, CS_JOURNAL_FILE);
+    cs_writer_bytes(&w, cs_slice(f->session.b, CS_ID_BYTES));
+    cs_writer_u64le(&w, f->epoch);
+    cs_writer_u64le(&w, f->foreign ? 1 : 0);
+}
+
+bool cs_journal_file_read(struct cs_slice *in, struct cs_journal_file *ret)
+{
+    struct cs_reader r = cs_reader(*in);
+    struct cs_journal_file f = {.epoch = 0};
+    struct cs_slice id = cs_reader_take(&r, CS_ID_BYTES);
+    f.epoch = cs_reader_u64le(&r);
+    uint64_t foreign = cs_reader_u64le(&r);
+    if (r.bad || foreign > 1) {
+        return false;
+    }
+    memcpy(f.session.b, id.p, CS_ID_BYTES);
+    f.foreign = foreign == 1;
+    *in = cs_reader_rest(&r);
+    *ret = f;
+    return true;
+}
+
+bool cs_journal_row(struct cs_slice *body, uint64_t *ret_epoch, uint64_t *ret_ring_seq)
+{
+    struct cs_reader r = cs_reader(*body);
+    uint64_t epoch = cs_reader_u64le(&r), seq = cs_reader_u64le(&r);
+    if (r.bad) {
+        return false;
+    }
+    *body = cs_reader_rest(&r);
+    *ret_epoch = epoch;
+    *ret_ring_seq = seq;
+    return true;
 }
 
 bool cs_segment_scan_start(struct cs_slice file, struct cs_segment_scan *ret,
@@ -84,40 +124,41 @@ size_t cs_zeros_trimmed(struct cs_slice s)
     return s.n;
 }
 
-enum cs_scan cs_segment_scan_next(struct cs_segment_scan *s, struct cs_journal_frame *ret)
+enum cs_scan cs_segment_scan_next(struct cs_segment_scan *s, struct cs_journal_entry *ret)
 {
     struct cs_slice left = cs_slice_from(s->in, s->at);
     struct cs_reader r = cs_reader(left);
     uint32_t n = cs_reader_u32le(&r);
     uint32_t crc = cs_reader_u32le(&r);
-    struct cs_journal_frame f = {0, 0, 0, CS_SLICE_NULL};
-    f.seq = cs_reader_u64le(&r);
-    f.epoch = cs_reader_u64le(&r);
-    f.ring_seq = cs_reader_u64le(&r);
+    struct cs_journal_entry e = {.seq = cs_reader_u64le(&r)};
+    uint32_t kind = cs_reader_u32le(&r);
+    uint32_t zero = cs_reader_u32le(&r);
+    e.offset = cs_reader_u64le(&r);
     if (r.bad || n == 0) {
         /* The end is only where nothing follows: bytes behind a hole are a torn write. */
         return cs_zeros_trimmed(left) == 0 ? CS_SCAN_END : CS_SCAN_BAD;
     }
-    if (n > CS_LIMIT_RECORD_FRAME_BYTES) {
+    if (n > CS_JOURNAL_BODY_MAX || kind < CS_JOURNAL_BYTES || kind > CS_JOURNAL_OPEN || zero != 0) {
         return CS_SCAN_BAD;
     }
-    f.bytes = cs_reader_take(&r, n);
-    if (r.bad || f.seq != s->next_seq) {
+    e.kind = (enum cs_journal_kind)kind;
+    e.body = cs_reader_take(&r, n);
+    if (r.bad || e.seq != s->next_seq) {
         return CS_SCAN_BAD;
     }
 #ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
     if (crc !=
-        frame_crc(cs_slice_head(left, 4), cs_slice(left.p + 8, CS_JOURNAL_HEAD - 8 + f.bytes.n))) {
+        entry_crc(cs_slice_head(left, 4), cs_slice(left.p + 8, CS_JOURNAL_HEAD - 8 + e.body.n))) {
         return CS_SCAN_BAD;
     }
 #else
     (void)crc;
-    (void)frame_crc;
+    (void)entry_crc;
 #endif
-    s->at += CS_JOURNAL_HEAD + f.bytes.n;
+    s->at += CS_JOURNAL_HEAD + e.body.n;
     s->next_seq++;
-    *ret = f;
-    return CS_SCAN_FRAME;
+    *ret = e;
+    return CS_SCAN_ENTRY;
 }
 
 char *cs_segment_name(uint32_t number, char out[static CS_SEGMENT_NAME])

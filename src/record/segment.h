@@ -1,25 +1,31 @@
-/* The bytes of a journal segment: header, frames, and the scanner that believes nothing. Pure.
+/* The bytes of a journal segment: header, entries, and the scanner that believes nothing. Pure.
  *
- * Version 0 of the format is interim and UNENCRYPTED; the final one (encrypted, hash-chained
- * session files and a signed Merkle log) replaces it and keeps only what this one promises: order,
- * durability, back-pressure, recovery.
+ * The journal holds, for a short time, what goes into the files of all recordings (csr.h), as it
+ * stands there: encrypted and chained. Nothing here is in clear but who wrote how much when.
  *
- *   header, 64 bytes:  "CSJRNL0\n", u32le version, u32le segment number, u64le first journal
+ *   header, 64 bytes:  "CSJRNL1\n", u32le version, u32le segment number, u64le first journal
  *                      sequence, u64le wall-clock ms, 28 bytes zero, u32le CRC-32C of the 60 before
- *   frame:             u32le n, u32le CRC-32C (of n and of everything behind the CRC), u64le
- * journal sequence, u64le gate epoch, u64le ring sequence, n bytes as they came out of the ring
- * (action/frame.h) then zeros to the end of the preallocated file. Journal sequences go up by one
- * from frame to frame, across segments. */
+ *   entry:             u32le n, u32le CRC-32C (of n and of everything behind the CRC), u64le
+ *                      journal sequence, u32le kind, u32le zero, u64le offset, n bytes
+ *
+ * then zeros to the end of the preallocated file. Journal sequences go up by one from entry to
+ * entry, across segments. Kinds and their bytes:
+ *   BYTES   which file (CS_JOURNAL_FILE bytes), then what stands there at `offset`
+ *   COMMIT  rows {u64le gate epoch, u64le ring sequence}: up to there the gates' frames are in the
+ *           entries before. What has no COMMIT behind it was never acknowledged, and does not count
+ *   OPEN    rows of files that were open when the segment was begun */
 #ifndef CS_RECORD_SEGMENT_H
 #define CS_RECORD_SEGMENT_H
 
-#include "base/limits.h"
 #include "base/slice.h"
+#include "record/csr.h"
 
 enum {
     CS_SEGMENT_HEAD = 64,
-    CS_JOURNAL_HEAD = 32, /* in front of each frame */
-    CS_JOURNAL_FRAME_MAX = CS_JOURNAL_HEAD + CS_LIMIT_RECORD_FRAME_BYTES,
+    CS_JOURNAL_HEAD = 32, /* in front of each entry */
+    CS_JOURNAL_FILE = CS_ID_BYTES + 16,
+    CS_JOURNAL_BODY_MAX = CS_JOURNAL_FILE + CS_CSR_FRAME_MAX,
+    CS_JOURNAL_ENTRY_MAX = CS_JOURNAL_HEAD + CS_JOURNAL_BODY_MAX,
     CS_SEGMENT_BYTES = 16 * 1024 * 1024,
     CS_SEGMENT_NAME = 32, /* "journal-00000001.csj" and a NUL, with room for suffixes */
 };
@@ -33,30 +39,45 @@ void cs_segment_head_write(const struct cs_segment_head *h, uint8_t out[static C
 /* False when it is not a header of this version. */
 bool cs_segment_head_read(struct cs_slice in, struct cs_segment_head *ret);
 
-struct cs_journal_frame {
-    uint64_t seq;      /* in the journal */
-    uint64_t epoch;    /* of the gate */
-    uint64_t ring_seq; /* in that gate's ring */
-    struct cs_slice bytes;
+enum cs_journal_kind { CS_JOURNAL_BYTES = 1, CS_JOURNAL_COMMIT = 2, CS_JOURNAL_OPEN = 3 };
+
+/* One file of the recordings directory. */
+struct cs_journal_file {
+    struct cs_id session;
+    uint64_t epoch; /* of the gate that writes it */
+    bool foreign;   /* the session is another gate's */
 };
-/* Completes a frame whose n bytes already stand at p + CS_JOURNAL_HEAD. */
-void cs_journal_frame_seal(uint8_t *p, uint64_t seq, uint64_t epoch, uint64_t ring_seq, size_t n);
+void cs_journal_file_write(const struct cs_journal_file *f, uint8_t out[static CS_JOURNAL_FILE]);
+/* False when it is none; takes CS_JOURNAL_FILE bytes off `in`. */
+bool cs_journal_file_read(struct cs_slice *in, struct cs_journal_file *ret);
+
+struct cs_journal_entry {
+    uint64_t seq; /* in the journal */
+    enum cs_journal_kind kind;
+    uint64_t offset;
+    struct cs_slice body;
+};
+/* Completes an entry whose n bytes already stand at p + CS_JOURNAL_HEAD. */
+void cs_journal_entry_seal(uint8_t *p, uint64_t seq, enum cs_journal_kind kind, uint64_t offset,
+                           size_t n);
+/* A row of a COMMIT; false at the end. */
+bool cs_journal_row(struct cs_slice *body, uint64_t *ret_epoch, uint64_t *ret_ring_seq);
 
 /* ---- scanning ---- */
 struct cs_segment_scan {
     struct cs_slice in; /* the whole file, header included */
-    size_t at;          /* behind the last good frame */
+    size_t at;          /* behind the last good entry */
     uint64_t next_seq;
 };
 enum cs_scan {
-    CS_SCAN_BAD,   /* what follows is no frame: torn or damaged; `at` stays */
-    CS_SCAN_FRAME, /* ret is written, `at` moved */
+    CS_SCAN_BAD,   /* what follows is no entry: torn or damaged; `at` stays */
+    CS_SCAN_ENTRY, /* ret is written, `at` moved */
     CS_SCAN_END,   /* nothing but zeros follows */
 };
 /* False when the header is bad. */
 bool cs_segment_scan_start(struct cs_slice file, struct cs_segment_scan *ret,
                            struct cs_segment_head *ret_head);
-enum cs_scan cs_segment_scan_next(struct cs_segment_scan *s, struct cs_journal_frame *ret);
+enum cs_scan cs_segment_scan_next(struct cs_segment_scan *s, struct cs_journal_entry *ret);
 /* Length of `s` without the zeros at its end. */
 size_t cs_zeros_trimmed(struct cs_slice s);
 

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/reader.h"
+#include "base/writer.h"
 #include "ipc/ring.h"
 #include "roles/job.h"
 #include "roles/supervisor.h"
@@ -11,7 +12,12 @@
 
 #include <unistd.h>
 
-enum { STATUS_MAX = 48 * 1024, REPLAY_ANSWER_MAX = 4096, REPLAY_TEXT_MAX = 1024 };
+enum {
+    STATUS_MAX = 48 * 1024,
+    REPLAY_ANSWER_MAX = 60 * 1024,
+    REPLAY_TEXT_MAX = 1024,
+    FIND_MAX = 128
+};
 #define REPLAY_NS      (30 * CS_NS_PER_S)
 #define SETTLE_NS      CS_NS_PER_S
 #define SETTLE_LOOK_NS (10 * CS_NS_PER_MS)
@@ -87,14 +93,33 @@ void cs_answer_status(struct cs_child *asker, uint32_t corr)
 struct replay {
     struct cs_child *asker;
     uint64_t asker_epoch;
-    uint32_t corr;
+    uint32_t corr; /* of the call that is to be answered next */
     struct cs_id session;
+    uint64_t from_ms, actions;
+    char find[FIND_MAX];
+    size_t find_n;
+};
+
+/* A replayer that waits until control has had its keys opened. */
+struct cs_replay_wait {
+    struct replay *replay;
+    uint64_t job; /* names it: random, so that an old answer finds nobody */
+    struct cs_event answered;
+    enum cs_err err;
+    struct cs_buf *reply; /* to the job */
+    struct cs_replay_wait *next;
 };
 
 /* The message has exactly one descriptor: an empty one stands where there is nothing. Takes over
  * fd. */
 static void replay_answer(const struct replay *r, enum cs_err err, struct cs_slice text, int fd)
 {
+    if (r->corr == 0) { /* nobody asks any more */
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+        return;
+    }
     if (fd < 0 && cs_sealed_make("empty", CS_SLICE_NULL, &fd) != CS_OK) {
         return; /* no memory: the asker's deadline tells it */
     }
@@ -124,8 +149,77 @@ static void rings_settle(struct cs_supervisor *sv)
     }
 }
 
+/* What the job is told: an error or its keys, and what to show. */
+static void replay_reply(const struct replay *r, enum cs_err err, struct cs_slice rows,
+                         struct cs_buf *out)
+{
+    uint8_t *room = cs_buf_room(out, rows.n + FIND_MAX + 64);
+    if (room != NULL) {
+        struct cs_writer w = cs_writer(room, rows.n + FIND_MAX + 64);
+        cs_writer_u64le(&w, (uint64_t)err);
+        cs_writer_slice(&w, rows);
+        cs_writer_u64le(&w, r->from_ms);
+        cs_writer_u64le(&w, r->actions);
+        cs_writer_slice(&w, cs_slice(r->find, r->find_n));
+        out->len += cs_writer_done(&w).n;
+    }
+}
+
+/* The replayer's question, passed to control as the first answer to its call; control answers with
+ * a call of its own. */
+static enum cs_err replay_ask(void *arg, struct cs_slice asked, struct cs_buf *reply)
+{
+    struct replay *r = arg;
+    struct cs_supervisor *sv = r->asker->sv;
+    struct cs_reader rd = cs_reader(asked);
+    (void)cs_reader_u64le(&rd);
+    struct cs_msg_replay_asks m = {.reader = cs_reader_slice(&rd)};
+    m.rows = cs_reader_slice(&rd);
+    struct cs_replay_wait here = {.replay = r, .err = CS_ERR_TIMEOUT, .reply = reply};
+    if (!cs_reader_done(&rd)) {
+        return CS_ERR_PROTOCOL;
+    }
+    cs_random(&here.job, sizeof here.job);
+    m.job = here.job;
+    here.next = sv->replay_waits;
+    sv->replay_waits = &here;
+    cs_answer(r->asker, r->asker_epoch, CS_MSG_REPLAY_ASKS, r->corr, &m, NULL, 0);
+    r->corr = 0;
+    struct cs_wait w = CS_WAIT_ON(CS_WAIT_EVENT, &here.answered);
+    if (cs_wait(&w, 1, cs_mono_ns() + REPLAY_NS) == CS_WOKE_CANCELLED) {
+        here.err = CS_ERR_CANCELLED;
+    }
+    struct cs_replay_wait **at = &sv->replay_waits;
+    while (*at != &here) {
+        at = &(*at)->next;
+    }
+    *at = here.next;
+    return here.err;
+}
+
+void cs_answer_replay_go(struct cs_child *asker, uint32_t corr, const struct cs_msg_replay_go *m)
+{
+    struct cs_replay_wait *w = asker->sv->replay_waits;
+    while (w != NULL && !(w->job == m->job && w->replay->asker == asker &&
+                          w->replay->asker_epoch == asker->epoch && !w->answered.set)) {
+        w = w->next;
+    }
+    if (w == NULL) { /* it gave up meanwhile */
+        struct replay late = {.asker = asker, .asker_epoch = asker->epoch, .corr = corr};
+        replay_answer(&late, CS_ERR_TIMEOUT, CS_SLICE_LIT("the replayer does not wait any more"),
+                      -1);
+        return;
+    }
+    w->replay->corr = corr;
+    w->err = CS_OK;
+    replay_reply(w->replay, m->err < CS_ERR_MAX ? (enum cs_err)m->err : CS_ERR_INTERNAL, m->rows,
+                 w->reply);
+    cs_event_set(&w->answered);
+}
+
 static void replay_run(struct replay *r)
 {
+    const struct cs_job_ask ask = {replay_ask, r};
     struct cs_supervisor *sv = r->asker->sv;
     rings_settle(sv);
     char path[CS_PATH], id[CS_ID_TEXT];
@@ -133,7 +227,7 @@ static void replay_run(struct replay *r)
     struct cs_buf answer = cs_buf(REPLAY_ANSWER_MAX);
     int fd = -1;
     enum cs_err err = cs_job_run(sv->loop, cs_program_path(sv, "job-replayer", path), argv,
-                                 cs_mono_ns() + REPLAY_NS, &answer, &fd);
+                                 cs_mono_ns() + 2 * REPLAY_NS, &ask, &answer, &fd);
     struct cs_slice text = cs_slice_str(cs_err_text(err));
     if (err == CS_OK) {
         struct cs_reader rd = cs_reader(cs_buf_slice(&answer));
@@ -161,10 +255,19 @@ static void replay_co(void *arg)
     cs_free(r);
 }
 
-void cs_answer_replay(struct cs_child *asker, uint32_t corr, const struct cs_id *session)
+void cs_answer_replay(struct cs_child *asker, uint32_t corr, const struct cs_msg_replay *m)
 {
     struct cs_supervisor *sv = asker->sv;
-    struct replay here = {asker, asker->epoch, corr, *session};
+    struct replay here = {.asker = asker,
+                          .asker_epoch = asker->epoch,
+                          .corr = corr,
+                          .session = m->session,
+                          .from_ms = m->from_ms,
+                          .actions = m->actions,
+                          .find_n = CS_MIN(m->find.n, (size_t)FIND_MAX)};
+    if (here.find_n > 0) {
+        memcpy(here.find, m->find.p, here.find_n);
+    }
     cs_handle co;
     if (sv->replays >= CS_REPLAYS_MAX || sv->stopping || sv->upgrading) {
         replay_answer(&here, CS_ERR_LIMIT,

@@ -90,7 +90,13 @@ static void on_message(struct cs_channel *ch, const struct cs_channel_in *in, vo
         cs_answer_status(c, in->corr);
         break;
     case CS_MSG_REPLAY:
-        cs_answer_replay(c, in->corr, &((const struct cs_msg_replay *)in->msg)->session);
+        cs_answer_replay(c, in->corr, in->msg);
+        break;
+    case CS_MSG_REPLAY_GO:
+        cs_answer_replay_go(c, in->corr, in->msg);
+        break;
+    case CS_MSG_RECORD_KEY_NEW:
+        cs_wire_record_key(c->sv, in->msg);
         break;
     default: /* the table lets nothing else through */
         for (size_t i = 0; i < CS_ARRAY_LEN(in->fd); i++) {

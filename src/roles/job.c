@@ -3,6 +3,7 @@
 #include "roles/job.h"
 
 #include "base/log.h"
+#include "base/reader.h"
 #include "runtime/process.h"
 #include "runtime/sock.h"
 
@@ -13,7 +14,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { FDS_MAX = 4, REAP_POLL_MS = 100 };
+enum { FDS_MAX = 4, REAP_POLL_MS = 100, JOB_REPLY_MAX = 64 * 1024 };
 
 /* The descriptors of a message; all but a single one are closed and refused. */
 static bool only_fd(struct msghdr *m, int *ret_fd)
@@ -76,6 +77,41 @@ static enum cs_err wait_until(struct cs_fd *f, uint64_t deadline_ns)
     return woke == CS_WOKE_DEADLINE ? CS_ERR_TIMEOUT : CS_ERR_CANCELLED;
 }
 
+static bool asks(struct cs_slice message)
+{
+    struct cs_reader r = cs_reader(message);
+    return cs_reader_u64le(&r) == CS_JOB_ASKS && !r.bad;
+}
+
+/* Its answer, after at most one question. */
+static enum cs_err converse(struct cs_fd *f, uint64_t deadline_ns, const struct cs_job_ask *ask,
+                            struct cs_buf *ret_message, int *ret_fd)
+{
+    for (bool first = true;; first = false) {
+        enum cs_err err = wait_until(f, deadline_ns);
+        if (err == CS_OK) {
+            err = receive(f->fd, ret_message, ret_fd);
+        }
+        if (err != CS_OK || !asks(cs_buf_slice(ret_message))) {
+            return err;
+        }
+        struct cs_buf reply = cs_buf(JOB_REPLY_MAX);
+        f->readable = false; /* before the reply: what comes then is a new edge */
+        err = ask != NULL && first && *ret_fd < 0
+                  ? ask->fn(ask->arg, cs_buf_slice(ret_message), &reply)
+                  : CS_ERR_PROTOCOL;
+        if (err == CS_OK &&
+            (reply.bad || send(f->fd, reply.p, reply.len, MSG_NOSIGNAL) != (ssize_t)reply.len)) {
+            err = CS_ERR_UNAVAILABLE;
+        }
+        cs_buf_done(&reply);
+        if (err != CS_OK) {
+            return err;
+        }
+        ret_message->len = 0;
+    }
+}
+
 /* Waits for its end, and brings it about when the time is up. */
 static void finish(pid_t pid, struct cs_fd *pidfd, uint64_t deadline_ns, const char *name)
 {
@@ -94,7 +130,8 @@ static void finish(pid_t pid, struct cs_fd *pidfd, uint64_t deadline_ns, const c
 }
 
 enum cs_err cs_job_run(struct cs_loop *loop, const char *path, const char *const argv[],
-                       uint64_t deadline_ns, struct cs_buf *ret_message, int *ret_fd)
+                       uint64_t deadline_ns, const struct cs_job_ask *ask,
+                       struct cs_buf *ret_message, int *ret_fd)
 {
     int pair[2];
     pid_t pid = 0;
@@ -118,10 +155,7 @@ enum cs_err cs_job_run(struct cs_loop *loop, const char *path, const char *const
     }
     err = cs_fd_open(loop, &answer, pair[0]);
     if (err == CS_OK) {
-        err = wait_until(&answer, deadline_ns);
-        if (err == CS_OK) {
-            err = receive(answer.fd, ret_message, &fd);
-        }
+        err = converse(&answer, deadline_ns, ask, ret_message, &fd);
         cs_fd_close(&answer);
     }
     if (err != CS_OK) {
@@ -131,6 +165,8 @@ enum cs_err cs_job_run(struct cs_loop *loop, const char *path, const char *const
     cs_fd_close(&pidfd);
     if (err == CS_OK) {
         *ret_fd = fd;
+    } else if (fd >= 0) {
+        (void)close(fd);
     }
     return err;
 }

@@ -7,11 +7,20 @@
 #include "base/err.h"
 #include "runtime/loop.h"
 
+/* A job may ask one thing before it answers: a message that begins with u64le CS_JOB_ASKS. What
+ * `fn` puts into `reply` is sent to it. An error of fn ends the job. */
+#define CS_JOB_ASKS UINT64_MAX
+struct cs_job_ask {
+    enum cs_err (*fn)(void *arg, struct cs_slice asked, struct cs_buf *reply);
+    void *arg;
+};
+
 /* Starts it, waits in a coroutine for its message and for its end. On CS_OK `ret_message` (given an
  * empty cs_buf with a ceiling) holds the message and ret_fd the descriptor that came with it, or
  * -1. TIMEOUT: it was killed. UNAVAILABLE: it ended without an answer. PROTOCOL: the answer is
- * larger than the ceiling or carries several descriptors. */
+ * larger than the ceiling or carries several descriptors, or the job asks and `ask` is NULL. */
 enum cs_err cs_job_run(struct cs_loop *loop, const char *path, const char *const argv[],
-                       uint64_t deadline_ns, struct cs_buf *ret_message, int *ret_fd) CS_MUST_CHECK;
+                       uint64_t deadline_ns, const struct cs_job_ask *ask,
+                       struct cs_buf *ret_message, int *ret_fd) CS_MUST_CHECK;
 
 #endif

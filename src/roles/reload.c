@@ -49,7 +49,7 @@ enum cs_err cs_configuration_load(struct cs_supervisor *sv, struct cs_configurat
     struct cs_buf answer = cs_buf(ANSWER_MAX);
     int fd = -1;
     enum cs_err err = cs_job_run(sv->loop, cs_program_path(sv, "job-compile", path), argv,
-                                 cs_mono_ns() + COMPILE_NS, &answer, &fd);
+                                 cs_mono_ns() + COMPILE_NS, NULL, &answer, &fd);
     if (err != CS_OK) {
         cs_buf_printf(text, "%s: error: the configuration compiler failed: %s\n", sv->config_path,
                       cs_err_text(err));

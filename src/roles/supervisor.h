@@ -109,6 +109,7 @@ struct cs_supervisor {
     struct cs_legacy legacy;
     char libexec[CS_PATH];
     char recordings[CS_PATH]; /* fixed at the start */
+    char escrow[72];          /* hex; "" = nobody else can open recordings; fixed at the start */
     char master_key[CS_PATH]; /* fixed at the start; opened by keeper alone */
     unsigned n_gates;
     uint64_t first_gate; /* index of one of them */
@@ -125,6 +126,9 @@ struct cs_supervisor {
     struct cs_reload_asker reload_askers[CS_RELOAD_ASKERS];
     size_t n_reload_askers;
     unsigned replays;
+    struct cs_replay_wait *replay_waits; /* those that wait for keys; answer.c */
+    char record_key_name[32];            /* the last one that keeper announced */
+    uint8_t record_key[32];
     uint64_t started_ms, stop_ns; /* stop_ns: when it was first told to stop */
     int status;                   /* exit status */
 };
@@ -195,6 +199,8 @@ enum cs_err cs_wire(struct cs_child *c) CS_MUST_CHECK;
 /* The present configuration to one role. */
 enum cs_err cs_wire_snapshot(struct cs_child *c) CS_MUST_CHECK;
 void cs_wire_done(struct cs_child *c);
+/* Keeper announced the key of a month: remembered for every recorder to come. */
+void cs_wire_record_key(struct cs_supervisor *sv, const struct cs_msg_record_key_new *m);
 
 /* ---- listen.c ---- */
 /* Directories and listening sockets of the first configuration; says on standard error what is
@@ -218,7 +224,8 @@ void cs_reload(struct cs_supervisor *sv, struct cs_child *asker, uint32_t corr);
 
 /* ---- answer.c: control's questions ---- */
 void cs_answer_status(struct cs_child *asker, uint32_t corr);
-void cs_answer_replay(struct cs_child *asker, uint32_t corr, const struct cs_id *session);
+void cs_answer_replay(struct cs_child *asker, uint32_t corr, const struct cs_msg_replay *m);
+void cs_answer_replay_go(struct cs_child *asker, uint32_t corr, const struct cs_msg_replay_go *m);
 /* Sends unless the asker has been restarted meanwhile. */
 void cs_answer(struct cs_child *asker, uint64_t epoch, enum cs_msg_type t, uint32_t corr,
                const void *msg, const int *fds, size_t n_fds);

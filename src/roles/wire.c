@@ -16,9 +16,10 @@ static bool is_web(const struct cs_open_listener *l)
 
 static enum cs_err wire_boot(struct cs_child *c)
 {
-    char params[CS_PATH + 32] = "";
+    char params[CS_PATH + 128] = "";
     if ((c->row->gets & CS_GETS_RINGS) != 0) {
-        (void)snprintf(params, sizeof params, "directory=%s\n", c->sv->recordings);
+        (void)snprintf(params, sizeof params, "directory=%s\nescrow=%s\n", c->sv->recordings,
+                       c->sv->escrow);
     } else if ((c->row->gets & CS_GETS_KEY) != 0) {
         (void)snprintf(params, sizeof params, "master_key=%s\n", c->sv->master_key);
     } else if (c->row->role == CS_ROLE_CONTROL && (c->restarts > 0 || c->sv->legacy.any)) {
@@ -52,6 +53,32 @@ static enum cs_err wire_listeners(struct cs_child *c)
         err = cs_channel_send(c->channel, CS_MSG_LISTENER, 0, &m, &l->fd, 1);
     }
     return err;
+}
+
+/* ---- the recording key ---- */
+
+static enum cs_err send_record_key(struct cs_child *recorder)
+{
+    const struct cs_supervisor *sv = recorder->sv;
+    struct cs_msg_record_key m = {.name = cs_slice_str(sv->record_key_name),
+                                  .public = cs_slice(sv->record_key, sizeof sv->record_key)};
+    return m.name.n > 0 ? cs_channel_send(recorder->channel, CS_MSG_RECORD_KEY, 0, &m, NULL, 0)
+                        : CS_OK;
+}
+
+void cs_wire_record_key(struct cs_supervisor *sv, const struct cs_msg_record_key_new *m)
+{
+    struct cs_child *recorder = cs_child_of(sv, CS_ROLE_RECORDER, 0);
+    if (m->public.n != sizeof sv->record_key || m->name.n == 0 ||
+        m->name.n >= sizeof sv->record_key_name) {
+        cs_log(CS_EV_IPC_BROKEN, NULL, "role=keeper why=\"a recording key that is none\"");
+        return;
+    }
+    (void)snprintf(sv->record_key_name, sizeof sv->record_key_name, "%.*s", CS_SLICE_FMT(m->name));
+    memcpy(sv->record_key, m->public.p, sizeof sv->record_key);
+    if (recorder != NULL && recorder->channel != NULL && send_record_key(recorder) != CS_OK) {
+        cs_child_kill(recorder, "does not take its messages");
+    }
 }
 
 /* ---- rings ---- */
@@ -172,7 +199,8 @@ enum cs_err cs_wire(struct cs_child *c)
         err = wire_own_ring(c);
     }
     if (err == CS_OK && (c->row->gets & CS_GETS_RINGS) != 0) {
-        err = wire_all_rings(c);
+        err = send_record_key(c);
+        err = err == CS_OK ? wire_all_rings(c) : err;
     }
     return err == CS_OK ? wire_peers(c) : err;
 }

@@ -13,6 +13,7 @@
 #include "ipc/ipc.h"
 #include "runtime/process.h"
 #include "runtime/sandbox.h"
+#include "vault/recording.h"
 #include "vault/vault.h"
 
 #include <stdio.h>
@@ -238,6 +239,69 @@ static void on_prove(struct cs_keeper *k, uint32_t corr, const struct cs_msg_pro
     cs_wipe(&p.proof, sizeof p.proof);
 }
 
+/* ---- RECORDING_KEY, UNWRAP ---- */
+
+static enum cs_err recording_key(struct cs_keeper *k, const struct cs_msg_recording_key *m,
+                                 struct cs_msg_recording_key_is *out,
+                                 uint8_t box[static CS_RECORDING_BOX_MAX],
+                                 uint8_t public[static CS_X25519])
+{
+    size_t n = 0;
+    if (k->vault == NULL) {
+        return CS_ERR_UNAVAILABLE;
+    }
+    if (m->box.n == 0) {
+        enum cs_err e = cs_recording_key_make(k->vault, m->name, box, &n);
+        out->box = cs_slice(box, e == CS_OK ? n : 0);
+        return e;
+    }
+    enum cs_err e = cs_recording_key_public(k->vault, m->name, m->box, public);
+    if (e == CS_OK) {
+        /* SECURITY: to the supervisor itself, and only from a box that opens: control cannot have
+         * recordings sealed to a key of its own. */
+        struct cs_msg_record_key_new told = {.name = m->name,
+                                             .public = cs_slice(public, CS_X25519)};
+        e = cs_channel_send(k->supervisor, CS_MSG_RECORD_KEY_NEW, 0, &told, NULL, 0);
+        out->box = m->box;
+        out->public = told.public;
+    }
+    return e;
+}
+
+static void on_recording_key(struct cs_keeper *k, uint32_t corr,
+                             const struct cs_msg_recording_key *m)
+{
+    uint8_t box[CS_RECORDING_BOX_MAX], public[CS_X25519];
+    struct cs_msg_recording_key_is out = {.err = 0};
+    enum cs_err e = recording_key(k, m, &out, box, public);
+    out.err = (uint64_t)e;
+    if (e != CS_OK) {
+        out = (struct cs_msg_recording_key_is){
+            .err = (uint64_t)e, .text = CS_SLICE_LIT("the recording key cannot be made or opened")};
+    }
+    cs_log(e == CS_OK ? CS_EV_SECRET_USED : CS_EV_SECRET_REFUSED, NULL,
+           "for=recordings key=%s did=%s result=%s", cs_log_quote(m->name).text,
+           m->box.n == 0 ? "make" : "announce", cs_err_name(e));
+    answer(k, CS_MSG_RECORDING_KEY_IS, corr, &out);
+}
+
+static void on_unwrap(struct cs_keeper *k, uint32_t corr, const struct cs_msg_unwrap *m)
+{
+    static uint8_t rows[CS_OPENED_ROW * CS_WRAPPED_MAX]; /* sealed to the reader */
+    size_t n = 0;
+    enum cs_err e = k->vault != NULL
+                        ? cs_recording_rewrap(k->vault, &m->session, m->reader, m->name, m->box,
+                                              m->rows, rows, sizeof rows, &n)
+                        : CS_ERR_UNAVAILABLE;
+    cs_log(e == CS_OK ? CS_EV_SECRET_USED : CS_EV_SECRET_REFUSED, &m->session,
+           "for=replay key=%s asked=%zu opened=%zu result=%s", cs_log_quote(m->name).text,
+           m->rows.n / CS_WRAPPED_ROW, n / CS_OPENED_ROW, cs_err_name(e));
+    struct cs_msg_unwrapped out = {.err = (uint64_t)e,
+                                   .text = cs_slice_str(e == CS_OK ? "" : cs_err_text(e)),
+                                   .rows = cs_slice(rows, e == CS_OK ? n : 0)};
+    answer(k, CS_MSG_UNWRAPPED, corr, &out);
+}
+
 /* ---- channels ---- */
 
 static void close_fds(const struct cs_channel_in *in)
@@ -264,6 +328,12 @@ static void on_control(struct cs_channel *ch, const struct cs_channel_in *in, vo
         break;
     case CS_MSG_PROVE_FOR:
         on_prove(k, in->corr, in->msg);
+        break;
+    case CS_MSG_RECORDING_KEY:
+        on_recording_key(k, in->corr, in->msg);
+        break;
+    case CS_MSG_UNWRAP:
+        on_unwrap(k, in->corr, in->msg);
         break;
     default: /* the table lets nothing else through */
         close_fds(in);

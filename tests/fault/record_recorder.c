@@ -6,7 +6,7 @@
 #include "action/frame.h"
 #include "ipc/ipc.h"
 #include "ipc/ring.h"
-#include "record/files.h"
+#include "record/csr_read.h"
 #include "record/segment.h"
 #include "runtime/process.h"
 #include "runtime/sock.h"
@@ -30,7 +30,7 @@
 
 CS_TEST_MAIN()
 
-enum { GATES = 2, SEGMENT = 3 * 1024 * 1024, TEXT_MAX = 120000 };
+enum { GATES = 2, SEGMENT = 4 * 1024 * 1024, TEXT_MAX = 120000 };
 
 struct gate {
     uint64_t epoch;
@@ -50,6 +50,7 @@ struct world {
     struct cs_event changed;
     uint64_t seed;
     unsigned rounds;
+    uint8_t key[CS_X25519]; /* of recordings; the recorder gets the other half */
 };
 
 static uint64_t any(struct world *w, uint64_t n)
@@ -62,19 +63,31 @@ static uint64_t any(struct world *w, uint64_t n)
 
 /* ---- frames whose content tells who wrote them ---- */
 
-static uint8_t filler(uint64_t epoch, uint64_t seq, size_t i)
+/* Nothing that can be compressed: a disk shall fill as fast as frames come. */
+static void fill_text(uint8_t *p, size_t n, uint64_t epoch, uint64_t seq)
 {
-    return (uint8_t)('a' + (epoch + seq + i) % 26);
+    uint64_t x = epoch * 0x9e3779b97f4a7c15 + seq + 1;
+    for (size_t i = 0; i < n; i++) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        p[i] = (uint8_t)(x >> 32);
+    }
+}
+
+static struct cs_id session_of(uint64_t epoch)
+{
+    struct cs_id id = {{0}};
+    memcpy(id.b, &epoch, sizeof epoch);
+    return id;
 }
 
 static size_t frame_make(uint8_t *out, uint64_t epoch, uint64_t seq)
 {
     static uint8_t text[TEXT_MAX];
     size_t n = 20 + (size_t)(seq % 61 == 0 ? TEXT_MAX - 20 : seq * 131 % 1500);
-    for (size_t i = 0; i < n; i++) {
-        text[i] = filler(epoch, seq, i);
-    }
-    struct cs_frame_head head = {CS_FRAME_NOTE, seq, {{(uint8_t)epoch}}};
+    fill_text(text, n, epoch, seq);
+    struct cs_frame_head head = {CS_FRAME_NOTE, seq, session_of(epoch)};
     struct cs_frame_note note = {.text = cs_slice(text, n)};
     struct cs_writer w = cs_writer(out, CS_LIMIT_RECORD_FRAME_BYTES);
     cs_frame_encode(&w, &head, &note);
@@ -170,6 +183,11 @@ static void recorder_start(struct world *w)
     (void)snprintf(params, sizeof params, "directory=%s\nsegment=%d\n", w->dir, SEGMENT);
     struct cs_msg_boot boot = {.role = CS_ROLE_RECORDER, .params = cs_slice_str(params)};
     CS_EQ_U64(cs_channel_send(w->recorder, CS_MSG_BOOT, 0, &boot, NULL, 0), CS_OK);
+    uint8_t public[CS_X25519];
+    CS_EQ_U64(cs_x25519_public(w->key, public), CS_OK);
+    struct cs_msg_record_key key = {.name = CS_SLICE_LIT("recording/2026-11"),
+                                    .public = cs_slice(public, sizeof public)};
+    CS_EQ_U64(cs_channel_send(w->recorder, CS_MSG_RECORD_KEY, 0, &key, NULL, 0), CS_OK);
     for (unsigned i = 0; i < GATES; i++) {
         send_ring(w, i, &w->gates[i]);
     }
@@ -232,6 +250,7 @@ static void world_run(struct world *w, cs_co_fn script, uint64_t seed, unsigned 
     *w = (struct world){.seed = seed, .rounds = rounds};
     (void)snprintf(w->dir, sizeof w->dir, "/tmp/cs-fault-XXXXXX");
     CS_CHECK(mkdtemp(w->dir) != NULL);
+    cs_random(w->key, sizeof w->key);
     w->loop = cs_loop_new();
     CS_CHECK(w->loop != NULL);
     for (unsigned i = 0; i < GATES; i++) {
@@ -255,53 +274,74 @@ struct found {
     uint64_t epoch, count;
 };
 
-static void check_frame(const struct cs_journal_frame *f)
+static void check_event(struct cs_slice event, uint64_t epoch, uint64_t ring_seq)
 {
     static uint8_t expected[CS_LIMIT_RECORD_FRAME_BYTES];
-    size_t n = frame_make(expected, f->epoch, f->ring_seq);
-    CS_CHECK(f->bytes.n == n && memcmp(f->bytes.p, expected, n) == 0);
+    size_t n = frame_make(expected, epoch, ring_seq);
+    CS_CHECK(event.n == n && memcmp(event.p, expected, n) == 0);
 }
 
-static void scan_file(int dir, uint32_t number, bool last, uint64_t *next_seq, struct found *found)
+static void epoch_key(const struct world *w, struct cs_csr_reader *r, const struct cs_id *session,
+                      uint32_t epoch, const struct cs_csr_keys *keys)
 {
-    char name[CS_SEGMENT_NAME];
-    uint8_t *bytes = NULL;
-    size_t n = 0;
-    struct cs_segment_scan s;
-    struct cs_segment_head h;
-    struct cs_journal_frame f;
-    enum cs_scan got;
-    CS_EQ_U64(cs_file_read(dir, cs_segment_name(number, name), &bytes, &n), CS_OK);
-    CS_CHECK(cs_segment_scan_start(cs_slice(bytes, n), &s, &h));
-    CS_EQ_U64(h.first_seq, *next_seq);
-    while ((got = cs_segment_scan_next(&s, &f)) == CS_SCAN_FRAME) {
-        struct found *row = found;
-        while (row->epoch != f.epoch) {
-            CS_CHECK(row->epoch != 0);
-            row++;
-        }
-        CS_EQ_U64(f.ring_seq, row->count + 1); /* in order, no gap, not twice */
-        row->count++;
-        check_frame(&f);
-    }
-    CS_CHECK(got == CS_SCAN_END || last);
-    *next_seq = s.next_seq;
-    cs_free(bytes);
+    uint8_t mem[CS_WRAPPED_AAD], dek[CS_WRAPPED_KEY];
+    CS_EQ_U64(cs_unseal_to(w->key, cs_wrapped_aad(false, session, epoch, mem),
+                           cs_slice(keys->to[0].wrapped, CS_WRAPPED_BOX), dek),
+              CS_OK);
+    CS_EQ_U64(cs_csr_reader_key(r, epoch, keys, dek), CS_OK);
 }
 
-/* Counts the frames of each epoch in `found` (ended by epoch 0), and checks order and content. */
+/* One recording: all of its events, in order, none twice. The file may end inside a frame only when
+ * the recorder was killed. */
+static void scan_recording(const struct world *w, int fd, uint64_t size, struct found *row)
+{
+    struct cs_csr_scanner s;
+    struct cs_csr_recovered x;
+    struct cs_slice plain, event;
+    enum cs_csr_scan got;
+    CS_EQ_U64(cs_csr_scan_start(&s, cs_csr_descriptor(&fd, size)), CS_OK);
+    struct cs_csr_reader *r = cs_csr_reader_new(&s.head.session);
+    epoch_key(w, r, &s.head.session, 1, &s.head.keys);
+    while (row->epoch != s.head.gate_epoch) {
+        CS_CHECK(row->epoch != 0);
+        row++;
+    }
+    while ((got = cs_csr_scan_next(&s)) == CS_CSR_SCAN_FRAME) {
+        if (s.frame.type == CS_CSR_RECOVER) {
+            CS_CHECK(cs_csr_recovered_read(s.payload, &x));
+            CS_EQ_U64(x.cut_bytes, 0); /* the journal repairs what a crash tore */
+            epoch_key(w, r, &s.head.session, s.frame.epoch, &x.keys);
+        }
+        CS_EQ_U64(cs_csr_reader_open(r, &s.frame, s.bytes, &plain), CS_OK);
+        while (cs_csr_event_next(&plain, &event)) {
+            check_event(event, row->epoch, ++row->count);
+        }
+    }
+    if (got == CS_CSR_SCAN_BAD && !s.torn) {
+        CS_FAIL("%s", s.why);
+    }
+    cs_csr_reader_free(r);
+    cs_csr_scan_done(&s);
+}
+
+/* Counts the events of each gate in `found` (ended by epoch 0), and checks order and content. */
 static void read_back(const struct world *w, struct found *found)
 {
-    struct cs_segment_list l;
-    uint64_t next_seq = 1;
-    int dir = open(w->dir, O_RDONLY | O_DIRECTORY);
-    CS_EQ_U64(cs_segments_list(dir, &l), CS_OK);
-    for (size_t i = 0; i < l.n; i++) {
-        CS_EQ_U64(l.numbers[i], i + 1);
-        scan_file(dir, l.numbers[i], i + 1 == l.n, &next_seq, found);
+    char path[400];
+    struct stat st;
+    DIR *d = opendir(w->dir);
+    for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
+        if (cs_slice_ends(cs_slice_str(e->d_name), CS_SLICE_LIT(".csr"))) {
+            (void)snprintf(path, sizeof path, "%s/%s", w->dir, e->d_name);
+            int fd = open(path, O_RDONLY);
+            CS_CHECK(fd >= 0 && fstat(fd, &st) == 0);
+            if (st.st_size > 0) { /* made, and then the recorder was killed */
+                scan_recording(w, fd, (uint64_t)st.st_size, found);
+            }
+            (void)close(fd);
+        }
     }
-    cs_segments_done(&l);
-    (void)close(dir);
+    (void)closedir(d);
 }
 
 static void expect_everything(struct world *w)
@@ -680,13 +720,17 @@ static bool replay(const struct world *w, const char *session, struct cs_slice *
         char room[CMSG_SPACE(sizeof(int))];
         struct cmsghdr align;
     } control;
+    char key_path[128];
+    (void)snprintf(key_path, sizeof key_path, "%s/key", w->dir);
+    int key = open(key_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    CS_CHECK(write(key, w->key, sizeof w->key) == sizeof w->key && close(key) == 0);
     CS_CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0);
     pid_t pid = fork();
     if (pid == 0) {
         if (dup2(pair[1], 3) < 0 || close_range(4, ~0u, 0) != 0) {
             _exit(126);
         }
-        (void)execl(CS_REPLAYER, "job-replayer", w->dir, session, (char *)NULL);
+        (void)execl(CS_REPLAYER, "job-replayer", w->dir, session, "--key", key_path, (char *)NULL);
         _exit(126);
     }
     (void)close(pair[1]);
@@ -721,7 +765,7 @@ static void replay_script(void *arg)
     struct gate *g = &w->gates[0];
     struct cs_slice json = CS_SLICE_NULL;
     char session[CS_ID_TEXT];
-    struct cs_id id = {{(uint8_t)g->epoch}};
+    struct cs_id id = session_of(g->epoch);
     (void)cs_id_text(&id, session);
     recorder_start(w);
     wait_flag(w, &w->ready, "READY");

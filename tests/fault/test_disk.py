@@ -207,10 +207,8 @@ class Recordings(DiskCase):
         w, n = self.session(), self.number()
         session = self.my_session()
         done, refused, cut_off = [], [], []
-        if self.disk.mounted:
-            self.disk.fill()
         for i in range(1000):
-            if i == 50 and not self.disk.mounted:
+            if i == (5 if self.disk.mounted else 50):
                 self.disk.fill()
             sql = "insert into scratchpad values (%d) /* %s */" % (n + i, "p" * 60000)
             try:

@@ -361,7 +361,8 @@ CS_TEST(replay_prints_frames_with_relative_time)
     silence();
     answer(
         200,
-        "{\"session\": \"4f\", \"frames\": ["
+        "{\"session\": \"4f\", \"began\": \"2026-11-22T10:00:00.000Z\", \"finished\": true, "
+        "\"frames\": ["
         "{\"t\": \"2026-11-22T10:00:00.000Z\", \"kind\": \"session_open\", \"target\": \"orders\"},"
         "{\"t\": \"2026-11-22T10:00:01.500Z\", \"kind\": \"action\", \"n\": 1, \"outcome\": "
         "\"hold\", \"verb\": \"DROP TABLE\", \"text\": \"DROP\\u001b TABLE a\", \"why\": \"w\"},"
@@ -372,6 +373,12 @@ CS_TEST(replay_prints_frames_with_relative_time)
     CS_CHECK(strstr(out, "| DROP\\x1b TABLE a\n") != NULL);
     CS_CHECK(strstr(out, "tag DROP TABLE") != NULL);
     CS_CHECK(strchr(out, 0x1b) == NULL);
+    answer(200, "{\"session\": \"4f\", \"frames\": [], \"damaged\": \"it is torn\"}");
+    CS_EQ_U64(command("countersign|replay|4f|--from|60|--find|drop table|--actions"), 1);
+    CS_CHECK(strstr(requests,
+                    "GET /v1/sessions/4f/recording?actions=1&from=60&find=drop%20table ") != NULL);
+    CS_EQ_U64(command("countersign|replay|4f|--from|soon"), 2);
+    CS_EQ_U64(command("countersign|replay|4f|--speed|0"), 2);
 }
 
 CS_TEST(nobody_there_ends_with_one_and_usage_with_two)

@@ -105,8 +105,8 @@ static struct cs_slice event_make(unsigned i, size_t n, uint8_t *mem)
 static void unwrap(const struct made *m, const struct cs_csr_keys *k, uint32_t epoch,
                    uint8_t dek[static CS_CSR_DEK])
 {
-    uint8_t mem[CS_CSR_WRAP_AAD];
-    CS_EQ_U64(cs_unseal_to(m->private, cs_csr_wrap_aad(&m->w.session, epoch, mem),
+    uint8_t mem[CS_WRAPPED_AAD];
+    CS_EQ_U64(cs_unseal_to(m->private, cs_wrapped_aad(false, &m->w.session, epoch, mem),
                            cs_slice(k->to[0].wrapped, CS_CSR_WRAPPED), dek),
               CS_OK);
 }
@@ -571,7 +571,7 @@ CS_TEST(csr_a_second_holder_can_unwrap_too)
     struct made m;
     struct cs_csr_keys k;
     struct cs_csr_head h;
-    uint8_t escrow[CS_X25519], dek[CS_CSR_DEK], again[CS_CSR_DEK], mem[CS_CSR_WRAP_AAD];
+    uint8_t escrow[CS_X25519], dek[CS_CSR_DEK], again[CS_CSR_DEK], mem[CS_WRAPPED_AAD];
     size_t n = 0;
     made_start(&m);
     cs_csr_writer_done(&m.w);
@@ -586,11 +586,11 @@ CS_TEST(csr_a_second_holder_can_unwrap_too)
     k = h.keys;
     CS_EQ_U64(k.n, 2);
     unwrap(&m, &k, 1, dek);
-    CS_EQ_U64(cs_unseal_to(escrow, cs_csr_wrap_aad(&session, 1, mem),
+    CS_EQ_U64(cs_unseal_to(escrow, cs_wrapped_aad(false, &session, 1, mem),
                            cs_slice(k.to[1].wrapped, CS_CSR_WRAPPED), again),
               CS_OK);
     CS_CHECK(memcmp(dek, again, sizeof dek) == 0);
-    CS_CHECK(cs_unseal_to(escrow, cs_csr_wrap_aad(&session, 2, mem),
+    CS_CHECK(cs_unseal_to(escrow, cs_wrapped_aad(false, &session, 2, mem),
                           cs_slice(k.to[1].wrapped, CS_CSR_WRAPPED), again) == CS_ERR_CORRUPT);
     made_done(&m);
 }

@@ -1,4 +1,6 @@
 #include "action/chain.h"
+#include "base/time.h"
+#include "record/csr_read.h"
 #include "record/json.h"
 #include "record/replay.h"
 #include "scratch.h"
@@ -118,20 +120,93 @@ CS_TEST(replay_refuses_what_is_no_frame)
     cs_buf_done(&b);
 }
 
-static void fill(const struct scratch *s, unsigned frames)
+/* ---- recordings on disk ---- */
+
+struct made {
+    uint8_t private[CS_X25519];
+    struct cs_csr_to to;
+};
+
+static void made_key(struct made *m)
 {
-    struct cs_journal j;
-    struct cs_journal_recovery found = {0, 0, 0};
+    cs_random(m->private, sizeof m->private);
+    m->to.n = 1;
+    (void)cs_wrapped_key_name(cs_wall_ms(), m->to.key[0].name);
+    CS_EQ_U64(cs_x25519_public(m->private, m->to.key[0].public), CS_OK);
+}
+
+enum { RESTART_EVERY = 60 };
+
+/* A session's file with `n` notes "number I xxx…", one second apart; with restarts of the recorder
+ * when `restarts`. */
+static void made_file(const struct scratch *s, struct made *m, const struct cs_journal_file *f,
+                      unsigned n, bool restarts, bool end)
+{
+    static uint8_t out[CS_CSR_FRAME_MAX], event[21000];
     static char text[20000];
-    CS_EQ_U64(cs_journal_open(&j, s->dir, TEST_SEGMENT, &found), CS_OK);
-    for (unsigned i = 0; i < frames; i++) {
+    char name[CS_CSR_NAME], path[400];
+    struct cs_csr_writer w;
+    size_t len = 0;
+    struct cs_gcm *gcm = cs_gcm_new();
+    struct cs_csr_stream *stream = cs_csr_stream_new();
+    uint64_t started = 1763806272000;
+    scratch_path(s, cs_csr_name(&f->session, f->foreign, f->epoch, name), path);
+    FILE *file = fopen(path, "w+b");
+    CS_CHECK(file != NULL);
+    CS_EQ_U64(cs_csr_begin(&w, &m->to, &f->session, f->epoch, started, out, sizeof out, &len),
+              CS_OK);
+    CS_CHECK(fwrite(out, 1, len, file) == len);
+    for (unsigned i = 0; i < n; i++) {
+        struct cs_frame_head head = {CS_FRAME_NOTE, started + 1000 * i, f->session};
         memset(text, 'x', sizeof text - 1);
         (void)snprintf(text, 20, "number %u ", i);
         text[strlen(text)] = 'x';
-        journal_note(&j, 9, 1 + i, (uint8_t)(1 + i % 2), text);
+        struct cs_frame_note note = {.text = cs_slice_str(text)};
+        struct cs_writer e = cs_writer(event, sizeof event);
+        cs_frame_encode(&e, &head, &note);
+        if (restarts && i > 0 && i % RESTART_EVERY == 0) {
+            int fd = fileno(file);
+            struct cs_csr_tail tail;
+            CS_CHECK(fflush(file) == 0);
+            CS_EQ_U64(cs_csr_find_tail(cs_csr_descriptor(&fd, w.offset), &tail), CS_OK);
+            cs_csr_writer_done(&w);
+            CS_EQ_U64(cs_csr_resume(&w, gcm, &m->to, &tail, started, out, sizeof out, &len), CS_OK);
+            CS_CHECK(fwrite(out, 1, len, file) == len);
+        }
+        CS_EQ_U64(cs_csr_add(&w, stream, cs_writer_done(&e), false, head.wall_ms * 1000000), CS_OK);
+        CS_EQ_U64(cs_csr_flush(&w, gcm, out, sizeof out, &len), CS_OK);
+        CS_CHECK(fwrite(out, 1, len, file) == len);
+        if (cs_csr_index_is_due(&w)) {
+            CS_EQ_U64(cs_csr_index_frame(&w, gcm, out, sizeof out, &len), CS_OK);
+            CS_CHECK(fwrite(out, 1, len, file) == len);
+        }
     }
-    CS_EQ_U64(cs_journal_sync(&j), CS_OK);
-    cs_journal_close(&j);
+    if (end && w.n_entries > 0) {
+        CS_EQ_U64(cs_csr_index_frame(&w, gcm, out, sizeof out, &len), CS_OK);
+        CS_CHECK(fwrite(out, 1, len, file) == len);
+    }
+    if (end) {
+        CS_EQ_U64(cs_csr_end_frame(&w, gcm, CS_CSR_END_CLOSED, 1, out, sizeof out, &len), CS_OK);
+        CS_CHECK(fwrite(out, 1, len, file) == len);
+    }
+    CS_CHECK(fclose(file) == 0);
+    cs_csr_writer_done(&w);
+    cs_csr_stream_free(stream);
+    cs_gcm_free(gcm);
+}
+
+static enum cs_err read_back(const struct scratch *s, const struct made *m, const struct cs_id *id,
+                             const struct cs_replay_query *q, struct cs_buf *out)
+{
+    struct cs_replay *r = NULL;
+    enum cs_err err = cs_replay_open(s->dir, id, &r);
+    out->len = 0;
+    if (err == CS_OK) {
+        (void)cs_replay_own_key(r, m->private);
+        err = cs_replay_json(r, q, out);
+    }
+    cs_replay_close(r);
+    return err;
 }
 
 static unsigned occurrences(struct cs_slice s, const char *part)
@@ -145,51 +220,143 @@ static unsigned occurrences(struct cs_slice s, const char *part)
     return n;
 }
 
-CS_TEST(replay_collects_one_session_in_order_over_segments)
+static const struct cs_replay_query everything = {.cap = 32 * 1024 * 1024};
+
+CS_TEST(replay_shows_a_session_in_order_over_restarts_of_the_recorder)
 {
     struct scratch s = scratch_make();
     struct cs_buf b = cs_buf(64 * 1024 * 1024);
-    struct cs_id id = id_of(2), nobody = id_of(3);
-    fill(&s, 200);
-    CS_CHECK(scratch_count(&s, ".csj") > 2);
-    CS_EQ_U64(cs_replay_session(s.dir, &id, 32 * 1024 * 1024, &b), CS_OK);
-    CS_EQ_U64(occurrences(cs_buf_slice(&b), "\"kind\": \"note\""), 100);
-    CS_CHECK(!holds(cs_buf_slice(&b), "truncated") && !holds(cs_buf_slice(&b), "damaged"));
+    struct made m;
+    struct cs_journal_file f = {id_of(2), 9, false};
+    struct cs_id nobody = id_of(3);
+    made_key(&m);
+    made_file(&s, &m, &f, 200, true, true);
+    CS_EQ_U64(read_back(&s, &m, &f.session, &everything, &b), CS_OK);
+    CS_EQ_U64(occurrences(cs_buf_slice(&b), "\"kind\": \"note\""), 200);
+    CS_CHECK(holds(cs_buf_slice(&b), "\"finished\": true}"));
     CS_CHECK(cs_slice_starts(cs_buf_slice(&b), CS_SLICE_LIT("{\"session\": \"02020202")));
     const uint8_t *at = b.p;
-    for (unsigned i = 1; i < 200; i += 2) {
+    for (unsigned i = 0; i < 200; i++) {
         char part[32];
         (void)snprintf(part, sizeof part, "number %u x", i);
         at = memmem(at, (size_t)(b.p + b.len - at), part, strlen(part));
         CS_CHECK(at != NULL);
     }
-    b.len = 0;
-    CS_EQ_U64(cs_replay_session(s.dir, &nobody, 1024, &b), CS_ERR_NOT_FOUND);
-    b.len = 0;
-    CS_EQ_U64(cs_replay_session("/no/such/directory", &id, 1024, &b), CS_ERR_NOT_FOUND);
+    CS_EQ_U64(read_back(&s, &m, &nobody, &everything, &b), CS_ERR_NOT_FOUND);
     cs_buf_done(&b);
     scratch_done(&s);
     CS_EQ_U64(cs_alloc_live(), 0);
+}
+
+CS_TEST(replay_without_the_key_shows_nothing_and_says_how_much)
+{
+    struct scratch s = scratch_make();
+    struct cs_buf b = cs_buf(1024 * 1024);
+    struct made m, other;
+    struct cs_journal_file f = {id_of(2), 9, false};
+    made_key(&m);
+    made_key(&other);
+    made_file(&s, &m, &f, 5, false, true);
+    CS_EQ_U64(read_back(&s, &other, &f.session, &everything, &b), CS_OK);
+    CS_CHECK(holds(cs_buf_slice(&b), "\"frames\": []") &&
+             holds(cs_buf_slice(&b), "\"unreadable\": 5"));
+    cs_buf_done(&b);
+    scratch_done(&s);
+}
+
+CS_TEST(replay_opens_what_keeper_sealed_for_it_and_for_no_other_session)
+{
+    struct scratch s = scratch_make();
+    struct cs_buf b = cs_buf(8 * 1024 * 1024);
+    struct made m;
+    struct cs_journal_file f = {id_of(2), 9, false};
+    struct cs_id other = id_of(3);
+    uint8_t reader[CS_X25519], public[CS_X25519], mem[CS_WRAPPED_AAD], dek[CS_WRAPPED_KEY];
+    made_key(&m);
+    made_file(&s, &m, &f, 5, false, true);
+    cs_random(reader, sizeof reader);
+    CS_EQ_U64(cs_x25519_public(reader, public), CS_OK);
+    for (int wrong = 0; wrong < 2; wrong++) {
+        struct cs_replay *r = NULL;
+        uint8_t row[CS_OPENED_ROW];
+        struct cs_wrapped w;
+        CS_EQ_U64(cs_replay_open(s.dir, &f.session, &r), CS_OK);
+        struct cs_slice rows = cs_replay_rows(r);
+        CS_CHECK(cs_wrapped_next(&rows, &w) && rows.n == 0 && w.epoch == 1);
+        CS_CHECK(cs_wrapped_is_key_name(cs_slice_str(w.name)));
+        CS_EQ_U64(cs_unseal_to(m.private, cs_wrapped_aad(false, &f.session, 1, mem),
+                               cs_slice(w.box, sizeof w.box), dek),
+                  CS_OK);
+        CS_EQ_U64(cs_seal_to(public, cs_wrapped_aad(true, wrong ? &other : &f.session, 1, mem),
+                             cs_slice(dek, sizeof dek), w.box),
+                  CS_OK);
+        cs_opened_write(&w, row);
+        CS_EQ_U64(cs_replay_keys(r, reader, cs_slice(row, sizeof row)), !wrong);
+        b.len = 0;
+        CS_EQ_U64(cs_replay_json(r, &everything, &b), CS_OK);
+        CS_EQ_U64(occurrences(cs_buf_slice(&b), "\"kind\": \"note\""), wrong ? 0 : 5);
+        cs_replay_close(r);
+    }
+    cs_buf_done(&b);
+    scratch_done(&s);
+}
+
+CS_TEST(replay_begins_where_it_is_told_with_and_without_an_index)
+{
+    struct scratch s = scratch_make();
+    struct cs_buf b = cs_buf(64 * 1024 * 1024);
+    struct made m;
+    made_key(&m);
+    for (unsigned round = 0; round < 3; round++) { /* ended; going on; with restarts */
+        struct cs_journal_file f = {id_of((uint8_t)(10 + round)), 9, false};
+        made_file(&s, &m, &f, 1500, round == 2, round == 0);
+        static const unsigned froms[] = {1, 700, 1499};
+        for (size_t i = 0; i < CS_ARRAY_LEN(froms); i++) {
+            struct cs_replay_query q = {.from_ms = 1000 * froms[i], .cap = 60 * 1024 * 1024};
+            char part[32];
+            CS_EQ_U64(read_back(&s, &m, &f.session, &q, &b), CS_OK);
+            CS_EQ_U64(occurrences(cs_buf_slice(&b), "\"kind\": \"note\""), 1500 - froms[i]);
+            (void)snprintf(part, sizeof part, "number %u x", froms[i]);
+            CS_CHECK(holds(cs_buf_slice(&b), part) && !holds(cs_buf_slice(&b), "damaged"));
+        }
+    }
+    cs_buf_done(&b);
+    scratch_done(&s);
+}
+
+CS_TEST(replay_finds_text_in_upper_or_lower_case)
+{
+    struct scratch s = scratch_make();
+    struct cs_buf b = cs_buf(8 * 1024 * 1024);
+    struct made m;
+    struct cs_journal_file f = {id_of(2), 9, false};
+    struct cs_replay_query q = {.find = CS_SLICE_LIT("NUMBER 17 X"), .cap = 1024 * 1024};
+    made_key(&m);
+    made_file(&s, &m, &f, 50, false, true);
+    CS_EQ_U64(read_back(&s, &m, &f.session, &q, &b), CS_OK);
+    CS_EQ_U64(occurrences(cs_buf_slice(&b), "\"kind\": \"note\""), 1);
+    q.find = CS_SLICE_LIT("number 50");
+    CS_EQ_U64(read_back(&s, &m, &f.session, &q, &b), CS_OK);
+    CS_EQ_U64(occurrences(cs_buf_slice(&b), "\"kind\": \"note\""), 0);
+    q = (struct cs_replay_query){.actions = true, .cap = 1024 * 1024};
+    CS_EQ_U64(read_back(&s, &m, &f.session, &q, &b), CS_OK);
+    CS_EQ_U64(occurrences(cs_buf_slice(&b), "\"kind\": \"note\""), 0);
+    cs_buf_done(&b);
+    scratch_done(&s);
 }
 
 CS_TEST(replay_leaves_out_what_another_gate_says_of_the_session)
 {
     struct scratch s = scratch_make();
     struct cs_buf b = cs_buf(1024 * 1024);
-    struct cs_id id = id_of(1);
-    struct cs_journal j;
-    struct cs_journal_recovery found = {0, 0, 0};
-    CS_EQ_U64(cs_journal_open(&j, s.dir, TEST_SEGMENT, &found), CS_OK);
-    journal_note(&j, 9, 1, 1, "genuine one");
-    journal_note(&j, 10, 1, 1, "forged");
-    journal_note(&j, 10, 2, 2, "of its own");
-    journal_note(&j, 9, 2, 1, "genuine two");
-    CS_EQ_U64(cs_journal_sync(&j), CS_OK);
-    cs_journal_close(&j);
-    CS_EQ_U64(cs_replay_session(s.dir, &id, 1024 * 1024, &b), CS_OK);
+    struct made m;
+    struct cs_journal_file f = {id_of(1), 9, false}, forged = {id_of(1), 10, true};
+    made_key(&m);
+    made_file(&s, &m, &f, 2, false, true);
+    made_file(&s, &m, &forged, 3, false, false);
+    CS_EQ_U64(read_back(&s, &m, &f.session, &everything, &b), CS_OK);
     CS_EQ_U64(occurrences(cs_buf_slice(&b), "\"kind\": \"note\""), 2);
-    CS_CHECK(holds(cs_buf_slice(&b), "genuine two") && !holds(cs_buf_slice(&b), "forged"));
-    CS_CHECK(cs_slice_ends(cs_buf_slice(&b), CS_SLICE_LIT("], \"foreign\": 1}")));
+    CS_CHECK(holds(cs_buf_slice(&b), "\"foreign\": 3}"));
     cs_buf_done(&b);
     scratch_done(&s);
 }
@@ -198,33 +365,39 @@ CS_TEST(replay_beyond_its_cap_says_truncated)
 {
     struct scratch s = scratch_make();
     struct cs_buf b = cs_buf(64 * 1024 * 1024);
-    struct cs_id id = id_of(1);
-    fill(&s, 20);
-    CS_EQ_U64(cs_replay_session(s.dir, &id, 100000, &b), CS_OK);
+    struct made m;
+    struct cs_journal_file f = {id_of(1), 9, false};
+    struct cs_replay_query q = {.cap = 100000};
+    made_key(&m);
+    made_file(&s, &m, &f, 20, false, true);
+    CS_EQ_U64(read_back(&s, &m, &f.session, &q, &b), CS_OK);
     CS_EQ_U64(occurrences(cs_buf_slice(&b), "\"kind\": \"note\""), 4);
-    CS_CHECK(cs_slice_ends(cs_buf_slice(&b), CS_SLICE_LIT("], \"truncated\": true}")));
-    b.len = 0;
-    struct cs_buf small = cs_buf(50000); /* a ceiling that is reached inside a frame */
-    CS_EQ_U64(cs_replay_session(s.dir, &id, 100000, &small), CS_OK);
-    CS_CHECK(cs_slice_ends(cs_buf_slice(&small), CS_SLICE_LIT("], \"truncated\": true}")));
+    CS_CHECK(holds(cs_buf_slice(&b), "\"truncated\": true}"));
+    struct cs_buf small = cs_buf(50000); /* a ceiling that is reached inside an event */
+    CS_EQ_U64(read_back(&s, &m, &f.session, &q, &small), CS_OK);
+    CS_CHECK(holds(cs_buf_slice(&small), "\"truncated\": true}"));
     cs_buf_done(&small);
     cs_buf_done(&b);
     scratch_done(&s);
 }
 
-CS_TEST(replay_reads_around_damage_and_says_so)
+CS_TEST(replay_stops_at_damage_and_says_so)
 {
     struct scratch s = scratch_make();
     struct cs_buf b = cs_buf(64 * 1024 * 1024);
-    struct cs_id id = id_of(1);
-    char path[400];
-    fill(&s, 200);
-    scratch_path(&s, "journal-00000001.csj", path);
+    struct made m;
+    struct cs_journal_file f = {id_of(1), 9, false};
+    char path[400], name[CS_CSR_NAME];
+    struct stat st;
+    made_key(&m);
+    made_file(&s, &m, &f, 200, false, true);
+    scratch_path(&s, cs_csr_name(&f.session, false, 0, name), path);
     int fd = open(path, O_RDWR);
-    CS_CHECK(pwrite(fd, "XXXX", 4, 200000) == 4 && close(fd) == 0);
-    CS_EQ_U64(cs_replay_session(s.dir, &id, 32 * 1024 * 1024, &b), CS_OK);
-    CS_CHECK(cs_slice_ends(cs_buf_slice(&b), CS_SLICE_LIT("], \"damaged\": 1}")));
-    CS_CHECK(holds(cs_buf_slice(&b), "number 198 x"));
+    CS_CHECK(fstat(fd, &st) == 0);
+    CS_CHECK(pwrite(fd, "XXXX", 4, st.st_size / 2) == 4 && close(fd) == 0);
+    CS_EQ_U64(read_back(&s, &m, &f.session, &everything, &b), CS_OK);
+    CS_CHECK(holds(cs_buf_slice(&b), "\"damaged\": \""));
+    CS_CHECK(holds(cs_buf_slice(&b), "number 10 x") && !holds(cs_buf_slice(&b), "number 198 x"));
     cs_buf_done(&b);
     scratch_done(&s);
 }

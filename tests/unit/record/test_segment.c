@@ -8,7 +8,7 @@ static size_t build(uint8_t *out, unsigned frames)
     size_t at = CS_SEGMENT_HEAD;
     for (unsigned i = 0; i < frames; i++) {
         size_t n = note_frame(out + at + CS_JOURNAL_HEAD, 200, 1, CS_SLICE_LIT("hello"));
-        cs_journal_frame_seal(out + at, 100 + i, 0xe0, 1 + i, n);
+        cs_journal_entry_seal(out + at, 100 + i, CS_JOURNAL_BYTES, 1 + i, n);
         at += CS_JOURNAL_HEAD + n;
     }
     return at;
@@ -19,16 +19,16 @@ static unsigned scan(const uint8_t *p, size_t n, enum cs_scan *ret_end, size_t *
 {
     struct cs_segment_scan s;
     struct cs_segment_head h;
-    struct cs_journal_frame f;
+    struct cs_journal_entry f;
     unsigned count = 0;
     /* An exact heap block: a byte read behind it is seen. */
     uint8_t *copy = malloc(n + (n == 0));
     memcpy(copy, p, n);
     CS_CHECK(cs_segment_scan_start(cs_slice(copy, n), &s, &h));
-    while ((*ret_end = cs_segment_scan_next(&s, &f)) == CS_SCAN_FRAME) {
+    while ((*ret_end = cs_segment_scan_next(&s, &f)) == CS_SCAN_ENTRY) {
         CS_EQ_U64(f.seq, 100 + count);
-        CS_EQ_U64(f.ring_seq, 1 + count);
-        CS_EQ_U64(f.epoch, 0xe0);
+        CS_EQ_U64(f.offset, 1 + count);
+        CS_EQ_U64(f.kind, CS_JOURNAL_BYTES);
         count++;
     }
     *ret_at = s.at;
@@ -91,12 +91,12 @@ CS_TEST(segment_scan_refuses_a_hole_a_repeat_and_a_huge_length)
     enum cs_scan end;
     memset(bytes + one, 0, two - one); /* the hole, with a good frame behind it */
     size_t n = note_frame(bytes + two + CS_JOURNAL_HEAD, 200, 1, CS_SLICE_LIT("x"));
-    cs_journal_frame_seal(bytes + two, 102, 0xe0, 3, n);
+    cs_journal_entry_seal(bytes + two, 102, CS_JOURNAL_BYTES, 3, n);
     CS_EQ_U64(scan(bytes, sizeof bytes, &end, &at), 1);
     CS_EQ_U64(end, CS_SCAN_BAD);
     memset(bytes, 0, sizeof bytes);
     (void)build(bytes, 1);
-    cs_journal_frame_seal(bytes + one, 100, 0xe0, 1, 30); /* the same sequence again */
+    cs_journal_entry_seal(bytes + one, 100, CS_JOURNAL_BYTES, 1, 30); /* the same sequence again */
     CS_EQ_U64(scan(bytes, sizeof bytes, &end, &at), 1);
     CS_EQ_U64(end, CS_SCAN_BAD);
     memset(bytes + one, 0xff, 4);

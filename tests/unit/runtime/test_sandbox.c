@@ -171,12 +171,14 @@ CS_TEST(sandbox_keeps_processes_programs_and_code_from_every_role)
             CS_EQ_U64(end_of((enum cs_sandbox)role, W, makes_socket), KILLED);
             CS_EQ_U64(end_of((enum cs_sandbox)role, W, maps_code), KILLED);
         }
-        if (role != CS_SANDBOX_DIALER && role != CS_SANDBOX_CONTROL) {
+        if (role != CS_SANDBOX_DIALER && role != CS_SANDBOX_CONTROL &&
+            role != CS_SANDBOX_RECORDER) {
             CS_EQ_U64(end_of((enum cs_sandbox)role, W, starts_thread), KILLED);
         }
     }
     CS_EQ_U64(end_of(CS_SANDBOX_CONTROL, W, starts_thread), 0);
     CS_EQ_U64(end_of(CS_SANDBOX_DIALER, W, starts_thread), 0);
+    CS_EQ_U64(end_of(CS_SANDBOX_RECORDER, W, starts_thread), 0);
     CS_EQ_U64(end_of(CS_SANDBOX_DIALER, W, makes_socket), 0);
 }
 

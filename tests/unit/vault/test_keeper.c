@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "crypto/scram.h"
+#include "crypto/wrapped.h"
 #include "ipc/ipc.h"
 #include "runtime/sock.h"
 #include "runtime/stream_filter.h"
@@ -28,12 +29,20 @@ static struct {
     uint8_t box[6 + CS_SEAL_OVERHEAD]; /* "pencil", version 3 of orders-ro, as the store has it */
 } k;
 
+static uint8_t announced[CS_X25519];
+static unsigned n_announced;
+
 static void on_supervisor(struct cs_channel *c, const struct cs_channel_in *in, void *arg)
 {
     (void)arg;
     if (in->type == CS_MSG_READY) {
         cs_channel_run_phase(c);
         cs_event_set(&k.ready);
+    } else if (in->type == CS_MSG_RECORD_KEY_NEW) {
+        const struct cs_msg_record_key_new *m = in->msg;
+        CS_CHECK(m->public.n == CS_X25519 && cs_slice_eq_str(m->name, "recording/2026-11"));
+        memcpy(announced, m->public.p, CS_X25519);
+        n_announced++;
     }
 }
 
@@ -461,4 +470,116 @@ static void script_flood(void)
 CS_TEST(keeper_survives_a_flood_of_questions)
 {
     run(script_flood, false);
+}
+
+/* ---- recordings ---- */
+
+static enum cs_err recording_key(const char *name, struct cs_slice box, uint8_t *ret_box,
+                                 size_t *ret_n)
+{
+    struct cs_call c;
+    const struct cs_msg_recording_key m = {.name = cs_slice_str(name), .box = box};
+    call(CS_MSG_RECORDING_KEY, &m, CS_MSG_RECORDING_KEY_IS, &c);
+    const struct cs_msg_recording_key_is *r = (const void *)c.msg.raw;
+    enum cs_err e = (enum cs_err)r->err;
+    CS_EQ_U64(r->public.n, e == CS_OK && box.n > 0 ? CS_X25519 : 0);
+    if (ret_box != NULL) {
+        memcpy(ret_box, r->box.p, r->box.n);
+        *ret_n = r->box.n;
+    }
+    cs_call_done(&c);
+    return e;
+}
+
+static enum cs_err unwrap(const struct cs_msg_unwrap *m, struct cs_wrapped *ret, size_t *ret_n)
+{
+    struct cs_call c;
+    call(CS_MSG_UNWRAP, m, CS_MSG_UNWRAPPED, &c);
+    const struct cs_msg_unwrapped *r = (const void *)c.msg.raw;
+    enum cs_err e = (enum cs_err)r->err;
+    struct cs_slice rows = r->rows;
+    *ret_n = 0;
+    while (cs_opened_next(&rows, ret)) {
+        ++*ret_n;
+    }
+    cs_call_done(&c);
+    return e;
+}
+
+static void script_recordings(void)
+{
+    static const char *const name = "recording/2026-11";
+    uint8_t box[256], reader[CS_X25519], public[CS_X25519], dek[CS_WRAPPED_KEY],
+        got[CS_WRAPPED_KEY];
+    uint8_t row[CS_WRAPPED_ROW], mem[CS_WRAPPED_AAD];
+    size_t n = 0, rows = 0;
+    struct cs_id session = cs_id_new(), other = cs_id_new();
+    CS_EQ_U64(recording_key(name, CS_SLICE_NULL, box, &n), CS_OK);
+    CS_EQ_U64(n_announced, 0); /* only when it is stored, and comes back */
+    CS_EQ_U64(recording_key(name, cs_slice(box, n), NULL, NULL), CS_OK);
+    while (n_announced == 0) {
+        CS_CHECK(cs_co_sleep(CS_NS_PER_MS));
+    }
+    /* Control cannot announce a key of its own, nor a month's key as another month's. */
+    CS_EQ_U64(recording_key("recording/2026-12", cs_slice(box, n), NULL, NULL), CS_ERR_CORRUPT);
+    CS_EQ_U64(recording_key(name, cs_slice(k.box, sizeof k.box), NULL, NULL), CS_ERR_CORRUPT);
+    CS_EQ_U64(recording_key("orders-ro", cs_slice(k.box, sizeof k.box), NULL, NULL),
+              CS_ERR_INVALID);
+    CS_EQ_U64(n_announced, 1);
+
+    struct cs_wrapped w = {.epoch = 1};
+    cs_random(dek, sizeof dek);
+    (void)snprintf(w.name, sizeof w.name, "%s", name);
+    CS_EQ_U64(cs_seal_to(announced, cs_wrapped_aad(false, &session, 1, mem),
+                         cs_slice(dek, sizeof dek), w.box),
+              CS_OK);
+    cs_wrapped_write(&w, row);
+    cs_random(reader, sizeof reader);
+    CS_EQ_U64(cs_x25519_public(reader, public), CS_OK);
+    struct cs_msg_unwrap m = {.session = session,
+                              .reader = cs_slice(public, sizeof public),
+                              .name = cs_slice_str(name),
+                              .box = cs_slice(box, n),
+                              .rows = cs_slice(row, sizeof row)};
+    CS_EQ_U64(unwrap(&m, &w, &rows), CS_OK);
+    CS_EQ_U64(rows, 1);
+    CS_EQ_U64(cs_unseal_to(reader, cs_wrapped_aad(true, &session, 1, mem),
+                           cs_slice(w.box, sizeof w.box), got),
+              CS_OK);
+    CS_CHECK(memcmp(dek, got, sizeof dek) == 0);
+    m.session = other; /* another session's key does not open under this one's name */
+    CS_EQ_U64(unwrap(&m, &w, &rows), CS_OK);
+    CS_EQ_U64(rows, 0);
+    m.session = session;
+    m.rows = cs_slice(row, sizeof row - 1);
+    CS_EQ_U64(unwrap(&m, &w, &rows), CS_ERR_INVALID);
+    m.rows = cs_slice(row, sizeof row);
+    m.reader = cs_slice(public, 31);
+    CS_EQ_U64(unwrap(&m, &w, &rows), CS_ERR_INVALID);
+    CS_CHECK(!k.gone && !k.control_gone);
+}
+
+CS_TEST(keeper_opens_a_recordings_keys_for_its_reader_only)
+{
+    run(script_recordings, false);
+}
+
+CS_TEST(recording_keys_have_the_name_of_their_month)
+{
+    char name[CS_WRAPPED_NAME];
+    static const char *const bad[] = {"",
+                                      "recording/",
+                                      "recording/2026-1",
+                                      "recording/2026-111",
+                                      "recording/2026_11",
+                                      "Recording/2026-11",
+                                      "orders-ro"};
+    /* The last and the first millisecond of two months, and a leap day. */
+    CS_EQ_STR(cs_slice_str(cs_wrapped_key_name(1764547199999, name)), "recording/2025-11");
+    CS_EQ_STR(cs_slice_str(cs_wrapped_key_name(1764547200000, name)), "recording/2025-12");
+    CS_EQ_STR(cs_slice_str(cs_wrapped_key_name(1835395200000, name)), "recording/2028-02");
+    CS_CHECK(cs_wrapped_is_key_name(cs_slice_str(name)));
+    for (size_t i = 0; i < CS_ARRAY_LEN(bad); i++) {
+        CS_CHECK(!cs_wrapped_is_key_name(cs_slice_str(bad[i])));
+    }
 }

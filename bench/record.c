@@ -1,0 +1,326 @@
+/* Figures of recordings (docs/performance.md): writing, compressing, checking, seeking, group
+ * commit. Run by bench/run.py, or by hand: record [DIRECTORY [MEGABYTES]]. Figures are ratios of an
+ * interleaved run, or CPU time of this process; the absolute speed of a disk means nothing here. */
+#include "base/alloc.h"
+#include "base/time.h"
+#include "record/copier.h"
+#include "record/csr_read.h"
+#include "record/files.h"
+#include "record/journal.h"
+#include "record/recordings.h"
+#include "record/replay.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { EVENTS = 128, ROUNDS = 60, TEXT = 600 };
+
+static void demand(bool ok, const char *what)
+{
+    if (!ok) {
+        (void)fprintf(stderr, "record: %s\n", what);
+        exit(1);
+    }
+}
+
+static double cpu_s(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void figure(const char *name, double value, const char *unit, bool most, double bound)
+{
+    bool good = most ? value <= bound : value >= bound;
+    printf("figure: %-34s %8.2f %-10s must %s %-6g %s\n", name, value, unit,
+           most ? "<=" : ">=", bound, good ? "ok" : "short");
+    (void)fflush(stdout);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *v, size_t n)
+{
+    qsort(v, n, sizeof *v, by_value);
+    return v[n / 2];
+}
+
+static uint64_t random_state = 88172645463325252ULL;
+static uint64_t any(uint64_t n)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state % n;
+}
+
+/* An action as a gate writes it, with text as applications send it. */
+static size_t event_make(uint8_t *out, size_t cap, const struct cs_id *session, uint64_t i,
+                         uint64_t wall_ms)
+{
+    static const char *const tables[] = {"orders", "customers", "invoices", "items", "payments"};
+    char text[TEXT];
+    (void)snprintf(
+        text, sizeof text,
+        "select t.id, t.name, t.state, t.price, t.changed_at from %s t where t.customer_id "
+        "= %llu and t.state in ('open', 'sent', 'paid') and t.changed_at > '2026-11-%02u' "
+        "order by t.changed_at desc limit %u",
+        tables[any(5)], (unsigned long long)any(10000000), (unsigned)(1 + any(28)),
+        (unsigned)(10 * any(10)));
+    struct cs_frame_head head = {CS_FRAME_ACTION, wall_ms, *session};
+    struct cs_frame_action a = {.n = i,
+                                .outcome = 2,
+                                .rules = CS_SLICE_LIT("read-orders"),
+                                .policy = 0x1234567890abcdef,
+                                .effects = CS_SLICE_LIT("read"),
+                                .verb = CS_SLICE_LIT("SELECT"),
+                                .text = cs_slice_str(text),
+                                .tx = CS_SLICE_LIT("none")};
+    struct cs_writer w = cs_writer(out, cap);
+    cs_frame_encode(&w, &head, &a);
+    return cs_writer_done(&w).n;
+}
+
+static struct cs_csr_to keys_for(uint8_t private[static CS_X25519])
+{
+    struct cs_csr_to to = {.n = 1};
+    cs_random(private, CS_X25519);
+    (void)cs_wrapped_key_name(cs_wall_ms(), to.key[0].name);
+    demand(cs_x25519_public(private, to.key[0].public) == CS_OK, "no key");
+    return to;
+}
+
+/* One recording of so many plain bytes: how fast it is made, how small it is. */
+static void one_file(const char *path, const struct cs_csr_to *to, const struct cs_id *session,
+                     uint64_t plain)
+{
+    static uint8_t out[CS_CSR_FRAME_MAX], event[2048];
+    struct cs_csr_writer w;
+    struct cs_gcm *gcm = cs_gcm_new();
+    struct cs_csr_stream *s = cs_csr_stream_new();
+    size_t n = 0;
+    uint64_t now = cs_wall_ms(), i = 0;
+    double cpu = 0;
+    FILE *f = fopen(path, "wb");
+    demand(f != NULL && gcm != NULL && s != NULL, "the file cannot be made");
+    demand(cs_csr_begin(&w, to, session, 1, now, out, sizeof out, &n) == CS_OK, "begin");
+    demand(fwrite(out, 1, n, f) == n, "write");
+    while (w.plain_bytes < plain) {
+        double before = cpu_s();
+        n = 0;
+        for (unsigned k = 0; k < 100; k++) { /* about 64 KiB */
+            i++;
+            size_t len = event_make(event, sizeof event, session, i, now + i);
+            demand(cs_csr_add(&w, s, cs_slice(event, len), true, (now + i) * CS_NS_PER_MS) == CS_OK,
+                   "add");
+        }
+        demand(cs_csr_flush(&w, gcm, out, sizeof out, &n) == CS_OK, "flush");
+        cpu += cpu_s() - before;
+        demand(fwrite(out, 1, n, f) == n, "write");
+        if (cs_csr_index_is_due(&w)) {
+            demand(cs_csr_index_frame(&w, gcm, out, sizeof out, &n) == CS_OK, "index");
+            demand(fwrite(out, 1, n, f) == n, "write");
+        }
+    }
+    if (w.n_entries > 0) {
+        demand(cs_csr_index_frame(&w, gcm, out, sizeof out, &n) == CS_OK, "index");
+        demand(fwrite(out, 1, n, f) == n, "write");
+    }
+    demand(cs_csr_end_frame(&w, gcm, CS_CSR_END_CLOSED, now, out, sizeof out, &n) == CS_OK, "end");
+    demand(fwrite(out, 1, n, f) == n && fclose(f) == 0, "write");
+    double mb = (double)w.plain_bytes / 1e6;
+    figure("record-write", mb / cpu, "MB/s", false, 100); /* making the text included */
+    figure("record-compression", (double)w.plain_bytes / (double)w.offset, "x", false, 4);
+    printf("        %.0f MB plain, %.0f MB on disk, %llu frames\n", mb, (double)w.offset / 1e6,
+           (unsigned long long)w.seq);
+    cs_csr_writer_done(&w);
+    cs_csr_stream_free(s);
+    cs_gcm_free(gcm);
+}
+
+/* Checking without keys against nothing but SHA-256 of the same bytes. */
+static void check(const char *path, uint64_t *ret_ms)
+{
+    static uint8_t room[1 << 20];
+    double ratios[5], sha = 0, scan = 0;
+    int fd = open(path, O_RDONLY);
+    uint64_t size = (uint64_t)lseek(fd, 0, SEEK_END), last_ns = 0;
+    for (size_t k = 0; k < 5; k++) {
+        struct cs_hasher h;
+        struct cs_csr_scanner s;
+        uint8_t digest[CS_SHA256];
+        double t0 = cpu_s();
+        cs_hasher_start(&h);
+        for (uint64_t at = 0; at < size;) {
+            ssize_t n = pread(fd, room, sizeof room, (off_t)at);
+            demand(n > 0, "read");
+            cs_hasher_add(&h, cs_slice(room, (size_t)n));
+            at += (uint64_t)n;
+        }
+        cs_hasher_finish(&h, digest);
+        double t1 = cpu_s();
+        demand(cs_csr_scan_start(&s, cs_csr_descriptor(&fd, size)) == CS_OK, "scan");
+        while (cs_csr_scan_next(&s) == CS_CSR_SCAN_FRAME) {
+        }
+        demand(s.ended, "the recording is not good");
+        last_ns = s.last_ns;
+        *ret_ms = last_ns / CS_NS_PER_MS - s.head.started_ms;
+        cs_csr_scan_done(&s);
+        double t2 = cpu_s();
+        sha = t1 - t0;
+        scan = t2 - t1;
+        ratios[k] = sha / scan;
+    }
+    (void)close(fd);
+    figure("record-check-to-sha256", median(ratios, 5), "ratio", false, 0.6);
+}
+
+static void seek(const char *directory, const struct cs_id *session,
+                 const uint8_t private[static CS_X25519], uint64_t length_ms)
+{
+    double ms[15];
+    for (size_t k = 0; k < 15; k++) {
+        struct cs_replay *r = NULL;
+        struct cs_replay_query q = {.from_ms = 1 + any(length_ms - 1), .cap = 64 * 1024};
+        struct cs_buf out = cs_buf((size_t)8 << 20);
+        uint64_t before = cs_mono_ns();
+        demand(cs_replay_open(directory, session, &r) == CS_OK, "open");
+        demand(cs_replay_own_key(r, private) == 1, "its key");
+        demand(cs_replay_json(r, &q, &out) == CS_OK && out.len > 60000, "nothing was read");
+        ms[k] = (double)(cs_mono_ns() - before) / 1e6;
+        cs_replay_close(r);
+        cs_buf_done(&out);
+    }
+    figure("record-seek", median(ms, 15), "ms", true, 200);
+}
+
+/* ---- the journal ---- */
+
+static enum cs_err nothing(void *arg, const struct cs_journal_entry *e)
+{
+    (void)arg;
+    (void)e;
+    return CS_OK;
+}
+
+struct commit {
+    struct cs_journal journal;
+    struct cs_copier *copier;
+    struct cs_recordings *recordings;
+    struct cs_id sessions[EVENTS];
+    uint64_t seq;
+};
+
+static size_t commit(struct commit *c, size_t events)
+{
+    static uint8_t event[2048];
+    struct cs_journal_entry e;
+    struct cs_journal_file f;
+    const char *look = NULL;
+    uint8_t row[16] = {1};
+    size_t at = 0, bytes = 0;
+    for (size_t i = 0; i < events; i++) {
+        struct cs_frame_head head;
+        size_t n = event_make(event, sizeof event, &c->sessions[i], ++c->seq, cs_wall_ms());
+        demand(cs_frame_decode_head(cs_slice(event, n), &head), "event");
+        demand(cs_recordings_have_room(c->recordings), "the batch is full");
+        demand(cs_recordings_add(c->recordings, 1, &head, cs_slice(event, n), &look) == CS_OK,
+               "add");
+    }
+    demand(cs_recordings_finish(c->recordings, cs_slice(row, sizeof row)) == CS_OK, "finish");
+    bytes = c->journal.batch_len;
+    demand(cs_journal_sync(&c->journal) == CS_OK, "sync");
+    while (cs_journal_entry(&c->journal, &at, &e)) {
+        struct cs_slice body = e.body;
+        if (e.kind == CS_JOURNAL_BYTES && cs_journal_file_read(&body, &f)) {
+            demand(cs_copier_put(c->copier, &f, e.offset, body) == CS_OK, "copy");
+        }
+    }
+    cs_journal_clear(&c->journal);
+    cs_recordings_cleared(c->recordings);
+    if (cs_journal_full(&c->journal)) {
+        demand(cs_journal_rotate(&c->journal) == CS_OK, "rotate");
+    }
+    return bytes;
+}
+
+/* The same number of bytes, appended to a preallocated file by one write, and one fdatasync. */
+static void raw(int fd, uint64_t *at, size_t n)
+{
+    static uint8_t bytes[CS_JOURNAL_BATCH];
+    demand(pwrite(fd, bytes, n, (off_t)*at) == (ssize_t)n && fdatasync(fd) == 0, "raw");
+    *at += n;
+}
+
+static void group_commit(const char *directory, const struct cs_csr_to *to)
+{
+    static struct commit c;
+    struct cs_journal_recovery found = {0, 0, 0};
+    char path[600], path_raw[600];
+    double many[ROUNDS], one[ROUNDS];
+    uint64_t at = 0;
+    (void)snprintf(path, sizeof path, "%s/journal", directory);
+    (void)snprintf(path_raw, sizeof path_raw, "%s/raw", directory);
+    demand(cs_journal_open(&c.journal, path, 0, nothing, NULL, &found) == CS_OK, "journal");
+    c.copier = cs_copier_new(c.journal.dir);
+    c.recordings = cs_recordings_new(&c.journal, c.copier);
+    demand(c.recordings != NULL, "memory");
+    cs_recordings_keys(c.recordings, to);
+    for (size_t i = 0; i < EVENTS; i++) {
+        c.sessions[i] = cs_id_new();
+    }
+    int fd = open(path_raw, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    demand(fd >= 0 && posix_fallocate(fd, 0, CS_SEGMENT_FILE_MAX) == 0 && fsync(fd) == 0,
+           "raw file");
+    size_t n_many = commit(&c, EVENTS), n_one = commit(&c, 1); /* warm, and their sizes */
+    for (size_t k = 0; k < ROUNDS; k++) {
+        uint64_t t0 = cs_mono_ns();
+        raw(fd, &at, n_many);
+        uint64_t t1 = cs_mono_ns();
+        n_many = commit(&c, EVENTS);
+        uint64_t t2 = cs_mono_ns();
+        raw(fd, &at, n_one);
+        uint64_t t3 = cs_mono_ns();
+        n_one = commit(&c, 1);
+        uint64_t t4 = cs_mono_ns();
+        many[k] = (double)(t1 - t0) / (double)(t2 - t1);
+        one[k] = (double)(t4 - t3) / (double)(t3 - t2);
+    }
+    figure("record-group-commit-to-raw", median(many, ROUNDS), "ratio", false, 0.7);
+    figure("record-one-commit-to-barrier", median(one, ROUNDS), "ratio", true, 1.3);
+    printf("        %d waiting: %zu bytes a batch; one: %zu bytes\n", EVENTS, n_many, n_one);
+    (void)close(fd);
+    cs_recordings_free(c.recordings);
+    cs_copier_free(c.copier);
+    cs_journal_close(&c.journal);
+}
+
+int main(int argc, char **argv)
+{
+    char made[] = "/tmp/cs-bench-record-XXXXXX", path[600], name[CS_CSR_NAME], command[700];
+    const char *directory = argc > 1 ? argv[1] : mkdtemp(made);
+    uint64_t mb = argc > 2 ? strtoull(argv[2], NULL, 10) : 1000, length_ms = 0;
+    uint8_t private[CS_X25519];
+    struct cs_id session = cs_id_new();
+    demand(directory != NULL, "no directory");
+    struct cs_csr_to to = keys_for(private);
+    (void)snprintf(path, sizeof path, "%s/%s", directory, cs_csr_name(&session, false, 0, name));
+    one_file(path, &to, &session, mb * 1000000);
+    check(path, &length_ms);
+    seek(directory, &session, private, length_ms);
+    group_commit(directory, &to);
+    (void)unlink(path);
+    if (argc <= 1) {
+        (void)snprintf(command, sizeof command, "rm -rf %s", directory);
+        return system(command) == 0 ? 0 : 1;
+    }
+    return 0;
+}
