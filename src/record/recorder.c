@@ -33,6 +33,7 @@ enum {
     UNSYNCED_BYTES = 1024 * 1024, /* then it is synced without being asked */
     SEGMENTS_BEHIND = 4,          /* so many wait for their files' fsync: then it is waited for */
 };
+#define KEY_NS      (10 * CS_NS_PER_S)
 #define LOST_NS     (2 * CS_NS_PER_S) /* after the start the supervisor has sent all rings */
 #define UNSYNCED_NS (200 * CS_NS_PER_MS)
 #define NAP_NS      (10 * CS_NS_PER_MS)
@@ -83,6 +84,7 @@ struct recorder {
     bool failed;    /* final */
     bool sealed;    /* the batch has its COMMIT and waits for the disk */
     bool rotated;   /* and nothing was synced in the new segment yet */
+    bool keyless;   /* no key came in time: every action is refused until one does */
     bool lost_done; /* recordings of gates that were gone at the start have their end */
 };
 
@@ -97,8 +99,10 @@ static void health_all(struct recorder *rec, enum cs_record_health h)
 
 static enum cs_record_health health(const struct recorder *rec)
 {
-    bool well = rec->open && !rec->no_space && !rec->failed && rec->to.n > 0 &&
-                cs_recordings_has_keys(rec->recordings);
+    /* The key comes moments after the start, by way of keeper and control. Until then nothing is
+     * taken, so nothing is called durable; who waits for that waits a little longer. */
+    bool key = rec->to.n > 0 || cs_mono_ns() - rec->opened_ns < KEY_NS;
+    bool well = rec->open && !rec->no_space && !rec->failed && key;
     return well ? CS_RECORD_HEALTHY : CS_RECORD_STOPPED;
 }
 
@@ -575,7 +579,10 @@ static bool rest(struct recorder *rec)
     for (struct source *s = rec->sources; s != NULL; s = s->next) {
         quiet &= cs_ring_sleep(&s->ring);
     }
-    uint64_t until = rec->lost_done || rec->to.n == 0 ? CS_FOREVER : rec->opened_ns + LOST_NS;
+    uint64_t until = rec->lost_done ? CS_FOREVER : rec->opened_ns + LOST_NS;
+    if (rec->to.n == 0) {
+        until = rec->keyless ? CS_FOREVER : rec->opened_ns + KEY_NS;
+    }
     return quiet ? cs_wait(&w, 1, until) != CS_WOKE_CANCELLED : cs_co_yield();
 }
 
@@ -603,7 +610,12 @@ static bool pump_round(struct recorder *rec)
     if (rec->no_space && !make_room(rec)) {
         return !rec->failed && wait_for_space(rec);
     }
-    /* Without a key nothing is taken; the rings say so. */
+    if (rec->to.n == 0 && !rec->keyless && cs_mono_ns() - rec->opened_ns >= KEY_NS) {
+        rec->keyless = true;
+        cs_log(CS_EV_RECORD_FAILED, NULL, "why=\"there is no recording key\"");
+        health_all(rec, CS_RECORD_STOPPED);
+    }
+    /* Without a key nothing is taken. */
     bool more = rec->to.n > 0 && pump_turn(rec);
     if (!rec->failed && !rec->no_space && sync_is_due(rec)) {
         (void)journal_ok(rec, sync_and_mark(rec));
@@ -683,6 +695,7 @@ static void on_key(struct recorder *rec, const struct cs_msg_record_key *m)
         to.key[to.n++] = rec->escrow.key[0];
     }
     rec->to = to;
+    rec->keyless = false;
     if (rec->open) {
         cs_recordings_keys(rec->recordings, &to);
         health_all(rec, health(rec));

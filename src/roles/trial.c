@@ -142,7 +142,8 @@ bool cs_trial_run(struct cs_supervisor *sv, struct cs_buf *why)
     argv[n] = NULL;
     struct cs_buf answer = cs_buf(ANSWER_MAX);
     int fd = -1;
-    enum cs_err err = cs_job_run(sv->loop, sv->self, argv, cs_mono_ns() + TRIAL_NS, &answer, &fd);
+    enum cs_err err =
+        cs_job_run(sv->loop, sv->self, argv, cs_mono_ns() + TRIAL_NS, NULL, &answer, &fd);
     bool ok = false;
     if (err == CS_OK) {
         ok = understand(cs_buf_slice(&answer), why);
