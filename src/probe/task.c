@@ -127,6 +127,7 @@ static const struct pg_setting settings[] = {
     {"statement_timeout", "2000"},
     {"lock_timeout", "500"},
     {"idle_in_transaction_session_timeout", "10000"},
+    {"role", "none"}, /* whatever ALTER ROLE … SET role says */
     {"search_path", "pg_catalog, pg_temp"},
     {"DateStyle", "ISO, YMD"},
     {"extra_float_digits", "0"},

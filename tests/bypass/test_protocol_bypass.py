@@ -463,6 +463,29 @@ class Others(BypassCase):
         self.assertLess(size() - before, (64 + (256 if harness.sanitized() else 0)) << 20)
 
 
+class RoleAtTheServer(BypassCase):
+    """Settings that the server keeps for a role must not make its sessions somebody else."""
+
+    def test_a_role_that_is_set_for_the_role_at_the_server(self):
+        everyday, owner = self.roles["user"], self.roles["owner"]
+        self.sql("grant %s to %s" % (owner, everyday))
+        for where in ("", "in database %s " % self.name):
+            self.sql("alter role %s %sset role = '%s'" % (everyday, where, owner))
+            try:
+                c = self.pg.connect(self.name, everyday, self.roles["password"])
+                with c.cursor() as cur:
+                    cur.execute("select current_user")
+                    self.assertEqual(cur.fetchone()[0], owner, "the attack works without the gateway")
+                c.close()
+                c = self.gw.connect("bot", self.name)
+                with c.cursor() as cur:
+                    cur.execute("select current_user")
+                    self.assertEqual(cur.fetchone()[0], everyday)
+                c.close()
+            finally:
+                self.sql("alter role %s %sreset role" % (everyday, where))
+
+
 class HostileTarget(unittest.TestCase):
     """What a target does before it has proved who it is must not stop the gate."""
 

@@ -32,6 +32,9 @@ static void set_all(struct pg_login_with *with, const struct pg *p, const struct
 {
     const struct pg_pins *pins = elevated ? &p->pins : &st->pins;
     set(with, "search_path", "public");
+    /* SECURITY: ALTER ROLE … SET role at the server would make the session somebody else than who
+     * logged in, the owner perhaps. What comes with the start wins over that. */
+    set(with, "role", "none");
     set(with, "DateStyle", pins->date_style);
     set(with, "IntervalStyle", pins->interval_style);
     set(with, "TimeZone", pins->time_zone);
