@@ -71,6 +71,16 @@ enum cs_err cs_seal_to(const uint8_t to[static CS_X25519], struct cs_slice aad, 
 enum cs_err cs_unseal_to(const uint8_t private[static CS_X25519], struct cs_slice aad,
                          struct cs_slice box, uint8_t *out) CS_MUST_CHECK;
 
+/* Ed25519 (RFC 8032), keys as their 32 raw bytes. Verifying is false for anything but a good
+ * signature, also when memory is out. */
+enum { CS_ED25519_KEY = 32, CS_ED25519_SIGNATURE = 64 };
+enum cs_err cs_ed25519_public(const uint8_t private[static CS_ED25519_KEY],
+                              uint8_t ret[static CS_ED25519_KEY]) CS_MUST_CHECK;
+enum cs_err cs_ed25519_sign(const uint8_t private[static CS_ED25519_KEY], struct cs_slice in,
+                            uint8_t ret[static CS_ED25519_SIGNATURE]) CS_MUST_CHECK;
+bool cs_ed25519_verify(const uint8_t public[static CS_ED25519_KEY], struct cs_slice in,
+                       struct cs_slice signature) CS_MUST_CHECK;
+
 /* Base 64 of RFC 4648. Encoded length is cs_base64_size(n) without a NUL; strict decoding: exact
  * padding, no blanks, no non-canonical trailing bits. `url` selects the URL alphabet, unpadded. */
 size_t cs_base64_size(size_t n);

@@ -63,6 +63,11 @@ void cs_cbor_array(struct cs_writer *w, uint64_t n)
     head(w, CS_CBOR_ARRAY, n);
 }
 
+void cs_cbor_map(struct cs_writer *w, uint64_t n)
+{
+    head(w, CS_CBOR_MAP, n);
+}
+
 void cs_cbor_bool(struct cs_writer *w, bool v)
 {
     head(w, CS_CBOR_SIMPLE, v ? CS_CBOR_TRUE : CS_CBOR_FALSE);
@@ -159,6 +164,27 @@ uint64_t cs_cbor_read_array(struct cs_reader *r)
         return 0;
     }
     return n;
+}
+
+uint64_t cs_cbor_read_map(struct cs_reader *r)
+{
+    uint64_t n = read_head(r, CS_CBOR_MAP);
+    if (n > cs_reader_left(r) / 2) {
+        r->bad = true;
+        return 0;
+    }
+    return n;
+}
+
+uint64_t cs_cbor_read_key(struct cs_reader *r, uint64_t *next)
+{
+    uint64_t key = cs_cbor_read_uint(r);
+    if (r->bad || key < *next || key == UINT64_MAX) {
+        r->bad = true;
+        return 0;
+    }
+    *next = key + 1;
+    return key;
 }
 
 bool cs_cbor_read_null(struct cs_reader *r)
