@@ -5,6 +5,7 @@
 
 #include "config/values.h"
 
+#include "base/id.h"
 #include "base/limits.h"
 #include "crypto/crypto.h"
 
@@ -185,6 +186,12 @@ static void check_top(struct cs_compiler *c)
     c->snapshot.store = cs_cfg_path(c, t->store.sqlite.v);
     c->snapshot.recordings = cs_cfg_path(c, t->recordings.directory.v);
     c->snapshot.master_key = cs_cfg_path(c, t->master_key.v);
+    uint8_t escrow[CS_X25519];
+    c->snapshot.escrow = t->recordings.escrow.v;
+    if (t->recordings.escrow.set && !cs_unhex(c->snapshot.escrow, escrow, sizeof escrow)) {
+        cs_mistake(c->m, t->recordings.escrow.pos,
+                   "\"escrow\" is not an X25519 public key of 64 hexadecimal digits");
+    }
 }
 
 /* ---- targets ---- */

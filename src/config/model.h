@@ -66,7 +66,7 @@ struct cs_cfg_store {
 };
 struct cs_cfg_recordings {
     struct cs_cfg_head head;
-    struct cs_cfg_text directory;
+    struct cs_cfg_text directory, escrow;
 };
 struct cs_cfg_upgrade {
     struct cs_cfg_head head;

@@ -80,6 +80,7 @@ static bool directories_make(struct cs_supervisor *sv)
         return false;
     }
     (void)snprintf(recordings, sizeof recordings, "%s", sv->recordings);
+    (void)snprintf(sv->escrow, sizeof sv->escrow, "%.*s", CS_SLICE_FMT(s->escrow));
     return make_parent("store.sqlite", store, OURS_ALONE) &&
            make_directory("recordings.directory", recordings, OURS_ALONE);
 }

@@ -120,6 +120,7 @@ static void compare(const struct cs_supervisor *sv, const struct cs_snapshot *ne
     } fixed[] = {
         {"store.sqlite", now->store, next->store},
         {"recordings.directory", now->recordings, next->recordings},
+        {"recordings.escrow", now->escrow, next->escrow},
         {"the master key's path", now->master_key, next->master_key},
     };
     compare_listeners(sv, next, text);

@@ -24,7 +24,7 @@ static const struct cs_field snapshot_fields[] = {
     SLICE(cs_snapshot, store),      SLICE(cs_snapshot, recordings),
     SLICE(cs_snapshot, master_key), SLICE(cs_snapshot, system_roots),
     SLICE(cs_snapshot, policy),     U64(cs_snapshot, n_listeners),
-    U64(cs_snapshot, drain_s),
+    U64(cs_snapshot, drain_s),      SLICE(cs_snapshot, escrow),
 };
 static const struct cs_field listener_fields[] = {
     SLICE(cs_snapshot_listener, name),       SLICE(cs_snapshot_listener, kind),
@@ -35,7 +35,7 @@ static const struct cs_field listener_fields[] = {
 /* A member added to a struct must be added to its table. */
 _Static_assert(sizeof(struct cs_snapshot_listener) == 6 * sizeof(struct cs_slice) + 8, "table");
 _Static_assert(sizeof(struct cs_snapshot) ==
-                   6 * sizeof(struct cs_slice) + 24 +
+                   7 * sizeof(struct cs_slice) + 24 +
                        CS_SNAPSHOT_LISTENERS * sizeof(struct cs_snapshot_listener),
                "table");
 

@@ -23,6 +23,7 @@ struct cs_snapshot {
     struct cs_slice url;          /* of the control listener, for links */
     struct cs_slice store;        /* path of the SQLite file */
     struct cs_slice recordings;   /* directory */
+    struct cs_slice escrow;       /* hex; empty = nobody else opens recordings */
     struct cs_slice master_key;   /* path of the file that seals secrets */
     struct cs_slice system_roots; /* PEM */
     struct cs_slice policy;       /* for policy/policy.h */

@@ -413,3 +413,25 @@ CS_TEST(a_file_over_the_limit_is_refused)
     cs_buf_done(&text);
     compiled_done(&c);
 }
+
+CS_TEST(config_escrow_is_a_public_key_in_hex)
+{
+    static const char head[] =
+        "version: 1\nlisteners: { local: { socket: s } }\nstore: { sqlite: /s }\n"
+        "master_key: /k\nrecordings: { directory: /r, escrow: \"%s\" }\n";
+    static const char key[] = "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a";
+    static const char *const bad[] = {
+        "", "85", "zz20f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"};
+    char text[400];
+    (void)snprintf(text, sizeof text, head, key);
+    struct compiled c = compile_text(text);
+    CS_EQ_U64(c.err, CS_OK);
+    CS_EQ_STR(c.snapshot.escrow, key);
+    compiled_done(&c);
+    for (size_t i = 0; i < CS_ARRAY_LEN(bad); i++) {
+        (void)snprintf(text, sizeof text, head, bad[i]);
+        c = compile_text(text);
+        CS_CHECK(c.err != CS_OK && c.report.n > 0);
+        compiled_done(&c);
+    }
+}
