@@ -2,6 +2,7 @@
  * the same bytes, and never lower for a comment more. */
 #include "base/attr.h"
 #include "base/limits.h"
+#include "sql/catalogue.h"
 #include "sql/classify.h"
 #include "sql/sql.h"
 
@@ -34,6 +35,8 @@ static unsigned check_class(const struct cs_sql_class *c, size_t size)
 {
     uint8_t all = 0;
     unsigned s = sum(c->reads, c->n_reads) + sum(c->writes, c->n_writes);
+    s += sum(c->strangers, c->n_strangers);
+    check(!c->by_strangers || ((c->effects & CS_SQL_OPAQUE) != 0 && c->n_strangers > 0));
     s += sum(c->functions, c->n_functions) + sum(c->effect_names, c->n_effects) + sum(&c->verb, 1);
     check(c->effects != 0 && c->effects < 64);
     check(c->n_effects == (size_t)__builtin_popcount(c->effects));
@@ -41,7 +44,7 @@ static unsigned check_class(const struct cs_sql_class *c, size_t size)
     check(c->parsed || c->why[0] != '\0');
     check((c->effects & CS_SQL_OPAQUE) == 0 || (c->why[0] != '\0' && !c->writes_known));
     check(c->n_kept <= CS_SQL_STATEMENTS_KEPT && c->n_kept <= c->n_statements);
-    check(c->n_reads + c->n_writes + c->n_functions <= CS_LIMIT_SQL_RELATIONS);
+    check(c->n_reads + c->n_writes + c->n_functions + c->n_strangers <= CS_LIMIT_SQL_RELATIONS);
     check(!c->parsed || c->verb.n > 0);
     for (uint32_t i = 0; i < c->n_kept; i++) {
         const struct cs_sql_statement *st = &c->statements[i];
@@ -57,10 +60,13 @@ static unsigned check_class(const struct cs_sql_class *c, size_t size)
     return s;
 }
 
-static void check_facts(const struct cs_sql_class *c, struct cs_slice text)
+static void check_facts(const struct cs_sql *sql, const struct cs_sql_class *c,
+                        struct cs_slice text)
 {
     struct cs_facts f = {0};
-    cs_sql_facts(c, text, &f);
+    struct cs_sql_judged j;
+    cs_sql_judge(c, NULL, false, &j);
+    cs_sql_facts(sql, c, &j, text, &f);
     check(f.v[CS_FACT_SQL_EFFECTS].state == CS_FACT_KNOWN);
     check(f.v[CS_FACT_SQL_EFFECTS].u.strings.n > 0);
     check((c->effects & CS_SQL_OPAQUE) == 0 || f.v[CS_FACT_SQL_READS].state == CS_FACT_UNKNOWN);
@@ -101,7 +107,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check(c->effects == a->class.effects);
         cs_sql_release(sql, c);
     }
-    check_facts(&a->class, text);
+    check_facts(sql, &a->class, text);
     check_comment(sql, text, &a->class);
     cs_sql_record_unref(a);
     cs_sql_record_unref(b);

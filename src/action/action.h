@@ -39,6 +39,8 @@ struct cs_action {
     struct cs_slice tx; /* transaction record: empty outside; else what already ran in it */
     bool in_transaction;
     bool changing;      /* has an effect beyond session and read */
+    bool defining;      /* may change definitions: tables, functions, rights, settings */
+    bool narrowed;      /* harmless only as long as the catalogue that says so is fresh */
     bool only_rollback; /* never denied or held */
     bool only_session;  /* needs no rule on an open session */
     struct cs_facts facts;

@@ -283,6 +283,25 @@ static json_t *store_status(struct cs_control *c)
                      (json_int_t)s.queued);
 }
 
+/* {TARGET: milliseconds since its catalogue was asked for, or null} */
+static json_t *catalogues(const struct cs_api_call *call)
+{
+    json_t *root = json_object();
+    struct cs_slice target;
+    uint64_t age;
+    for (size_t i = 0; cs_catalogue_at(call->c, i, &target, &age); i++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "%.*s", CS_SLICE_FMT(target));
+        if (!cs_json_put(root, name,
+                         age == UINT64_MAX ? json_null()
+                                           : json_integer((json_int_t)(age / CS_NS_PER_MS)))) {
+            json_decref(root);
+            return NULL;
+        }
+    }
+    return root;
+}
+
 static bool own_facts(struct cs_api_call *call, json_t *root, size_t held,
                       const struct cs_store_secret *list, size_t n)
 {
@@ -296,6 +315,7 @@ static bool own_facts(struct cs_api_call *call, json_t *root, size_t held,
            cs_json_put(root, "sessions", json_integer((json_int_t)c->sessions.n)) &&
            cs_json_put(root, "held", json_integer((json_int_t)held)) &&
            cs_json_put(root, "waiting_calls", json_integer((json_int_t)c->n_waiting)) &&
+           cs_json_put(root, "catalogues", catalogues(call)) &&
            cs_json_put(root, "targets", targets(call, list, n));
 }
 

@@ -19,6 +19,7 @@
 #include "wire/snapshot.h"
 
 struct cs_api_call;
+struct cs_ctl_catalogue;
 struct cs_ctl_check;
 struct cs_ctl_probe;
 struct cs_job;
@@ -99,10 +100,12 @@ struct cs_control {
     struct cs_sessions sessions;
     struct cs_attempt *attempts; /* auth.c */
     size_t n_attempts;
-    uint64_t connections;        /* the last number given to one */
-    struct cs_ctl_probe *probes; /* tasks that probe works on; probe.c */
-    struct cs_ctl_check *checks; /* the last one of each target; check.c */
-    bool checking;               /* a coroutine looks at targets again */
+    struct cs_ctl_catalogue *catalogues; /* catalogue.c */
+    struct cs_event catalogue_moved;     /* one is wanted, or a task has ended */
+    uint64_t connections;                /* the last number given to one */
+    struct cs_ctl_probe *probes;         /* tasks that probe works on; probe.c */
+    struct cs_ctl_check *checks;         /* the last one of each target; check.c */
+    bool checking;                       /* a coroutine looks at targets again */
     struct cs_poll *polls;
     struct cs_api_call *calls;
     size_t n_calls, n_waiting;
@@ -164,6 +167,11 @@ enum cs_err cs_connect_proof(struct cs_control *c, struct cs_msg_prove_for *ask,
 enum cs_err cs_probe_ask(struct cs_control *c, struct cs_slice target, enum cs_probe_kind kind,
                          struct cs_slice text, struct cs_slice names, struct cs_slice *ret,
                          char *why, size_t why_size) CS_MUST_CHECK;
+/* The same for a task whose result is not rows: the sealed memory itself, which the caller closes.
+ */
+enum cs_err cs_probe_ask_memory(struct cs_control *c, struct cs_slice target,
+                                enum cs_probe_kind kind, int *ret_fd, char *why,
+                                size_t why_size) CS_MUST_CHECK;
 void cs_probe_connect(struct cs_job *j);
 void cs_probe_prove(struct cs_job *j);
 
@@ -177,6 +185,15 @@ enum cs_err cs_recording_month(struct cs_control *c, uint64_t wall_ms, char *why
 enum cs_err cs_recording_unwrap(struct cs_control *c, const struct cs_id *session,
                                 struct cs_slice reader, struct cs_slice rows,
                                 struct cs_buf *out) CS_MUST_CHECK;
+
+/* ---- catalogue.c ---- */
+void cs_catalogue_run(void *control);         /* coroutine */
+void cs_catalogue_tell(struct cs_peer *gate); /* all there are, to a gate that has come */
+void cs_catalogue_wanted(struct cs_job *j);
+/* The n-th: its target and how old it is, UINT64_MAX for one that has not come. False: no more. */
+bool cs_catalogue_at(const struct cs_control *c, size_t n, struct cs_slice *ret_target,
+                     uint64_t *ret_age_ns);
+void cs_catalogue_free(struct cs_control *c);
 
 /* ---- gate.c ---- */
 void cs_gate_on_message(struct cs_channel *ch, const struct cs_channel_in *in, void *peer);

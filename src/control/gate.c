@@ -48,6 +48,7 @@ static const struct handler handlers[CS_MSG_MAX] = {
     LANED(HOLD_LEAVE, cs_hold_leave, hold_leave),
     LANED(CONSUME, cs_hold_consume, consume),
     LANED(EXECUTED, cs_hold_executed, executed),
+    [CS_MSG_CATALOGUE_WANTED] = {cs_catalogue_wanted, false, 0},
     /* From probe: the message table lets each role's own pass and no other. */
     [CS_MSG_PROBE_CONNECT] = {cs_probe_connect, false, 0},
     [CS_MSG_PROBE_PROVE] = {cs_probe_prove, false, 0},

@@ -160,10 +160,11 @@ static enum cs_err task_memory(const struct cs_ctl_probe *t, struct cs_slice tex
     return e;
 }
 
-static enum cs_err take(const struct cs_call *call, struct cs_slice *ret, char *why,
-                        size_t why_size)
+/* Sealed and not too large, whatever is in it. */
+static enum cs_err take(struct cs_call *call, int *ret_fd, char *why, size_t why_size)
 {
     const struct cs_msg_probed *r = (const void *)call->msg.raw;
+    struct cs_slice map = CS_SLICE_NULL;
     if (call->type != CS_MSG_PROBED || r->err >= CS_ERR_MAX) {
         return CS_ERR_PROTOCOL;
     }
@@ -171,44 +172,44 @@ static enum cs_err take(const struct cs_call *call, struct cs_slice *ret, char *
         (void)snprintf(why, why_size, "%.*s", CS_SLICE_FMT(r->text));
         return (enum cs_err)r->err;
     }
-    struct cs_slice map = CS_SLICE_NULL;
     enum cs_err e = cs_sealed_map(call->fd[0], CS_LIMIT_PROBE_RESULT_BYTES, &map);
-    if (e == CS_OK && !cs_rows_valid(map)) {
-        cs_sealed_unmap(map);
-        e = CS_ERR_CORRUPT;
-    }
     if (e == CS_OK) {
-        *ret = map;
+        cs_sealed_unmap(map);
+        *ret_fd = call->fd[0];
+        call->fd[0] = -1;
     }
     return e;
 }
 
-enum cs_err cs_probe_ask(struct cs_control *c, struct cs_slice target, enum cs_probe_kind kind,
-                         struct cs_slice text, struct cs_slice names, struct cs_slice *ret,
-                         char *why, size_t why_size)
+struct asking {
+    enum cs_probe_kind kind;
+    struct cs_slice target, text, names;
+};
+
+static enum cs_err ask(struct cs_control *c, const struct asking *a, int *ret_fd, char *why,
+                       size_t why_size)
 {
-    struct cs_ctl_probe t = {.view = c->view};
+    struct cs_ctl_probe t = {.view = c->view, .id = cs_id_new()};
     struct cs_call call = {.fd = {-1, -1, -1}};
     int fd = -1;
     why[0] = 0;
-    t.target = c->view != NULL ? cs_policy_target(c->view->policy, target) : NULL;
+    t.target = c->view != NULL ? cs_policy_target(c->view->policy, a->target) : NULL;
     if (t.target == NULL) {
         (void)snprintf(why, why_size, "there is no such target");
         return CS_ERR_NOT_FOUND;
     }
-    t.id = cs_id_new();
     (void)cs_view_keep(t.view);
     t.next = c->probes;
     c->probes = &t;
-    enum cs_err e = task_memory(&t, text, names, &fd);
+    enum cs_err e = task_memory(&t, a->text, a->names, &fd);
     if (e == CS_OK) {
-        struct cs_msg_probe m = {.task = t.id, .kind = (uint64_t)kind};
+        struct cs_msg_probe m = {.task = t.id, .kind = (uint64_t)a->kind};
         uint64_t deadline = cs_mono_ns() + (CS_LIMIT_PROBE_TASK_S + 2) * CS_NS_PER_S;
         e = cs_helper_call_fd(c, CS_ROLE_PROBE, CS_MSG_PROBE, &m, fd, deadline, &call);
         (void)close(fd);
     }
     if (e == CS_OK) {
-        e = take(&call, ret, why, why_size);
+        e = take(&call, ret_fd, why, why_size);
     }
     cs_call_done(&call);
     forget(c, &t);
@@ -218,4 +219,36 @@ enum cs_err cs_probe_ask(struct cs_control *c, struct cs_slice target, enum cs_p
                                                : cs_err_text(e));
     }
     return e;
+}
+
+enum cs_err cs_probe_ask_memory(struct cs_control *c, struct cs_slice target,
+                                enum cs_probe_kind kind, int *ret_fd, char *why, size_t why_size)
+{
+    const struct asking a = {.kind = kind, .target = target};
+    return ask(c, &a, ret_fd, why, why_size);
+}
+
+enum cs_err cs_probe_ask(struct cs_control *c, struct cs_slice target, enum cs_probe_kind kind,
+                         struct cs_slice text, struct cs_slice names, struct cs_slice *ret,
+                         char *why, size_t why_size)
+{
+    const struct asking a = {.kind = kind, .target = target, .text = text, .names = names};
+    struct cs_slice map = CS_SLICE_NULL;
+    int fd = -1;
+    enum cs_err e = ask(c, &a, &fd, why, why_size);
+    if (e != CS_OK) {
+        return e;
+    }
+    e = cs_sealed_map(fd, CS_LIMIT_PROBE_RESULT_BYTES, &map);
+    (void)close(fd);
+    if (e == CS_OK && !cs_rows_valid(map)) {
+        cs_sealed_unmap(map);
+        e = CS_ERR_CORRUPT;
+    }
+    if (e != CS_OK) {
+        (void)snprintf(why, why_size, "%s", cs_err_text(e));
+        return e;
+    }
+    *ret = map;
+    return CS_OK;
 }

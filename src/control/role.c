@@ -210,6 +210,9 @@ static void peer_open(struct cs_peer *p)
         return;
     }
     cs_channel_run_phase(p->channel);
+    if (p->role == CS_ROLE_GATE) {
+        cs_catalogue_tell(p);
+    }
 }
 
 static void peer_new(struct cs_control *c, const struct cs_msg_peer *m, int fd)
@@ -235,6 +238,7 @@ static void peer_new(struct cs_control *c, const struct cs_msg_peer *m, int fd)
     }
     if (helper) {
         cs_event_set(&c->joined);
+        cs_event_set(&c->catalogue_moved);
     }
 }
 
@@ -373,6 +377,9 @@ static enum cs_err open_helpers(struct cs_control *c)
 {
     cs_handle co;
     enum cs_err e = cs_co_spawn(c->loop, "tick", tick, c, &co);
+    if (e == CS_OK) {
+        e = cs_co_spawn(c->loop, "catalogues", cs_catalogue_run, c, &co);
+    }
     return e == CS_OK ? cs_co_spawn(c->loop, "store-failure", watch_store, c, &co) : e;
 }
 
@@ -464,6 +471,7 @@ static void snapshot_new(struct cs_control *c, const struct cs_msg_snapshot *m, 
         e = cs_co_spawn(c->loop, "start", start, c, &co);
     } else {
         warn_of_paths(old, v);
+        cs_event_set(&c->catalogue_moved);
         cs_view_drop(old);
         cs_log(CS_EV_RELOADED, NULL, "policy=%016llx",
                (unsigned long long)cs_policy_version(v->policy));
@@ -575,6 +583,7 @@ void cs_control_free(struct cs_control *c)
         }
         cs_free(p);
     }
+    cs_catalogue_free(c);
     cs_auth_free(c);
     cs_ctl_check_free(c);
     cs_approval_free(c->approval);

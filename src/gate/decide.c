@@ -150,7 +150,7 @@ static bool remembered(struct cs_session *s, const struct cs_action *a, const st
                        struct cs_decision *ret)
 {
     if (m == NULL || m->decision == NULL || !cs_session_refresh(s) ||
-        m->generation != s->policy_generation ||
+        m->generation != s->policy_generation || m->catalogue != s->gate->catalogue_generation ||
         !cs_slice_eq(m->tx, a->facts.v[CS_FACT_SQL_TX].u.string)) {
         return false;
     }
@@ -161,7 +161,7 @@ static bool remembered(struct cs_session *s, const struct cs_action *a, const st
 static void remember(const struct cs_session *s, const struct cs_action *a,
                      const struct cs_decision *d, struct cs_memo *m)
 {
-    if (m == NULL || d->outcome != CS_ALLOW) {
+    if (m == NULL || d->outcome != CS_ALLOW || a->narrowed) {
         return;
     }
     if (m->decision == NULL) {
@@ -170,6 +170,7 @@ static void remember(const struct cs_session *s, const struct cs_action *a,
     if (m->decision != NULL) {
         *m->decision = *d;
         m->generation = s->policy_generation;
+        m->catalogue = s->gate->catalogue_generation;
         m->tx = a->facts.v[CS_FACT_SQL_TX].u.string;
     }
 }
@@ -208,6 +209,9 @@ void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_m
                "The gateway's operator must free space or repair its disk; then try again.");
         cs_log(CS_EV_RECORD_FAILED, &s->id, "action=%llu error=%s", (unsigned long long)ret->n,
                cs_err_name(e));
+    }
+    if (ret->outcome == CS_ALLOW && a->defining) {
+        cs_gate_defining(s, false);
     }
     if (ret->outcome == CS_DENY) {
         cs_log(CS_EV_ACTION_DENIED, &s->id, "action=%llu why=%s", (unsigned long long)ret->n,

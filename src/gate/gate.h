@@ -10,6 +10,7 @@
 
 enum { CS_GATE_LISTENERS = 4, CS_GATE_REPORTS = 256, CS_GATE_CANCEL_BUCKETS = 64 };
 
+struct cs_gate_catalogue;
 struct cs_tls_ctx;
 struct cs_sql;
 
@@ -61,8 +62,10 @@ struct cs_gate {
     struct cs_session *by_state[CS_SESSION_STATES];
     uint32_t state_count[CS_SESSION_STATES];
     struct cs_sql *sql;
-    uint8_t *scratch;     /* one frame being encoded: CS_LIMIT_RECORD_FRAME_BYTES */
-    uint64_t cancel_seed; /* 0 = not drawn yet */
+    struct cs_gate_catalogue *catalogues; /* catalogue.c */
+    uint64_t catalogue_generation;        /* counts whatever may change a judgement */
+    uint8_t *scratch;                     /* one frame being encoded: CS_LIMIT_RECORD_FRAME_BYTES */
+    uint64_t cancel_seed;                 /* 0 = not drawn yet */
     struct cs_cancel_misses cancel_misses[CS_GATE_CANCEL_BUCKETS];
     struct cs_report reports[CS_GATE_REPORTS]; /* the latest, in a ring */
     /* An upgrade (drain.c). */
@@ -134,6 +137,14 @@ void cs_hold_on_state(struct cs_gate *g, const struct cs_msg_request_state *m);
 /* The request that the session waits for, "" for none. True: it is asking the present control for
  * one and does not know it yet. */
 bool cs_hold_asking(const struct cs_session *s, struct cs_slice *ret_request);
+
+/* ---- catalogue.c ---- */
+void cs_gate_catalogue_new(struct cs_gate *g, const struct cs_msg_catalogue *m, int fd);
+/* From here on the session may change definitions; `elsewhere`: on a connection of its own. */
+void cs_gate_defining(struct cs_session *s, bool elsewhere);
+/* The session ends: what it was changing may still take effect for a while. */
+void cs_gate_define_lost(struct cs_session *s);
+void cs_gate_catalogue_old(struct cs_gate *g, struct cs_slice target);
 
 /* ---- tell.c: what control must hear, whichever control it is ---- */
 void cs_tell_leave(struct cs_session *s, struct cs_slice request, enum cs_leave how);

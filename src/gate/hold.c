@@ -467,5 +467,8 @@ void cs_gate_hold(struct cs_session *s, const struct cs_action *a, const struct 
     }
     s->hold = NULL;
     cs_free(h);
+    if (v->outcome == CS_ALLOW && a->defining) {
+        cs_gate_defining(s, v->elevated);
+    }
     cs_session_set_state(s, CS_SESSION_READY);
 }

@@ -119,6 +119,7 @@ struct cs_verdict {
 struct cs_memo {
     struct cs_decision *decision; /* owned: cs_memo_done */
     uint64_t generation;          /* of the session's rules */
+    uint64_t catalogue;           /* of the targets' catalogues */
     struct cs_slice tx;           /* a literal: the fact sql.tx */
 };
 void cs_memo_done(struct cs_memo *m);
@@ -182,6 +183,16 @@ struct cs_slice cs_gate_role(const struct cs_session *s, bool elevated);
 struct cs_slice cs_gate_server(const struct cs_session *s, struct cs_arena *a);
 /* Name or address of the target, for TLS verification. */
 struct cs_slice cs_gate_target_host(const struct cs_session *s);
+
+/* ---- the target's catalogue ---- */
+struct cs_sql_class;
+struct cs_sql_judged;
+/* The class of a text with what is known of the session's target. */
+void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class,
+                   struct cs_sql_judged *ret);
+/* Nothing is owed and no transaction is open on any of the session's connections: definitions that
+ * its actions changed are in force now. Cheap; call it whenever that is so. */
+void cs_gate_defined(struct cs_session *s);
 
 struct cs_sql *cs_gate_sql(struct cs_gate *g);
 struct cs_loop *cs_gate_loop(struct cs_gate *g);

@@ -136,6 +136,13 @@ static void on_control_message(struct cs_channel *c, const struct cs_channel_in 
     case CS_MSG_REQUEST_STATE:
         cs_hold_on_state(g, in->msg);
         return;
+    case CS_MSG_CATALOGUE:
+        cs_gate_catalogue_new(g, in->msg, in->fd[0]);
+        (void)close(in->fd[0]);
+        return;
+    case CS_MSG_CATALOGUE_OLD:
+        cs_gate_catalogue_old(g, ((const struct cs_msg_catalogue_old *)in->msg)->target);
+        return;
     case CS_MSG_SESSION_KILL: {
         const struct cs_msg_session_kill *m = in->msg;
         struct cs_session *s = cs_session_by_id(g, &m->session);

@@ -179,6 +179,7 @@ void cs_session_run(void *session)
         s->protocol->serve(s);
     }
     report_end(s, s->kill.set ? s->kill_why : s->end_why);
+    cs_gate_define_lost(s);
     cs_session_set_state(s, CS_SESSION_CLOSING);
     cs_stream_close(&s->client);
     list_remove(s);

@@ -55,6 +55,8 @@ struct cs_session {
     struct cs_arena policy_arena;
 
     uint64_t actions;
+    bool defining; /* what runs may change definitions, and is not over (catalogue.c) */
+    bool defined;  /* something like that ran in this session */
     uint64_t opened_ms;
     bool reported;             /* SESSION_OPENED was sent */
     bool recorded;             /* SESSION_OPEN is in the record */

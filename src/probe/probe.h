@@ -15,6 +15,7 @@
 #include "ipc/ipc.h"
 #include "runtime/loop.h"
 #include "runtime/stream.h"
+#include "sql/sql.h"
 #include "wire/probe_task.h"
 #include "wire/rows.h"
 
@@ -38,6 +39,7 @@ struct cs_probe {
     uint64_t control_epoch;                  /* counts the controls */
     bool stopping, failed, alone;
     size_t n_tasks;
+    struct cs_sql *sql; /* owned: reads definitions */
 };
 
 /* A constant query. Its parameters, all text: $1 the everyday role's name, $2 the elevated one's
@@ -83,6 +85,11 @@ enum cs_err cs_probe_query(struct cs_probe_task_run *t, const struct cs_probe_qu
 /* Appends the table "certificate": subject and end (ms since 1970) of the one that the server
  * showed; none without TLS. */
 void cs_probe_certificate(struct cs_probe_task_run *t, struct cs_buf *out);
+
+/* ---- catalogue.c ---- */
+/* The catalogue out of the answers of its kind of task. */
+enum cs_err cs_probe_catalogue(struct cs_probe_task_run *t, struct cs_slice answers,
+                               struct cs_buf *out) CS_MUST_CHECK;
 
 /* ---- the tables of queries: n of them for this kind of task; 0 = no such kind ---- */
 size_t cs_probe_queries(uint64_t kind, const struct cs_probe_query **ret);

@@ -15,9 +15,16 @@ static const struct cs_probe_query check[] = {
 #include "check/checks.def"
 };
 
+static const struct cs_probe_query catalogue[] = {
+#include "probe/catalogue.def"
+};
+
 size_t cs_probe_queries(uint64_t kind, const struct cs_probe_query **ret)
 {
     switch (kind) {
+    case CS_PROBE_CATALOGUE:
+        *ret = catalogue;
+        return CS_ARRAY_LEN(catalogue);
     case CS_PROBE_CHECK:
         *ret = check;
         return CS_ARRAY_LEN(check);

@@ -150,9 +150,16 @@ enum cs_err cs_probe_new(struct cs_loop *loop, int supervisor_fd, struct cs_prob
         return CS_ERR_NO_MEMORY;
     }
     p->loop = loop;
-    enum cs_err e = cs_channel_open(loop, supervisor_fd, CS_ROLE_PROBE, CS_ROLE_SUPERVISOR, 0,
-                                    on_supervisor, on_supervisor_gone, p, &p->supervisor);
+    enum cs_err e = cs_sql_new(&p->sql);
     if (e != CS_OK) {
+        (void)close(supervisor_fd);
+        cs_free(p);
+        return e;
+    }
+    e = cs_channel_open(loop, supervisor_fd, CS_ROLE_PROBE, CS_ROLE_SUPERVISOR, 0, on_supervisor,
+                        on_supervisor_gone, p, &p->supervisor);
+    if (e != CS_OK) {
+        cs_sql_free(p->sql);
         cs_free(p);
         return e;
     }
@@ -167,6 +174,7 @@ void cs_probe_free(struct cs_probe *p)
     }
     cs_channel_close(p->control);
     cs_channel_close(p->supervisor);
+    cs_sql_free(p->sql);
     cs_free(p);
 }
 

@@ -225,6 +225,12 @@ static void task_run(void *arg)
     struct cs_probe_task_run *t = arg;
     struct cs_buf out = cs_buf(CS_LIMIT_PROBE_RESULT_BYTES);
     enum cs_err e = run(t, &out);
+    if (e == CS_OK && t->kind == CS_PROBE_CATALOGUE) {
+        struct cs_buf answers = out;
+        out = cs_buf(CS_LIMIT_PROBE_RESULT_BYTES);
+        e = cs_probe_catalogue(t, cs_buf_slice(&answers), &out);
+        cs_buf_done(&answers);
+    }
     cs_log(CS_EV_PROBED, &t->id, "target=%s kind=%llu result=%s bytes=%zu%s%s",
            cs_log_quote(t->task.target).text, (unsigned long long)t->kind, cs_err_name(e), out.len,
            t->why[0] != 0 ? " why=" : "",

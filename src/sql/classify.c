@@ -53,6 +53,13 @@ void cs_sql_free(struct cs_sql *sql)
     cs_free(sql);
 }
 
+const struct cs_slice *cs_sql_effect_names(const struct cs_sql *sql, uint8_t effects, size_t *ret_n)
+{
+    effects &= CS_ARRAY_LEN(sql->build.effect_names) - 1;
+    *ret_n = (size_t)__builtin_popcount(effects);
+    return sql->build.effect_names[effects];
+}
+
 /* ---- one statement, all statements ---- */
 static void walk_reset(struct cs_sql *sql)
 {

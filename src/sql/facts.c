@@ -1,7 +1,7 @@
 /* A class record as facts for rules. Called by the protocol for every action.
  * It must never state what the classifier could not establish: such facts are UNKNOWN, and a rule
  * that allows does not fire on them while one that denies or holds does. */
-#include "sql/sql.h"
+#include "sql/catalogue.h"
 
 static struct cs_fact fact_strings(bool known, const struct cs_slice *v, size_t n)
 {
@@ -18,13 +18,16 @@ static struct cs_fact fact_string(bool known, struct cs_slice s)
     return f;
 }
 
-void cs_sql_facts(const struct cs_sql_class *c, struct cs_slice text, struct cs_facts *ret)
+void cs_sql_facts(const struct cs_sql *sql, const struct cs_sql_class *c,
+                  const struct cs_sql_judged *j, struct cs_slice text, struct cs_facts *ret)
 {
-    bool clear = c->parsed && (c->effects & CS_SQL_OPAQUE) == 0;
-    ret->v[CS_FACT_SQL_EFFECTS] = fact_strings(true, c->effect_names, c->n_effects);
+    size_t n = 0;
+    const struct cs_slice *names = cs_sql_effect_names(sql, j->effects, &n);
+    bool clear = j->names_known;
+    ret->v[CS_FACT_SQL_EFFECTS] = fact_strings(true, names, n);
     ret->v[CS_FACT_SQL_VERB] = fact_string(c->parsed, c->verb);
     ret->v[CS_FACT_SQL_READS] = fact_strings(clear, c->reads, c->n_reads);
-    ret->v[CS_FACT_SQL_WRITES] = fact_strings(clear && c->writes_known, c->writes, c->n_writes);
+    ret->v[CS_FACT_SQL_WRITES] = fact_strings(j->writes_known, c->writes, c->n_writes);
     ret->v[CS_FACT_SQL_FUNCTIONS] = fact_strings(clear, c->functions, c->n_functions);
     ret->v[CS_FACT_SQL_STATEMENTS] = (struct cs_fact){
         .state = c->parsed ? CS_FACT_KNOWN : CS_FACT_UNKNOWN, .u.integer = c->n_statements};

@@ -35,13 +35,15 @@ void cs_sql_build_reset(struct cs_sql_build *b)
     b->n_kept = 0;
     b->effects = 0;
     b->parsed = false;
-    b->writes_unknown = false;
+    b->writes_unknown = b->opaque_otherwise = b->prepares = false;
+    memset(b->dotted, 0, sizeof b->dotted);
     b->why = "";
 }
 
 void cs_sql_build_opaque(struct cs_sql_build *b, const char *why)
 {
     b->effects |= CS_SQL_OPAQUE;
+    b->opaque_otherwise = true;
     if (b->why[0] == '\0') {
         b->why = why;
     }
@@ -178,12 +180,18 @@ struct cs_sql_record *cs_sql_record_new(const struct cs_sql_build *b, struct cs_
     r->refs = 1;
     r->class.parsed = b->parsed;
     r->class.why = b->why;
-    r->class.writes_known = b->parsed && !b->writes_unknown && (b->effects & CS_SQL_OPAQUE) == 0;
+    bool opaque = (b->effects & CS_SQL_OPAQUE) != 0;
+    r->class.writes_listed = b->parsed && !b->writes_unknown;
+    r->class.writes_known = r->class.writes_listed && !opaque;
+    r->class.by_strangers = b->parsed && opaque && !b->opaque_otherwise;
+    r->class.prepares = b->prepares;
+    memcpy(r->class.dotted, b->dotted, sizeof r->class.dotted);
     put_effects(&k, b);
     put_statements(&k, b, statements);
     r->class.reads = put_list(&k, b, CS_SQL_LIST_READS, &r->class.n_reads);
     r->class.writes = put_list(&k, b, CS_SQL_LIST_WRITES, &r->class.n_writes);
     r->class.functions = put_list(&k, b, CS_SQL_LIST_FUNCTIONS, &r->class.n_functions);
+    r->class.strangers = put_list(&k, b, CS_SQL_LIST_STRANGERS, &r->class.n_strangers);
     if (keep_text) {
         r->text = put(&k, text);
     }

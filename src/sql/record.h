@@ -7,7 +7,13 @@
 #include "base/limits.h"
 #include "sql/sql.h"
 
-enum cs_sql_list { CS_SQL_LIST_READS, CS_SQL_LIST_WRITES, CS_SQL_LIST_FUNCTIONS, CS_SQL_LISTS };
+enum cs_sql_list {
+    CS_SQL_LIST_READS,
+    CS_SQL_LIST_WRITES,
+    CS_SQL_LIST_FUNCTIONS,
+    CS_SQL_LIST_STRANGERS,
+    CS_SQL_LISTS
+};
 enum { CS_SQL_NAME_SLOTS = 1024, CS_SQL_EFFECTS = 6 };
 _Static_assert(CS_LIMIT_SQL_RELATIONS * 2 < CS_SQL_NAME_SLOTS, "names need a larger table");
 
@@ -28,6 +34,9 @@ struct cs_sql_build {
     uint8_t effects;
     bool parsed;
     bool writes_unknown;
+    bool opaque_otherwise; /* … than by names that are not built in */
+    bool prepares;
+    uint64_t dotted[4];
     const char *why; /* literal; the first reason */
 };
 

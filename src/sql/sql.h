@@ -75,6 +75,13 @@ struct cs_sql_class {
     size_t n_functions;
     const struct cs_slice *effect_names; /* "read", … : the fact sql.effects */
     size_t n_effects;
+    /* For a catalogue (catalogue.h): what it names that is not built in, each its kind in one byte
+     * and its name; whether nothing else makes it opaque; whether `writes` would be all then. */
+    const struct cs_slice *strangers;
+    size_t n_strangers;
+    bool by_strangers, writes_listed;
+    bool prepares;      /* SQL PREPARE: what it will do is not among its effects */
+    uint64_t dotted[4]; /* names behind a dot, which may be functions: cs_catalogue_dot */
 };
 enum { CS_SQL_STATEMENTS_KEPT = 64 };
 
@@ -90,9 +97,14 @@ const struct cs_sql_class *cs_sql_classify(struct cs_sql *sql, struct cs_slice t
 const struct cs_sql_class *cs_sql_cached(struct cs_sql *sql, struct cs_slice text);
 void cs_sql_keep(const struct cs_sql_class *c);
 void cs_sql_release(struct cs_sql *sql, const struct cs_sql_class *c);
-/* Fills the sql.* facts that come from the text (not database, role, tx). They borrow from c and
- * text. */
-void cs_sql_facts(const struct cs_sql_class *c, struct cs_slice text, struct cs_facts *ret);
+struct cs_sql_judged; /* catalogue.h */
+/* Fills the sql.* facts that come from the text (not database, role, tx), as they were judged. They
+ * borrow from sql, c and text. */
+void cs_sql_facts(const struct cs_sql *sql, const struct cs_sql_class *c,
+                  const struct cs_sql_judged *j, struct cs_slice text, struct cs_facts *ret);
+/* The names of a set of effects, which live as long as the classifier. */
+const struct cs_slice *cs_sql_effect_names(const struct cs_sql *sql, uint8_t effects,
+                                           size_t *ret_n);
 
 /* SET name = value at run time, startup options: what a client may set. */
 enum cs_sql_guc { CS_SQL_GUC_REFUSE, CS_SQL_GUC_FREE };

@@ -501,6 +501,7 @@ static void do_prepare(struct cs_sql_walk *w, const void *node, struct cs_sql_st
     uint8_t inner = w->effects != 0 ? w->effects : R;
     w->effects = w->stop ? (effects | O) : effects;
     w->build->writes_unknown = unknown;
+    w->build->prepares = true;
     kind(top, CS_SQL_PREPARE, s->name);
     if (top != NULL) {
         top->inner_effects = inner;

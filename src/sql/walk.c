@@ -6,6 +6,8 @@
  * is long and the parser does not mind. */
 #include "sql/walk.h"
 
+#include "sql/catalogue.h"
+
 /* ---- the nodes ---- */
 /* Offsets of the fields that point to nodes; 0, which is the tag itself, ends. */
 #define CS_F(node, field) offsetof(node, field)
@@ -25,11 +27,13 @@ typedef bool node_check(struct cs_sql_walk *w, const void *node);
 
 static node_check check_leaf, check_range_var, check_function, check_type, check_expression,
     check_sort, check_sub_link, check_sample, check_table_function, check_multi_assign,
-    check_locking, check_like, check_alter_command, check_with, check_opclass;
+    check_locking, check_like, check_alter_command, check_with, check_opclass, check_column,
+    check_indirection;
 
 static node_check *const node_checks[CS_ARRAY_LEN(node_fields)] = {
     [T_A_Const] = check_leaf,
-    [T_ColumnRef] = check_leaf, /* names only */
+    [T_ColumnRef] = check_column,
+    [T_A_Indirection] = check_indirection,
     [T_Alias] = check_leaf,
     [T_ObjectWithArgs] = check_leaf, /* names an object of DDL and calls nothing */
     [T_RangeVar] = check_range_var,
@@ -57,12 +61,18 @@ void cs_sql_effect(struct cs_sql_walk *w, uint8_t effects)
     w->effects |= effects;
 }
 
-void cs_sql_opaque(struct cs_sql_walk *w, const char *why)
+static void opaque(struct cs_sql_walk *w, const char *why)
 {
     w->effects |= CS_SQL_OPAQUE;
     if (w->build->why[0] == '\0') {
         w->build->why = why;
     }
+}
+
+void cs_sql_opaque(struct cs_sql_walk *w, const char *why)
+{
+    w->build->opaque_otherwise = true;
+    opaque(w, why);
 }
 
 static void stop(struct cs_sql_walk *w, const char *why)
@@ -170,6 +180,26 @@ static bool check_range_var(struct cs_sql_walk *w, const void *node)
         cs_sql_note_written(w, r);
     }
     return false;
+}
+
+/* Something that is not built in, and opaque as long as nobody knows more: a catalogue may. */
+static void stranger(struct cs_sql_walk *w, enum cs_catalogue_kind kind, const List *name,
+                     const char *why)
+{
+    const char *parts[3] = {NULL};
+    int n = cs_sql_items(name);
+    for (int i = 0; i < n && n <= (int)CS_ARRAY_LEN(parts); i++) {
+        parts[i] = cs_sql_string(cs_sql_item(name, i));
+    }
+    struct cs_slice joined =
+        n <= (int)CS_ARRAY_LEN(parts) ? join(w, parts, (size_t)n) : CS_SLICE_NULL;
+    if (joined.n == 0) {
+        cs_sql_opaque(w, why);
+        return;
+    }
+    opaque(w, why);
+    note(w, CS_SQL_LIST_STRANGERS,
+         cs_arena_printf(&w->build->arena, "%c%.*s", (int)kind, CS_SLICE_FMT(joined)));
 }
 
 /* ---- WITH ---- */
@@ -291,13 +321,28 @@ static uint8_t function_effects(const struct cs_sql_walk *w, const FuncCall *f)
     return (effects & CS_SQL_FN_SET_CONFIG) != 0 ? set_config_effects(f) : effects;
 }
 
+/* May be a user's own: not one that is written as pg_catalog's. An unqualified name may be a
+ * built-in one that is not on the list: a catalogue calls no function harmless that shares its name
+ * with one. */
+static bool stranger_function(const FuncCall *f)
+{
+    const char *name = last_of(f->funcname);
+    return name != NULL && cs_sql_items(f->funcname) <= 2 &&
+           !(cs_sql_items(f->funcname) == 2 && in_catalog(f->funcname));
+}
+
 static bool check_function(struct cs_sql_walk *w, const void *node)
 {
     const FuncCall *f = (const FuncCall *)node;
     note_function(w, f);
     uint8_t effects = function_effects(w, f);
     if ((effects & CS_SQL_OPAQUE) != 0) {
-        cs_sql_opaque(w, "it calls a function that is not known to be harmless");
+        if (stranger_function(f)) {
+            stranger(w, CS_CATALOGUE_FUNCTION, f->funcname,
+                     "it calls a function that is not known to be harmless");
+        } else {
+            cs_sql_opaque(w, "it calls a function that is not known to be harmless");
+        }
     }
     /* Also under EXPLAIN: planning runs functions that call themselves immutable. Reading and
      * session belong to the statement. */
@@ -341,7 +386,11 @@ static bool check_type(struct cs_sql_walk *w, const void *node)
     const char *name = last_of(t->names);
     if (name == NULL || t->pct_type || !in_catalog(t->names) ||
         !cs_sql_names_type(w->names, name)) {
-        cs_sql_opaque(w, "it names a type that is not built in");
+        if (name == NULL || t->pct_type || cs_sql_items(t->names) > 2) {
+            cs_sql_opaque(w, "it names a type that is not built in");
+        } else {
+            stranger(w, CS_CATALOGUE_TYPE, t->names, "it names a type that is not built in");
+        }
     }
     cs_sql_visit(w, t->typmods);
     return false;
@@ -353,7 +402,11 @@ static void check_operator(struct cs_sql_walk *w, const List *name)
     const char *op = last_of(name);
     if (op == NULL || !in_catalog(name) ||
         (strcmp(op, "=") != 0 && !cs_sql_names_operator(w->names, op))) {
-        cs_sql_opaque(w, "it uses an operator that is not built in");
+        if (op == NULL || cs_sql_items(name) > 2) {
+            cs_sql_opaque(w, "it uses an operator that is not built in");
+        } else {
+            stranger(w, CS_CATALOGUE_OPERATOR, name, "it uses an operator that is not built in");
+        }
     }
 }
 
@@ -412,6 +465,29 @@ static bool check_opclass(struct cs_sql_walk *w, const void *node)
     if (e->opclass != NULL && !in_catalog(e->opclass)) {
         cs_sql_opaque(w, "it names an operator class that is not built in");
     }
+    return true;
+}
+
+/* t.f may mean f(t). */
+static void dotted(struct cs_sql_walk *w, const List *names, int from)
+{
+    for (int i = from; i < cs_sql_items(names); i++) {
+        const char *name = cs_sql_string(cs_sql_item(names, i));
+        if (name != NULL) {
+            cs_catalogue_dot(w->build->dotted, name, strlen(name));
+        }
+    }
+}
+
+static bool check_column(struct cs_sql_walk *w, const void *node)
+{
+    dotted(w, ((const ColumnRef *)node)->fields, 1);
+    return false;
+}
+
+static bool check_indirection(struct cs_sql_walk *w, const void *node)
+{
+    dotted(w, ((const A_Indirection *)node)->indirection, 0);
     return true;
 }
 

@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "proto/postgres/frontend.h"
+#include "sql/catalogue.h"
 
 enum pg_act pg_violation(struct pg *p, const char *what)
 {
@@ -105,6 +106,7 @@ static void set_effects(struct cs_action *a, uint8_t effects)
 {
     a->changing = (effects & ~(unsigned)(CS_SQL_SESSION | CS_SQL_READ)) != 0;
     a->only_session = effects == CS_SQL_SESSION;
+    a->defining = (effects & (CS_SQL_DDL | CS_SQL_ADMIN | CS_SQL_OPAQUE)) != 0;
 }
 
 /* The action that this text is, in the session's present state. */
@@ -122,17 +124,19 @@ void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice
     a->role = cs_gate_role(p->s, false);
     a->in_transaction = tx != 'I' || p->group_ran;
     a->tx = a->in_transaction ? cs_buf_slice(&p->ran) : CS_SLICE_NULL;
-    cs_sql_facts(class, text, &a->facts);
+    struct cs_sql_judged j;
+    cs_gate_judge(p->s, class, &j);
+    cs_sql_facts(cs_gate_sql(p->s->gate), class, &j, text, &a->facts);
     fact_string(a, CS_FACT_SQL_DATABASE, a->database);
     fact_string(a, CS_FACT_SQL_ROLE, a->role);
     fact_string(a, CS_FACT_SQL_TX, cs_slice_str(tx_name(p)));
     if (tx_uncertain(p)) {
         a->facts.v[CS_FACT_SQL_TX].state = CS_FACT_UNKNOWN;
     }
-    set_effects(a, class->effects);
+    set_effects(a, j.effects);
+    a->narrowed = j.narrowed;
     a->only_rollback = class->parsed && class->n_statements == 1 && class->n_kept == 1 &&
-                       class->statements[0].kind == CS_SQL_ROLLBACK &&
-                       class->effects == CS_SQL_SESSION;
+                       class->statements[0].kind == CS_SQL_ROLLBACK && j.effects == CS_SQL_SESSION;
 }
 
 /* The facts of a prepared statement stand for EXECUTE of its name and for Bind of an SQL-level one:

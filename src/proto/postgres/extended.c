@@ -128,7 +128,7 @@ static bool push_bind(struct pg *p, const struct pg_bind *m, const struct pg_sta
     po->changing = a->changing;
     po->granted = v->granted;
     po->grant = v->grant;
-    if (st->class != NULL && pg_names_change(st->class)) {
+    if (st->class != NULL && pg_names_change(st->class, a->narrowed)) {
         cs_sql_keep(st->class);
         po->class = st->class;
         po->text = pg_name_copy(st->text);

@@ -241,9 +241,9 @@ bool pg_names_follow(const struct cs_sql_class *class)
            class->n_statements <= class->n_kept;
 }
 
-bool pg_names_change(const struct cs_sql_class *class)
+bool pg_names_change(const struct cs_sql_class *class, bool narrowed)
 {
-    if (!pg_names_follow(class)) {
+    if (!pg_names_follow(class) && !(narrowed && class->n_statements <= class->n_kept)) {
         return true;
     }
     for (uint32_t i = 0; i < class->n_kept; i++) {

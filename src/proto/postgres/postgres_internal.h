@@ -205,8 +205,9 @@ void pg_portals_drop_all(struct pg *p);
 size_t pg_portal_count(const struct pg *p);
 void pg_portal_free(struct pg *p, struct pg_portal *po);
 /* May running this leave other names behind than before? PREPARE, DEALLOCATE, DISCARD ALL; and
- * whatever we cannot look into: opaque, unparsed, more statements than are kept. */
-bool pg_names_change(const struct cs_sql_class *class);
+ * whatever we cannot look into: opaque (but not if the catalogue has `narrowed` it), unparsed, more
+ * statements than are kept. */
+bool pg_names_change(const struct cs_sql_class *class, bool narrowed);
 /* Can what it does to names be followed statement by statement? */
 bool pg_names_follow(const struct cs_sql_class *class);
 /* The n-th statement of such a text has succeeded. What cannot be followed forgets every name. */

@@ -3,9 +3,10 @@
  * transaction than the one that was asked for. */
 #include "base/alloc.h"
 #include "proto/postgres/frontend.h"
+#include "sql/catalogue.h"
 
 static bool push_query(struct pg *p, const struct cs_sql_class *class, bool followed,
-                       struct cs_slice text, const struct cs_verdict *v)
+                       const struct cs_action *a, const struct cs_verdict *v)
 {
     struct pg_reply *r = pg_push(p, PG_REPLY_QUERY);
     if (r == NULL) {
@@ -14,10 +15,10 @@ static bool push_query(struct pg *p, const struct cs_sql_class *class, bool foll
     r->n = v->n;
     r->granted = v->granted;
     r->grant = v->grant;
-    if (!followed && pg_names_change(class)) {
+    if (!followed && pg_names_change(class, a->narrowed)) {
         cs_sql_keep(class);
         r->class = class;
-        r->text = pg_name_copy(text);
+        r->text = pg_name_copy(a->bytes);
     }
     return true;
 }
@@ -46,9 +47,8 @@ static enum pg_act hold_query(struct pg *p, struct asked *q, struct cs_verdict *
     }
     p->elevated_simple = p->elevated != NULL;
     pg_remember(p, &q->a);
-    return push_query(p, q->class, q->followed, q->a.bytes, v) && pg_to_server(p, q->message)
-               ? PG_DONE
-               : PG_STOP;
+    return push_query(p, q->class, q->followed, &q->a, v) && pg_to_server(p, q->message) ? PG_DONE
+                                                                                         : PG_STOP;
 }
 
 static enum pg_act decide_query(struct pg *p, struct pg_batch *b, struct asked *q,
@@ -58,7 +58,7 @@ static enum pg_act decide_query(struct pg *p, struct pg_batch *b, struct asked *
     switch (v->outcome) {
     case CS_ALLOW:
         pg_remember(p, &q->a);
-        return push_query(p, q->class, q->followed, q->a.bytes, v) ? PG_PASS : PG_STOP;
+        return push_query(p, q->class, q->followed, &q->a, v) ? PG_PASS : PG_STOP;
     case CS_HOLD:
         return pg_pass(p, b) ? hold_query(p, q, v) : PG_STOP;
     case CS_DENY:
@@ -79,15 +79,19 @@ static const struct pg_statement *executed(struct pg *p, const struct cs_sql_cla
     }
     struct cs_slice name = cs_slice_head(class->statements[0].name, CS_LIMIT_PG_NAME_BYTES);
     const struct pg_statement *st = pg_statement_find(p, name, ret_wait);
-    return st == NULL || (st->class != NULL && pg_names_change(st->class)) ? NULL : st;
+    return st == NULL || (st->class != NULL && pg_names_change(st->class, false)) ? NULL : st;
 }
 
 /* What was prepared, and what the parameters of this EXECUTE do themselves. */
-static uint8_t effects_of(const struct pg_statement *prepared, const struct cs_sql_class *execute)
+static uint8_t effects_of(struct pg *p, const struct pg_statement *prepared,
+                          const struct cs_sql_class *execute)
 {
+    struct cs_sql_judged j = {.effects = prepared->effects};
     uint8_t of_parameters = execute->n_kept > 0 ? execute->statements[0].inner_effects : 0;
-    uint8_t own = prepared->class != NULL ? prepared->class->effects : prepared->effects;
-    return own | of_parameters;
+    if (prepared->class != NULL) {
+        cs_gate_judge(p->s, prepared->class, &j);
+    }
+    return j.effects | of_parameters;
 }
 
 static enum pg_act describe_query(struct pg *p, struct asked *q, struct cs_slice text,
@@ -99,7 +103,7 @@ static enum pg_act describe_query(struct pg *p, struct asked *q, struct cs_slice
     q->followed = st != NULL;
     if (st != NULL) {
         struct pg_statement effective = *st;
-        effective.effects = effects_of(st, q->class);
+        effective.effects = effects_of(p, st, q->class);
         settings->len = 0;
         pg_describe_prepared(&q->a, &effective, names, settings);
     }

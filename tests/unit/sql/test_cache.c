@@ -1,4 +1,5 @@
 #include "base/limits.h"
+#include "sql/catalogue.h"
 #include "sql/sql.h"
 #include "tap.h"
 
@@ -127,7 +128,9 @@ CS_TEST(facts_of_a_clear_text_are_known)
     struct cs_facts f = {0};
     struct cs_slice text = cs_slice_str("DELETE FROM s.t WHERE id IN (SELECT lower(x) FROM u)");
     const struct cs_sql_class *c = cs_sql_classify(sql, text);
-    cs_sql_facts(c, text, &f);
+    struct cs_sql_judged j;
+    cs_sql_judge(c, NULL, false, &j);
+    cs_sql_facts(sql, c, &j, text, &f);
     CS_EQ_U64(fact(&f, CS_FACT_SQL_EFFECTS)->u.strings.n, 2);
     CS_EQ_STR(fact(&f, CS_FACT_SQL_EFFECTS)->u.strings.v[1], "write");
     CS_EQ_STR(fact(&f, CS_FACT_SQL_VERB)->u.string, "DELETE");
@@ -147,7 +150,9 @@ static void check_facts(const char *text, enum cs_fact_state verb, enum cs_fact_
     struct cs_sql *sql = new_sql();
     struct cs_facts f = {0};
     const struct cs_sql_class *c = cs_sql_classify(sql, cs_slice_str(text));
-    cs_sql_facts(c, cs_slice_str(text), &f);
+    struct cs_sql_judged j;
+    cs_sql_judge(c, NULL, false, &j);
+    cs_sql_facts(sql, c, &j, cs_slice_str(text), &f);
     CS_CHECK(fact(&f, CS_FACT_SQL_EFFECTS)->state == CS_FACT_KNOWN);
     CS_CHECK(fact(&f, CS_FACT_SQL_EFFECTS)->u.strings.n > 0);
     CS_EQ_U64(fact(&f, CS_FACT_SQL_VERB)->state, verb);

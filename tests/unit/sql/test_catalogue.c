@@ -1,0 +1,230 @@
+/* The catalogue: its form, and what it adds to a class in both directions. */
+#include "sql/catalogue.h"
+#include "tap.h"
+
+struct known {
+    uint8_t kind;
+    const char *schema, *name;
+    uint8_t bits;
+};
+
+static const struct known sample[] = {
+    {'f', "public", "net", CS_CATALOGUE_HARMLESS | CS_CATALOGUE_QUIET},
+    {'f', "public", "bad", 0},
+    {'f', "public", "lower", 0},
+    {'f', "public", "upper", CS_CATALOGUE_QUIET},
+    {'f', "other", "net", 0},
+    {'t', "public", "mood", CS_CATALOGUE_HARMLESS},
+    {'t', "public", "odd", 0},
+    {'o', "public", "===", CS_CATALOGUE_HARMLESS},
+    {'r', "public", "t", 0},
+    {'r', "public", "v", CS_CATALOGUE_READ_OPAQUE},
+    {'r', "public", "trig", CS_CATALOGUE_WRITE_OPAQUE},
+    {'r', "public", "fk", CS_CATALOGUE_WRITES_MORE},
+    {'r', "public", "a.b", 0},
+};
+
+static void make(struct cs_arena *a, struct cs_catalogue *c)
+{
+    cs_arena_init(a, 4096, 1024 * 1024);
+    *c = (struct cs_catalogue){.n = CS_ARRAY_LEN(sample)};
+    c->entries = CS_NEW_ARRAY(a, struct cs_catalogue_entry, c->n);
+    CS_CHECK(c->entries != NULL);
+    for (size_t i = 0; i < c->n; i++) {
+        c->entries[i] = (struct cs_catalogue_entry){.schema = cs_slice_str(sample[i].schema),
+                                                    .name = cs_slice_str(sample[i].name),
+                                                    .kind = sample[i].kind,
+                                                    .bits = sample[i].bits};
+    }
+    cs_catalogue_sort(c);
+}
+
+static uint8_t judged(const struct cs_catalogue *c, const char *text, bool narrow,
+                      struct cs_sql_judged *ret)
+{
+    struct cs_sql *sql = NULL;
+    struct cs_sql_judged j;
+    CS_CHECK(cs_sql_new(&sql) == CS_OK);
+    const struct cs_sql_class *class = cs_sql_classify(sql, cs_slice_str(text));
+    cs_sql_judge(class, c, narrow, &j);
+    cs_sql_release(sql, class);
+    cs_sql_free(sql);
+    if (ret != NULL) {
+        *ret = j;
+    }
+    return j.effects;
+}
+
+CS_TEST(catalogue_reads_back_as_written_and_nothing_shorter)
+{
+    struct cs_arena a, b;
+    struct cs_catalogue c, got;
+    struct cs_buf out = cs_buf(4096);
+    make(&a, &c);
+    c.strict = true;
+    cs_catalogue_dot(c.dotted, "peek", 4);
+    cs_catalogue_write(&out, &c);
+    cs_arena_init(&b, 4096, 1024 * 1024);
+    CS_CHECK(cs_catalogue_read(cs_buf_slice(&out), &b, &got) == CS_OK);
+    CS_CHECK(got.n == c.n && got.strict && memcmp(got.dotted, c.dotted, sizeof c.dotted) == 0);
+    for (size_t n = 0; n < out.len; n++) {
+        CS_CHECK(cs_catalogue_read(cs_slice(out.p, n), &b, &got) == CS_ERR_CORRUPT);
+    }
+    cs_buf_u8(&out, 0);
+    CS_CHECK(cs_catalogue_read(cs_buf_slice(&out), &b, &got) == CS_ERR_CORRUPT);
+    cs_buf_done(&out);
+    cs_arena_done(&a);
+    cs_arena_done(&b);
+}
+
+CS_TEST(catalogue_out_of_order_or_with_unknown_bits_is_refused)
+{
+    struct cs_arena a, b;
+    struct cs_catalogue c, got;
+    make(&a, &c);
+    cs_arena_init(&b, 4096, 1024 * 1024);
+    for (int i = 0; i < 3; i++) {
+        struct cs_buf out = cs_buf(4096);
+        struct cs_catalogue wrong = c;
+        struct cs_catalogue_entry first = c.entries[0];
+        if (i == 0) {
+            wrong.entries[0] = wrong.entries[1];
+        } else if (i == 1) {
+            wrong.entries[0].bits = 32;
+        } else {
+            wrong.entries[0].kind = 'x';
+        }
+        cs_catalogue_write(&out, &wrong);
+        CS_CHECK(cs_catalogue_read(cs_buf_slice(&out), &b, &got) == CS_ERR_CORRUPT);
+        cs_buf_done(&out);
+        c.entries[0] = first;
+    }
+    cs_arena_done(&a);
+    cs_arena_done(&b);
+}
+
+CS_TEST(overloads_are_as_bad_as_their_worst)
+{
+    struct cs_catalogue_entry e[] = {
+        {CS_SLICE_LIT("public"), CS_SLICE_LIT("two"), 'f',
+         CS_CATALOGUE_HARMLESS | CS_CATALOGUE_QUIET},
+        {CS_SLICE_LIT("public"), CS_SLICE_LIT("two"), 'f', CS_CATALOGUE_QUIET},
+        {CS_SLICE_LIT("public"), CS_SLICE_LIT("r"), 'r', CS_CATALOGUE_READ_OPAQUE},
+        {CS_SLICE_LIT("public"), CS_SLICE_LIT("r"), 'r', CS_CATALOGUE_WRITES_MORE},
+    };
+    struct cs_catalogue c = {.entries = e, .n = 4};
+    cs_catalogue_sort(&c);
+    CS_EQ_U64(c.n, 2);
+    CS_EQ_U64(cs_catalogue_find(&c, 'f', CS_SLICE_LIT("public"), CS_SLICE_LIT("two"))->bits,
+              CS_CATALOGUE_QUIET);
+    CS_EQ_U64(cs_catalogue_find(&c, 'r', CS_SLICE_LIT("public"), CS_SLICE_LIT("r"))->bits,
+              CS_CATALOGUE_READ_OPAQUE | CS_CATALOGUE_WRITES_MORE);
+}
+
+CS_TEST(a_text_is_narrowed_only_when_all_that_makes_it_opaque_is_harmless)
+{
+    static const struct {
+        const char *text;
+        uint8_t effects;
+    } rows[] = {
+        {"SELECT net(1)", CS_SQL_READ},
+        {"SELECT public.net(1), 'x'::mood", CS_SQL_READ},
+        {"SELECT 1 OPERATOR(public.===) 2", CS_SQL_READ},
+        {"UPDATE t SET a = net(1)", CS_SQL_WRITE},
+        {"SELECT net(1), bad(1)", CS_SQL_READ | CS_SQL_OPAQUE},
+        {"SELECT other.net(1)", CS_SQL_READ | CS_SQL_OPAQUE},
+        {"SELECT 'x'::odd", CS_SQL_READ | CS_SQL_OPAQUE},
+        {"SELECT nosuch(1)", CS_SQL_READ | CS_SQL_OPAQUE},
+        {"SELECT net(1) FROM v", CS_SQL_READ | CS_SQL_OPAQUE},
+        {"SELECT pg_read_file('x'), net(1)", CS_SQL_READ | CS_SQL_ADMIN},
+        {"SELECT net(1); DO $$x$$", CS_SQL_READ | CS_SQL_OPAQUE},
+        {"SELECT pg_catalog.net(1)", CS_SQL_READ | CS_SQL_OPAQUE},
+    };
+    struct cs_arena a;
+    struct cs_catalogue c;
+    make(&a, &c);
+    for (size_t i = 0; i < CS_ARRAY_LEN(rows); i++) {
+        CS_EQ_U64(judged(&c, rows[i].text, true, NULL), rows[i].effects);
+        CS_CHECK((judged(&c, rows[i].text, false, NULL) & CS_SQL_OPAQUE) != 0);
+        CS_CHECK((judged(NULL, rows[i].text, true, NULL) & CS_SQL_OPAQUE) != 0);
+    }
+    cs_arena_done(&a);
+}
+
+CS_TEST(a_text_is_widened_by_what_its_names_lead_to)
+{
+    static const char *const bad[] = {
+        "SELECT lower('x')",           "SELECT * FROM v",
+        "SELECT * FROM public.v",      "WITH x AS (TABLE v) SELECT 1",
+        "INSERT INTO trig VALUES (1)", "UPDATE v SET a = 1",
+        "SELECT * FROM \"a.b\"",       "PREPARE q AS SELECT * FROM v",
+    };
+    static const char *const good[] = {
+        "SELECT upper('x')",     "SELECT * FROM t",
+        "SELECT * FROM trig",    "SELECT pg_catalog.lower('x')",
+        "SELECT * FROM other.v", "INSERT INTO t VALUES (1)",
+    };
+    struct cs_arena a;
+    struct cs_catalogue c;
+    make(&a, &c);
+    for (size_t i = 0; i < CS_ARRAY_LEN(bad); i++) {
+        struct cs_sql_judged j;
+        CS_CHECK((judged(&c, bad[i], false, &j) & CS_SQL_OPAQUE) != 0);
+        CS_CHECK(!j.names_known && !j.writes_known && j.why[0] != 0);
+        CS_CHECK((judged(NULL, bad[i], false, NULL) & CS_SQL_OPAQUE) == 0);
+    }
+    for (size_t i = 0; i < CS_ARRAY_LEN(good); i++) {
+        CS_CHECK((judged(&c, good[i], false, NULL) & CS_SQL_OPAQUE) == 0);
+    }
+    cs_arena_done(&a);
+}
+
+CS_TEST(a_cascade_makes_the_written_relations_unknown)
+{
+    struct cs_arena a;
+    struct cs_catalogue c;
+    struct cs_sql_judged j;
+    make(&a, &c);
+    CS_CHECK((judged(&c, "DELETE FROM fk", false, &j) & CS_SQL_OPAQUE) == 0);
+    CS_CHECK(j.names_known && !j.writes_known);
+    (void)judged(&c, "DELETE FROM t", false, &j);
+    CS_CHECK(j.writes_known);
+    cs_arena_done(&a);
+}
+
+CS_TEST(names_behind_a_dot_may_be_functions)
+{
+    struct cs_arena a;
+    struct cs_catalogue c;
+    make(&a, &c);
+    cs_catalogue_dot(c.dotted, "peek", 4);
+    CS_CHECK((judged(&c, "SELECT t.peek FROM t", false, NULL) & CS_SQL_OPAQUE) != 0);
+    CS_CHECK((judged(&c, "SELECT (t).peek FROM t", false, NULL) & CS_SQL_OPAQUE) != 0);
+    CS_CHECK((judged(&c, "SELECT peek FROM t", false, NULL) & CS_SQL_OPAQUE) == 0);
+    cs_arena_done(&a);
+}
+
+CS_TEST(a_strict_catalogue_makes_all_but_the_session_opaque)
+{
+    struct cs_arena a;
+    struct cs_catalogue c;
+    make(&a, &c);
+    c.strict = true;
+    CS_CHECK((judged(&c, "SELECT 1", true, NULL) & CS_SQL_OPAQUE) != 0);
+    CS_CHECK((judged(&c, "PREPARE q AS SELECT 1", true, NULL) & CS_SQL_OPAQUE) != 0);
+    CS_EQ_U64(judged(&c, "BEGIN", true, NULL), CS_SQL_SESSION);
+    cs_arena_done(&a);
+}
+
+CS_TEST(a_relation_that_is_not_known_is_told)
+{
+    struct cs_arena a;
+    struct cs_catalogue c;
+    struct cs_sql_judged j;
+    make(&a, &c);
+    (void)judged(&c, "SELECT * FROM brand_new", true, &j);
+    CS_CHECK(j.unknown && (j.effects & CS_SQL_OPAQUE) == 0);
+    (void)judged(&c, "SELECT * FROM t, pg_catalog.pg_class", true, &j);
+    CS_CHECK(!j.unknown);
+    cs_arena_done(&a);
+}
