@@ -6,14 +6,16 @@
 #include "base/id.h"
 #include "runtime/sandbox.h"
 
+#include "ipc/ipc.h"
 #include <stdbool.h>
+
 #include <stddef.h>
 
 struct attack_plan {
     char name[32]; /* "gate/1" */
     int call;      /* number of the system call to try, -1 = none */
     int message;   /* number of the message attempt, -1 = none */
-    bool is_gate;
+    enum cs_role role;
     pid_t supervisor;
     struct cs_id session; /* of another gate */
 };
@@ -28,6 +30,6 @@ _Noreturn void attack_call(size_t i);
 /* ---- messages.c ---- */
 _Noreturn void attack_message(int k);
 /* How many attempts there are for this role. */
-int attack_messages(bool is_gate);
+int attack_messages(enum cs_role role);
 
 #endif

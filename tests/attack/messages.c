@@ -84,12 +84,24 @@ static bool enough_for_a_front(enum kind k, unsigned type)
     return type == CS_MSG_API && (k == TRAILING || k == OVERSIZE);
 }
 
-static bool makes_sense(enum kind k, unsigned type, bool is_gate)
+/* The same for a probe: its own messages, a connection and a proof of somebody else's. */
+static bool enough_for_a_probe(enum kind k, unsigned type)
+{
+    if (k == FOREIGN) {
+        return type == CS_MSG_PROVE || type == CS_MSG_API;
+    }
+    if (k == TO_SUPERVISOR) {
+        return type == CS_MSG_RELOAD;
+    }
+    return k == TRAILING || k == UNSEALED || k == NOBODYS || k == OTHERS;
+}
+
+static bool makes_sense(enum kind k, unsigned type, enum cs_role self)
 {
     const struct cs_msg_row *row = cs_msg_row(type);
-    enum cs_role self = is_gate ? CS_ROLE_GATE : CS_ROLE_FRONT;
     bool own = row != NULL && cs_msg_may_pass(row, self, CS_ROLE_CONTROL, true);
-    if (!is_gate && !enough_for_a_front(k, type)) {
+    if ((self == CS_ROLE_FRONT && !enough_for_a_front(k, type)) ||
+        (self == CS_ROLE_PROBE && !enough_for_a_probe(k, type))) {
         return false;
     }
     if (k >= RING_NOISE) {
@@ -115,13 +127,13 @@ static bool makes_sense(enum kind k, unsigned type, bool is_gate)
 }
 
 /* The kth that makes sense; returns how many there are when k is beyond. */
-static int attempt(int k, bool is_gate, enum kind *ret_kind, unsigned *ret_type)
+static int attempt(int k, enum cs_role self, enum kind *ret_kind, unsigned *ret_type)
 {
     int n = 0;
     for (unsigned kind = FOREIGN; kind < KINDS; kind++) {
         for (unsigned i = 1; i <= CS_MSG_MAX; i++) {
             unsigned type = i < CS_MSG_MAX ? i : NO_TYPE;
-            if (!makes_sense((enum kind)kind, type, is_gate)) {
+            if (!makes_sense((enum kind)kind, type, self)) {
                 continue;
             }
             if (n++ == k) {
@@ -134,11 +146,11 @@ static int attempt(int k, bool is_gate, enum kind *ret_kind, unsigned *ret_type)
     return n;
 }
 
-int attack_messages(bool is_gate)
+int attack_messages(enum cs_role role)
 {
     enum kind k;
     unsigned t;
-    return attempt(-1, is_gate, &k, &t);
+    return attempt(-1, role, &k, &t);
 }
 
 /* ---- the wire ---- */
@@ -345,6 +357,10 @@ static void say_result(void)
     int fds[FDS_MAX];
     size_t n_fds = 0;
     ssize_t n = receive(control, fds, &n_fds);
+    while (n > 0 && (type_of(got) == CS_MSG_CATALOGUE || type_of(got) == CS_MSG_CATALOGUE_OLD ||
+                     type_of(got) == CS_MSG_PROBE)) {
+        n = receive(control, fds, &n_fds); /* news that whoever plays this role gets: no answer */
+    }
     const char *name = attack_plan.name;
     if (n == 0) {
         say("attack: %s result %d: cut\n", name, attack_plan.message);
@@ -364,7 +380,7 @@ _Noreturn void attack_message(int k)
     unsigned type = 0;
     int fds[FDS_MAX];
     size_t n_fds = 0;
-    (void)attempt(k, attack_plan.is_gate, &kind, &type);
+    (void)attempt(k, attack_plan.role, &kind, &type);
     become_ready();
     say("attack: %s attempt %d: %s %s\n", attack_plan.name, k, kind_names[kind],
         cs_msg_name((enum cs_msg_type)type));

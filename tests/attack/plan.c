@@ -98,7 +98,7 @@ static void plan_message(void)
         k = (int)strtol(line, &end, 10);
         stride = (int)strtol(end, NULL, 10);
     }
-    if (k < attack_messages(attack_plan.is_gate)) {
+    if (k < attack_messages(attack_plan.role)) {
         attack_plan.message = k;
         rewind(f);
         (void)fprintf(f, "%d %d\n", k + stride, stride);
@@ -118,7 +118,9 @@ __attribute__((constructor)) static void before_main(int argc, char **argv)
     }
     *slash = 0;
     (void)snprintf(attack_plan.name, sizeof attack_plan.name, "%s", argv[1]);
-    attack_plan.is_gate = strncmp(argv[1], "gate", 4) == 0;
+    attack_plan.role = strncmp(argv[1], "gate", 4) == 0 ? CS_ROLE_GATE
+                       : strcmp(argv[1], "probe") == 0  ? CS_ROLE_PROBE
+                                                        : CS_ROLE_FRONT;
     attack_plan.supervisor = getppid();
     bool calls = there_is(".calls") && !there_is(".calls-done");
     bool messages = there_is(".messages");

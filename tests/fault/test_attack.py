@@ -1,4 +1,4 @@
-"""A gate and a front that have been taken over: the real supervisor starts hostile twins (tests/attack/) in
+"""A gate, a front and a probe that have been taken over: the real supervisor starts hostile twins (tests/attack/) in
 their place, beside honest roles. Whatever they try must be refused or cost them their life, and a session in
 another gate goes on meanwhile, with everything that it needs from control and the record."""
 import os
@@ -25,9 +25,9 @@ class Attack(GatewayCase):
     @classmethod
     def setUpClass(cls):
         cls.libexec = harness.scratch("attack")
-        for name in ("control", "keeper", "dialer", "probe", "recorder", "job-compile", "job-replayer"):
+        for name in ("control", "keeper", "dialer", "recorder", "job-compile", "job-replayer"):
             os.symlink(os.path.join(PROGRAMS, name), os.path.join(cls.libexec, name))
-        for name in ("gate", "front"):
+        for name in ("gate", "front", "probe"):
             os.symlink(os.path.join(TWINS, "attack-" + name), os.path.join(cls.libexec, name))
         cls.GATEWAY = {"gates": HOSTILE + 1, "env": {"COUNTERSIGN_LIBEXEC": cls.libexec}}
         super().setUpClass()
@@ -98,6 +98,34 @@ class Attack(GatewayCase):
         if harness.sanitized():
             return
         self.assertEqual(self.calls_of("front", 0, "front"), {})
+
+    def test_every_forbidden_system_call_kills_a_probe(self):
+        if harness.sanitized():
+            return
+        self.assertEqual(self.calls_of("probe", 0, "probe"), {})
+
+    def test_messages_of_a_hostile_probe_are_refused(self):
+        self.all_ready()
+        at = len(self.gw.log_text())
+        c = self.gw.connect("bot", self.name)
+        self.plan("session", self.gw.json("sessions")["sessions"][0]["id"])
+        self.plan("go")
+        self.plan("probe.messages", "0 1\n")
+        try:
+            self.kill("probe")
+            harness.wait_until("all attempts to be made", lambda: "attack: probe messages done" in self.gw.log_text()[at:], 120)
+            self.honest_life(c)
+        finally:
+            self.unplan()
+        self.all_ready()
+        log = self.gw.log_text()[at:]
+        attempts = dict(re.findall(r"attack: probe attempt (\d+): (.+)", log))
+        results = dict(re.findall(r"attack: probe result (\d+): (.+)", log))
+        self.assertGreaterEqual(len(attempts), 8, attempts)
+        self.assertEqual({w: results.get(k, "died") for k, w in attempts.items() if not self.refused(w, results.get(k, "died"))}, {})
+        self.assertNotRegex(log, r"role-died role=(control|keeper|dialer|recorder|front|gate/\d+) ")
+        self.honest_life(c)
+        c.close()
 
     def other_gate(self):
         """A gate that does not carry the one session there is: by the sockets that it holds."""
