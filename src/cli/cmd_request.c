@@ -246,6 +246,35 @@ static void print_target(struct cs_cli *c, const json_t *card)
            elevated ? "  ELEVATED credential" : "", cs_cli_paint(c, CS_CLI_PLAIN));
 }
 
+/* What the target said that it would touch: an estimate, and no part of what is signed. */
+static void print_impact(struct cs_cli *c, const json_t *impact)
+{
+    size_t i;
+    const json_t *r, *relations = json_object_get(impact, "relations");
+    if (!json_is_object(impact)) {
+        return;
+    }
+    printf("\n  It would touch (an estimate of the target's, from %s; not signed):\n",
+           cs_cli_when(c, impact, "at"));
+    if (json_is_integer(json_object_get(impact, "rows"))) {
+        printf("    about %s rows, by the statement's plan\n", cs_cli_text(c, impact, "rows"));
+    }
+    json_array_foreach(relations, i, r)
+    {
+        printf("    %s %s", cs_cli_text(c, r, "kind"), cs_cli_text(c, r, "name"));
+        if (json_is_integer(json_object_get(r, "rows"))) {
+            printf(", about %s rows", cs_cli_text(c, r, "rows"));
+        }
+        if (json_is_integer(json_object_get(r, "bytes"))) {
+            printf(", %s bytes", cs_cli_text(c, r, "bytes"));
+        }
+        if (cs_cli_raw(r, "dependants").n > 0) {
+            printf(", on which depend: %s", cs_cli_text(c, r, "dependants"));
+        }
+        printf("\n");
+    }
+}
+
 static void print_card(struct cs_cli *c, const json_t *card)
 {
     const char *state = cs_cli_text(c, card, "state");
@@ -287,6 +316,7 @@ static void print_card(struct cs_cli *c, const json_t *card)
     print_params(c, json_object_get(card, "params"));
     printf("\n  Exactly this would run:\n\n");
     cs_cli_print_lines(c, "    | ", cs_cli_raw(card, "text_shown"), true);
+    print_impact(c, json_object_get(card, "impact"));
     printf("\n  digest     %s%s%s  %s\n", cs_cli_paint(c, CS_CLI_BOLD),
            cs_cli_text(c, card, "short"), cs_cli_paint(c, CS_CLI_PLAIN),
            cs_cli_text(c, card, "digest"));

@@ -183,6 +183,57 @@ static bool put_decision(json_t *o, const struct cs_card *card, struct cs_arena 
                                                           : json_null());
 }
 
+static json_t *impact_relations(const struct cs_impact *m, struct cs_arena *a)
+{
+    static const struct {
+        char kind;
+        const char *name;
+    } kinds[] = {{'r', "table"},         {'p', "partitioned table"},
+                 {'v', "view"},          {'m', "materialized view"},
+                 {'f', "foreign table"}, {'S', "sequence"},
+                 {'i', "index"}};
+    json_t *all = json_array();
+    for (size_t i = 0; i < m->n_relations; i++) {
+        const struct cs_impact_relation *r = &m->relations[i];
+        json_t *o = json_object();
+        const char *kind = "other";
+        for (size_t k = 0; k < CS_ARRAY_LEN(kinds); k++) {
+            kind = kinds[k].kind == r->kind ? kinds[k].name : kind;
+        }
+        bool ok =
+            cs_json_put(o, "name", cs_json_text(cs_slice_str(r->name), a)) &&
+            cs_json_put(o, "kind", json_string(kind)) &&
+            cs_json_put(o, "rows", r->has_rows ? json_integer((json_int_t)r->rows) : json_null()) &&
+            cs_json_put(o, "bytes",
+                        r->has_bytes ? json_integer((json_int_t)r->bytes) : json_null()) &&
+            cs_json_put(o, "dependants", cs_json_text(cs_slice_str(r->dependants), a));
+        if (json_array_append_new(all, o) != 0 || !ok) {
+            json_decref(all);
+            return NULL;
+        }
+    }
+    return all;
+}
+
+/* The target's own estimate, which is no part of what is signed; null when there is none. */
+static json_t *impact_json(struct cs_api_call *call, const struct cs_card *card)
+{
+    const struct cs_impact *m = cs_impact_find(call->c, card->id);
+    if (m == NULL) {
+        return json_null();
+    }
+    json_t *o = json_object();
+    bool ok =
+        cs_json_put(o, "estimate", json_true()) && cs_json_put(o, "at", cs_json_time(m->at_ms)) &&
+        cs_json_put(o, "rows", m->has_rows ? json_integer((json_int_t)m->rows) : json_null()) &&
+        cs_json_put(o, "relations", impact_relations(m, &call->arena));
+    if (!ok) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
 static json_t *card_json(struct cs_api_call *call, const struct cs_card *card)
 {
     struct cs_arena *a = &call->arena;
@@ -201,7 +252,7 @@ static json_t *card_json(struct cs_api_call *call, const struct cs_card *card)
               cs_json_put(o, "elevated", json_boolean(card->elevated)) && put_action(o, card, a) &&
               cs_json_put(o, "address", cs_json_text(card->address, a)) &&
               cs_json_put(o, "claimed", cs_json_text(card->claimed, a)) &&
-              put_decision(o, card, a) &&
+              put_decision(o, card, a) && cs_json_put(o, "impact", impact_json(call, card)) &&
               cs_json_put(o, "session", json_string(cs_id_text(&card->session, session))) &&
               cs_json_put(o, "attached", json_integer((json_int_t)card->attached));
     if (!ok) {

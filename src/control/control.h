@@ -22,6 +22,7 @@ struct cs_api_call;
 struct cs_ctl_catalogue;
 struct cs_ctl_check;
 struct cs_ctl_probe;
+struct cs_impact;
 struct cs_job;
 
 enum {
@@ -103,6 +104,8 @@ struct cs_control {
     struct cs_ctl_catalogue *catalogues; /* catalogue.c */
     struct cs_event catalogue_moved;     /* one is wanted, or a task has ended */
     uint64_t connections;                /* the last number given to one */
+    struct cs_impact *impacts;           /* the newest first; impact.c */
+    size_t impacts_asked;                /* that probe works on */
     struct cs_ctl_probe *probes;         /* tasks that probe works on; probe.c */
     struct cs_ctl_check *checks;         /* the last one of each target; check.c */
     bool checking;                       /* a coroutine looks at targets again */
@@ -194,6 +197,30 @@ void cs_catalogue_wanted(struct cs_job *j);
 bool cs_catalogue_at(const struct cs_control *c, size_t n, struct cs_slice *ret_target,
                      uint64_t *ret_age_ns);
 void cs_catalogue_free(struct cs_control *c);
+
+/* ---- impact.c: what a held action would touch, as the target estimates it ---- */
+enum { CS_IMPACT_RELATIONS = 8 };
+struct cs_impact_relation { /* texts NUL-terminated, the target's words */
+    char name[132], dependants[400];
+    char kind; /* relkind */
+    bool has_rows, has_bytes;
+    uint64_t rows, bytes;
+};
+struct cs_impact {
+    struct cs_impact *next;
+    char request[CS_REQUEST_ID_TEXT];
+    uint64_t at_ms;
+    bool has_rows; /* of the statement's plan */
+    uint64_t rows;
+    struct cs_impact_relation relations[CS_IMPACT_RELATIONS];
+    size_t n_relations;
+};
+/* A request is new: asks, for which nobody waits. Copies what it needs. */
+void cs_impact_begin(struct cs_control *c, const char *request, struct cs_slice target,
+                     const struct cs_action *act);
+/* NULL when there is none (yet). */
+const struct cs_impact *cs_impact_find(const struct cs_control *c, const char *request);
+void cs_impact_free(struct cs_control *c);
 
 /* ---- gate.c ---- */
 void cs_gate_on_message(struct cs_channel *ch, const struct cs_channel_in *in, void *peer);

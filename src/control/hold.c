@@ -151,6 +151,9 @@ static void ask(struct cs_job *j, const struct cs_msg_hold *m, struct asked *q)
     cs_log(CS_EV_ACTION_HELD, &m->session, "request=%s new=%d", q->held.request,
            q->held.created ? 1 : 0);
     answer(j, q);
+    if (q->held.created) {
+        cs_impact_begin(j->peer->c, q->held.request, q->who.target, &q->action);
+    }
 }
 
 void cs_hold_ask(struct cs_job *j)

@@ -584,6 +584,7 @@ void cs_control_free(struct cs_control *c)
         cs_free(p);
     }
     cs_catalogue_free(c);
+    cs_impact_free(c);
     cs_auth_free(c);
     cs_ctl_check_free(c);
     cs_approval_free(c->approval);

@@ -91,6 +91,10 @@ void cs_probe_certificate(struct cs_probe_task_run *t, struct cs_buf *out);
 enum cs_err cs_probe_catalogue(struct cs_probe_task_run *t, struct cs_slice answers,
                                struct cs_buf *out) CS_MUST_CHECK;
 
+/* ---- impact.c ---- */
+/* The plan of the task's text, as the table "plan"; nothing when there is none. */
+enum cs_err cs_probe_plan(struct cs_probe_task_run *t, struct cs_buf *out) CS_MUST_CHECK;
+
 /* ---- the tables of queries: n of them for this kind of task; 0 = no such kind ---- */
 size_t cs_probe_queries(uint64_t kind, const struct cs_probe_query **ret);
 

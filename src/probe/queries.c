@@ -19,9 +19,16 @@ static const struct cs_probe_query catalogue[] = {
 #include "probe/catalogue.def"
 };
 
+static const struct cs_probe_query impact[] = {
+#include "probe/impact.def"
+};
+
 size_t cs_probe_queries(uint64_t kind, const struct cs_probe_query **ret)
 {
     switch (kind) {
+    case CS_PROBE_IMPACT:
+        *ret = impact;
+        return CS_ARRAY_LEN(impact);
     case CS_PROBE_CATALOGUE:
         *ret = catalogue;
         return CS_ARRAY_LEN(catalogue);

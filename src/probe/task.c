@@ -178,6 +178,9 @@ static enum cs_err run_queries(struct cs_probe_task_run *t, struct cs_buf *out)
             e = cs_probe_query(t, &q[i], out);
         }
     }
+    if (e == CS_OK && t->kind == CS_PROBE_IMPACT) {
+        e = cs_probe_plan(t, out);
+    }
     cs_probe_rollback(t);
     return e;
 }
