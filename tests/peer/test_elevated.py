@@ -494,6 +494,45 @@ class Steps(StepsCase):
             c.scram()
         self.fails("57P03", "closed the connection during login", "void", script=script, login=False)
 
+    def in_the_login(self):
+        """Its elevated login, proved and not yet ready: nothing of the action has left. `go` lets it become ready."""
+        proved, go = threading.Event(), threading.Event()
+
+        def script(c):
+            c.scram()
+            proved.set()
+            harness.wait_until("the order to become ready", go.is_set)
+            try:
+                c.greet()
+                c.answer_all()
+            except (OSError, EOFError):
+                pass  # it was closed: that is as good
+        self.owner_does(script, login=False)
+        w, sql, r = self.ask()
+        self.gw.approve(r["id"])
+        harness.wait_until("the credential to be proved", proved.is_set)
+        return w, sql, r, go
+
+    def test_the_session_is_killed_in_the_login(self):
+        w, sql, r, go = self.in_the_login()
+        self.gw.cli("sessions", "kill", r["session"])
+        go.set()
+        got, alive = self.read_all(w)
+        self.assertEqual((error_of(got)["C"], alive), ("57P01", False))
+        self.after(r, sql, "unknown", 0)
+
+    def test_the_client_goes_away_in_the_login(self):
+        w, sql, r, go = self.in_the_login()
+        w.close()
+        go.set()
+        self.after(r, sql, "void", 0)
+
+    def test_a_cancel_in_the_login(self):
+        w, sql, r, go = self.in_the_login()
+        pgwire.cancel(self.gw.port, w.key, self.gw.ca)
+        go.set()
+        self.outcome(w, sql, r, "57014", "nothing ran", "void")
+
     # ---- simple query: the bytes went ----
 
     def test_the_server_refuses_the_statement(self):

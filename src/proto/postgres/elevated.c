@@ -54,11 +54,39 @@ void pg_nothing_ran(struct pg *p, struct cs_verdict *v, enum cs_ran ran, enum cs
     (void)snprintf(v->message, sizeof v->message,
                    refusal == CS_REFUSAL_VOID
                        ? "Countersign: request %s was approved, but it is void: nothing ran"
+                   : refusal == CS_REFUSAL_CANCELLED
+                       ? "Countersign: request %s was cancelled: nothing ran"
                        : "Countersign: request %s was approved, but its elevated connection "
                          "failed: nothing ran",
                    v->request);
     (void)snprintf(v->detail, sizeof v->detail, "%s", why);
     (void)snprintf(v->hint, sizeof v->hint, "Repeat it to ask again.");
+}
+
+/* SECURITY: the way to the elevated connection takes seconds, and is the target's to draw out. Who
+ * was killed or went away meanwhile gets nothing run, and a cancel is still in time: not a byte has
+ * left. */
+static bool still_wanted(struct pg *p, struct cs_verdict *v)
+{
+    struct cs_session *s = p->s;
+    if (s->kill.set || s->client.fd.hup || s->client.err != CS_OK) {
+        pg_nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_CLOSED, NULL,
+                       "the session ended before its elevated connection was ready");
+        pg_elevated_end(p);
+        if (s->kill.set) {
+            pg_fatal(p, "57P01", s->kill_why);
+        }
+        pg_end(p, s->kill.set ? "killed" : "the client closed the connection");
+        return false;
+    }
+    if (s->cancel.set) {
+        cs_event_clear(&s->cancel);
+        pg_nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_CANCELLED, NULL,
+                       "it was cancelled before its elevated connection was ready");
+        pg_elevated_end(p);
+        return false;
+    }
+    return true;
 }
 
 bool pg_elevate(struct pg *p, struct cs_verdict *v)
@@ -72,7 +100,7 @@ bool pg_elevate(struct pg *p, struct cs_verdict *v)
     }
     if (e == CS_OK) {
         p->elevated = u;
-        return true;
+        return still_wanted(p, v);
     }
     cs_free(u);
     pg_nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_UNAVAILABLE, NULL, why);
@@ -217,7 +245,7 @@ bool pg_elevated_prepare(struct pg *p, const struct pg_statement *st, struct cs_
     bool ok = send_parse(&r) && read_answers(&r);
     bool same = !ok || (!st->told.any && !st->told.beyond) || same_told(&st->told, &r.told);
     if (ok && same) {
-        return true;
+        return still_wanted(p, v);
     }
     if (ret_error->len > 0 && !ret_error->bad) {
         struct pg_error e;

@@ -233,7 +233,8 @@ bool pg_deny_extended_with(struct pg *p, const struct cs_verdict *v, struct cs_s
  * target said, or NULL. */
 void pg_nothing_ran(struct pg *p, struct cs_verdict *v, enum cs_ran ran, enum cs_refusal refusal,
                     const struct pg_error *e, const char *why);
-/* Opens the elevated connection for a consumed grant. False: v is a refusal now. */
+/* Opens the elevated connection for a consumed grant. False: v is a refusal now, and the session is
+ * ending if it was killed or its client went away meanwhile. */
 bool pg_elevate(struct pg *p, struct cs_verdict *v);
 /* The elevated connection's work is over. */
 void pg_elevated_end(struct pg *p);

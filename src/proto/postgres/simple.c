@@ -41,6 +41,9 @@ static enum pg_act hold_query(struct pg *p, struct asked *q, struct cs_verdict *
     }
     if (v->outcome == CS_ALLOW && v->elevated && !pg_elevate(p, v)) {
         v->outcome = CS_DENY;
+        if (p->ending) { /* killed, or gone, before it was ready */
+            return PG_STOP;
+        }
     }
     if (v->outcome != CS_ALLOW) {
         return pg_deny_simple(p, v) ? PG_DONE : PG_STOP;
