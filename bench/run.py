@@ -261,6 +261,15 @@ def recording(peers):
         figure(name, float(value), unit, float(bound), op == "<=")
 
 
+@bench
+def keeper_proof(peers):
+    """A SCRAM proof for a target, control to keeper and back: what the separation costs at the opening of a connection."""
+    exe = os.path.join(harness.BUILD, "bench", "keeper")
+    out = subprocess.run([exe], capture_output=True, text=True, check=True).stdout
+    for name, value, bound in re.findall(r"^figure: (\S+)\s+([\d.]+)\s+us\s+must <= (\d+)", out, re.M):
+        figure(name, float(value), "us", float(bound))
+
+
 def resident(pid):
     with open("/proc/%d/smaps_rollup" % pid) as f:
         return sum(int(x) for x in re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+)", f.read(), re.M))

@@ -323,6 +323,32 @@ out:
     return status;
 }
 
+int cs_cmd_secret_rotate(struct cs_cli *c)
+{
+    struct cs_cli_answer a;
+    size_t i;
+    json_t *f;
+    if (!cs_cli_send(c, "POST", "/v1/secrets/rotate", NULL, &a)) {
+        return CS_CLI_FAILED;
+    }
+    const json_t *failed = json_object_get(a.json, "failed");
+    bool all = json_is_array(failed) && json_array_size(failed) == 0;
+    if (c->json) {
+        (void)cs_cli_print_json(a.json);
+    } else {
+        printf(
+            "%s of %s secrets were wrapped anew, %s were under the present master key already.\n",
+            cs_cli_text(c, a.json, "rewrapped"), cs_cli_text(c, a.json, "secrets"),
+            cs_cli_text(c, a.json, "unchanged"));
+        json_array_foreach(failed, i, f)
+        {
+            (void)cs_cli_fail(c, "%s: %s", cs_cli_text(c, f, "name"), cs_cli_text(c, f, "why"));
+        }
+    }
+    cs_cli_answer_done(&a);
+    return all ? CS_CLI_OK : CS_CLI_FAILED;
+}
+
 int cs_cmd_secret_list(struct cs_cli *c)
 {
     static const char *const titles[] = {"NAME", "VERSION", "CHANGED"};

@@ -185,7 +185,7 @@ static void check_top(struct cs_compiler *c)
     }
     c->snapshot.store = cs_cfg_path(c, t->store.sqlite.v);
     c->snapshot.recordings = cs_cfg_path(c, t->recordings.directory.v);
-    c->snapshot.master_key = cs_cfg_path(c, t->master_key.v);
+    cs_cfg_master_keys(c);
     uint8_t escrow[CS_X25519];
     c->snapshot.escrow = t->recordings.escrow.v;
     if (t->recordings.escrow.set && !cs_unhex(c->snapshot.escrow, escrow, sizeof escrow)) {
@@ -255,6 +255,7 @@ static void check_target_tls(struct cs_compiler *c, const struct cs_cfg_target_p
             c->snapshot.system_roots = CS_SLICE_NULL;
         }
     }
+    cs_cfg_channel_binding(c, pg, t);
     if (verify && !pg->roots.set && c->snapshot.system_roots.n == 0) {
         cs_mistake(c->m, pg->tls.set ? pg->tls.pos : pg->head.pos,
                    "the server's certificate cannot be checked: this machine has no trust anchors "
@@ -325,6 +326,7 @@ static void compile_targets(struct cs_compiler *c)
         }
         compile_target(c, order[i], &c->targets[c->n_targets++]);
     }
+    c->from = order;
 }
 
 /* ---- all of it ---- */
@@ -340,11 +342,12 @@ static enum cs_err write_snapshot(struct cs_compiler *c, struct cs_buf *out, uin
         uint8_t hash[CS_SHA256];
         cs_policy_build(&src, &policy);
         c->snapshot.version = version;
+        c->snapshot.credentials = cs_buf_slice(&c->credentials);
         c->snapshot.policy = cs_buf_slice(&policy);
-        if (!policy.bad) {
+        if (!policy.bad && !c->credentials.bad) {
             cs_snapshot_write(round == 0 ? &blob : out, &c->snapshot);
         }
-        bool bad = policy.bad || blob.bad || out->bad;
+        bool bad = policy.bad || c->credentials.bad || blob.bad || out->bad;
         cs_sha256(cs_buf_slice(&blob), hash);
         for (size_t i = 0; round == 0 && i < sizeof version; i++) {
             version = version << 8 | hash[i];
@@ -372,19 +375,27 @@ enum cs_err cs_config_compile(struct cs_slice text, const struct cs_config_files
         return CS_ERR_NO_MEMORY;
     }
     m->arena = a;
-    *c = (struct cs_compiler){.m = m, .arena = a, .files = files, .text = text, .cfg = cfg};
+    *c = (struct cs_compiler){.m = m,
+                              .arena = a,
+                              .files = files,
+                              .text = text,
+                              .cfg = cfg,
+                              .credentials = cs_buf(CS_CREDENTIALS_MAX)};
     const struct cs_yaml_node *root = cs_yaml_tree(text, m);
     if (root != NULL && cs_cfg_read(root, m, a, cfg) && !cfg->head.bad) {
         check_top(c);
         check_listeners(c);
         compile_targets(c);
+        cs_cfg_credentials(c);
         if (!m->no_memory) {
             cs_cfg_compile_rules(c);
         }
     }
-    if (m->no_memory) {
-        return CS_ERR_NO_MEMORY;
+    enum cs_err e = CS_ERR_NO_MEMORY;
+    if (!m->no_memory) {
+        cs_mistakes_report(m, ret_report);
+        e = m->errors > 0 ? CS_ERR_INVALID : write_snapshot(c, out, ret_version);
     }
-    cs_mistakes_report(m, ret_report);
-    return m->errors > 0 ? CS_ERR_INVALID : write_snapshot(c, out, ret_version);
+    cs_buf_done(&c->credentials);
+    return e;
 }

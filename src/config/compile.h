@@ -4,6 +4,7 @@
 
 #include "config/model.h"
 #include "policy/rules.h"
+#include "wire/credentials.h"
 #include "wire/snapshot.h"
 
 struct cs_compiler {
@@ -16,7 +17,9 @@ struct cs_compiler {
     bool system_roots_tried;
     struct cs_target *targets; /* sorted by name */
     size_t n_targets;
-    struct cs_rule_full *rules; /* sorted by name */
+    const struct cs_cfg_target **from; /* what each target was made from */
+    struct cs_buf credentials;         /* keeper's table */
+    struct cs_rule_full *rules;        /* sorted by name */
     size_t n_rules;
 };
 
@@ -30,5 +33,14 @@ void cs_cfg_labels(struct cs_compiler *c, const struct cs_cfg_labels *from, stru
                    struct cs_names *values);
 /* cfg->rules → rules; after the targets. */
 void cs_cfg_compile_rules(struct cs_compiler *c);
+
+/* ---- compile_keys.c ---- */
+/* Where the master keys come from. */
+void cs_cfg_master_keys(struct cs_compiler *c);
+/* Of one target: the word, and that it fits the rest. */
+void cs_cfg_channel_binding(struct cs_compiler *c, const struct cs_cfg_target_pg *pg,
+                            struct cs_target *t);
+/* The table of who may use which secret for what; after the targets. */
+void cs_cfg_credentials(struct cs_compiler *c);
 
 #endif

@@ -72,13 +72,19 @@ struct cs_cfg_upgrade {
     struct cs_cfg_head head;
     struct cs_cfg_number drain;
 };
+struct cs_cfg_master_key {
+    struct cs_cfg_head head;
+    struct cs_cfg_text file, credential;
+    struct cs_cfg_texts command;
+    struct cs_cfg_number timeout;
+};
 struct cs_cfg_identity {
     struct cs_cfg_head head;
     struct cs_cfg_text name;
 };
 struct cs_cfg_target_pg {
     struct cs_cfg_head head;
-    struct cs_cfg_text address, database, tls, roots;
+    struct cs_cfg_text address, database, tls, roots, channel_binding, certificate;
 };
 struct cs_cfg_credential {
     struct cs_cfg_head head;
@@ -125,8 +131,8 @@ struct cs_cfg_top {
     struct cs_cfg_tls tls;
     struct cs_cfg_store store;
     struct cs_cfg_recordings recordings;
+    struct cs_cfg_master_key master_key, previous_master_key;
     struct cs_cfg_upgrade upgrade;
-    struct cs_cfg_text master_key;
     struct cs_cfg_list identity, targets, rules;
 };
 

@@ -3,6 +3,8 @@
 #include "config/model.h"
 #include "config/values.h"
 
+#include "base/assert.h"
+
 #include <stdio.h>
 
 enum section {
@@ -27,9 +29,11 @@ enum type {
     TYPE_WORD,
     TYPE_WHEN,
     TYPE_TEXTS,
+    TYPE_ARGUMENTS,
     TYPE_LABELS,
     TYPE_MAP,
     TYPE_MAP_OR_OFF,
+    TYPE_PATH_OR_MAP,
     TYPE_LIST,
 };
 
@@ -248,7 +252,8 @@ static void read_texts(struct rd *r, const struct row *row, const struct cs_yaml
     for (const struct cs_yaml_node *c = n->first; c != NULL && ret->v != NULL; c = c->next) {
         struct cs_cfg_text *t = &ret->v[ret->n];
         read_text(r, row, c, t);
-        for (size_t i = 0; i < ret->n && t->v.n > 0 && i < 1000; i++) {
+        bool set = row->type == TYPE_TEXTS; /* the arguments of a command may repeat */
+        for (size_t i = 0; set && i < ret->n && t->v.n > 0 && i < 1000; i++) {
             if (cs_slice_eq(ret->v[i].v, t->v)) {
                 cs_mistake(r->m, t->pos, "\"%s\" is in this list twice", cs_shown(t->v));
                 break;
@@ -377,6 +382,24 @@ static void read_map_or_off(struct rd *r, const struct row *row, const struct cs
     read_section(r, row->sub, n, ret);
 }
 
+/* A path alone stands for { file: PATH }. */
+static void read_path_or_map(struct rd *r, const struct row *row, const struct cs_yaml_node *n,
+                             void *ret)
+{
+    if (n->kind != CS_YAML_SCALAR) {
+        read_section(r, row->sub, n, ret);
+        return;
+    }
+    const struct row *file = find_row(row->sub, CS_SLICE_LIT("file"));
+    const struct row as = {.key = row->key, .type = TYPE_PATH};
+    struct cs_cfg_head *head = ret;
+    cs_assert(file != NULL);
+    head->pos = n->pos;
+    head->set = true;
+    read_text(r, &as, n, (void *)((uint8_t *)ret + file->offset));
+    head->bad = ((struct cs_cfg_text *)(void *)((uint8_t *)ret + file->offset))->v.n == 0;
+}
+
 static void read_value(struct rd *r, const struct row *row, const struct cs_yaml_node *n, void *at)
 {
     switch (row->type) {
@@ -400,6 +423,7 @@ static void read_value(struct rd *r, const struct row *row, const struct cs_yaml
         read_when(r, row, n, at);
         break;
     case TYPE_TEXTS:
+    case TYPE_ARGUMENTS:
         read_texts(r, row, n, at);
         break;
     case TYPE_LABELS:
@@ -410,6 +434,9 @@ static void read_value(struct rd *r, const struct row *row, const struct cs_yaml
         break;
     case TYPE_MAP_OR_OFF:
         read_map_or_off(r, row, n, at);
+        break;
+    case TYPE_PATH_OR_MAP:
+        read_path_or_map(r, row, n, at);
         break;
     case TYPE_LIST:
         read_list(r, row, n, at);
@@ -500,6 +527,8 @@ void cs_config_keys_text(struct cs_buf *out)
                                         [TYPE_WORD] = "word",
                                         [TYPE_WHEN] = "CEL block",
                                         [TYPE_TEXTS] = "list",
+                                        [TYPE_ARGUMENTS] = "list",
+                                        [TYPE_PATH_OR_MAP] = "path or mapping",
                                         [TYPE_LABELS] = "labels",
                                         [TYPE_MAP] = "mapping",
                                         [TYPE_MAP_OR_OFF] = "mapping or `off`",

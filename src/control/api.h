@@ -120,6 +120,7 @@ enum cs_err cs_api_agent_add(struct cs_api_call *call);
 enum cs_err cs_api_secret_put(struct cs_api_call *call);
 enum cs_err cs_api_secret_key(struct cs_api_call *call);
 enum cs_err cs_api_secret_list(struct cs_api_call *call);
+enum cs_err cs_api_secret_rotate(struct cs_api_call *call);
 enum cs_err cs_api_request_list(struct cs_api_call *call);
 enum cs_err cs_api_request_show(struct cs_api_call *call);
 enum cs_err cs_api_request_approve(struct cs_api_call *call);

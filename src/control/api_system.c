@@ -56,7 +56,7 @@ enum cs_err cs_api_secret_key(struct cs_api_call *call)
     uint8_t key[CS_X25519];
     char text[64], why[300] = "";
     enum cs_err e =
-        cs_helper_seal_key(call->c, false, cs_mono_ns() + KEEPER_CALL_NS, key, why, sizeof why);
+        cs_helper_seal_key(call->c, cs_mono_ns() + KEEPER_CALL_NS, key, why, sizeof why);
     if (e != CS_OK) {
         return why[0] != 0 ? cs_api_fail(call, e, "%s", why) : keeper_away(call, e);
     }

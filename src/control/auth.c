@@ -221,7 +221,8 @@ void cs_auth_proof(struct cs_job *j)
                                       .client_first_bare = m->client_first_bare,
                                       .gs2_header = m->gs2_header,
                                       .channel_binding = m->channel_binding,
-                                      .proof = m->proof};
+                                      .proof = m->proof,
+                                      .end_point = m->end_point};
     enum cs_err e = cs_identity_scram_finish(c->identity, j->peer->key, &proof, &j->arena,
                                              signature, &chain, &mark);
     if (e != CS_OK) {

@@ -117,6 +117,7 @@ static void hand_over(struct cs_job *j, const struct cs_target *t, int fd)
     const struct cs_ctl_connection made = {.number = out.connection,
                                            .elevated = elevated,
                                            .grant = m->grant,
+                                           .consumed_ns = cs_ctl_grant_consumed(s, &m->grant),
                                            .secret = elevated ? t->elevated_password : t->password};
     if (!cs_ctl_connection_add(s, &made)) {
         not_connected(j, CS_ERR_NO_MEMORY, "no memory is left");
@@ -242,6 +243,7 @@ static void prove_with(struct cs_job *j, struct cs_slice target,
                                    .client_final_bare = m->client_final_bare};
     if (conn->elevated) {
         ask.grant = conn->grant;
+        ask.consumed = conn->consumed_ns;
     }
     enum cs_err e = cs_connect_proof(j->peer->c, &ask, &j->arena, &call, text, sizeof text);
     if (text[0] != 0) {

@@ -148,7 +148,7 @@ enum cs_err cs_helper_call_fd(struct cs_control *c, enum cs_role role, enum cs_m
                               struct cs_call *ret) CS_MUST_CHECK;
 /* The public key to which secrets are sealed. `create`: no secret is sealed yet, keeper may make a
  * missing master key. `why` gets keeper's sentence when it says no. */
-enum cs_err cs_helper_seal_key(struct cs_control *c, bool create, uint64_t deadline_ns,
+enum cs_err cs_helper_seal_key(struct cs_control *c, uint64_t deadline_ns,
                                uint8_t ret[static CS_X25519], char *why,
                                size_t why_size) CS_MUST_CHECK;
 

@@ -34,10 +34,10 @@ enum cs_err cs_helper_call_fd(struct cs_control *c, enum cs_role role, enum cs_m
                      : CS_ERR_UNAVAILABLE;
 }
 
-enum cs_err cs_helper_seal_key(struct cs_control *c, bool create, uint64_t deadline_ns,
+enum cs_err cs_helper_seal_key(struct cs_control *c, uint64_t deadline_ns,
                                uint8_t ret[static CS_X25519], char *why, size_t why_size)
 {
-    struct cs_msg_seal_key m = {.create = create ? 1 : 0};
+    struct cs_msg_seal_key m = {.end_ = 0};
     struct cs_call call;
     enum cs_err e = cs_helper_call(c, CS_ROLE_KEEPER, CS_MSG_SEAL_KEY, &m, deadline_ns, &call);
     if (e == CS_OK) {
@@ -47,7 +47,7 @@ enum cs_err cs_helper_seal_key(struct cs_control *c, bool create, uint64_t deadl
             e = CS_ERR_PROTOCOL;
         } else if (r->err != CS_OK) {
             e = (enum cs_err)r->err;
-            (void)snprintf(why, why_size, "%.*s", CS_SLICE_FMT(r->text));
+            (void)snprintf(why, why_size, "%s", "the keeper has no master key");
         } else {
             memcpy(ret, r->key.p, CS_X25519);
         }

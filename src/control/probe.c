@@ -144,6 +144,7 @@ static enum cs_err task_memory(const struct cs_ctl_probe *t, struct cs_slice tex
     struct cs_probe_task task = {
         .target = target->name,
         .tls = target->tls,
+        .channel_binding = target->channel_binding,
         .roots = target->tls_roots.n > 0 ? target->tls_roots : t->view->snapshot.system_roots,
         .database = target->database,
         .everyday = target->user,

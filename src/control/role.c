@@ -297,21 +297,15 @@ static bool path_of(struct cs_slice s, char *out, size_t n)
     return s.n > 0 && s.n < n;
 }
 
-/* A missing master key is made only while nothing is sealed under it: later, a new one would hide
- * that the old one is lost. */
+/* Nobody is served before keeper has answered: it has its keys then. */
 static enum cs_err reach_keeper(struct cs_control *c, char *why, size_t why_size)
 {
-    struct cs_arena a;
-    struct cs_store_secret *list = NULL;
-    size_t n = 0;
     uint8_t key[CS_X25519];
+    enum cs_err e = CS_OK;
     uint64_t deadline = cs_mono_ns() + KEEPER_WAIT_S * CS_NS_PER_S;
-    cs_arena_init(&a, 4096, 16 * 1024 * 1024);
-    enum cs_err e = cs_store_secret_list(c->store, &a, &list, &n);
-    cs_arena_done(&a);
     while (e == CS_OK) {
         cs_event_clear(&c->joined);
-        e = cs_helper_seal_key(c, n == 0, deadline, key, why, why_size);
+        e = cs_helper_seal_key(c, deadline, key, why, why_size);
         if (e != CS_ERR_UNAVAILABLE) {
             return e;
         }

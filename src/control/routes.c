@@ -19,6 +19,7 @@ const struct cs_api_route cs_api_routes[] = {
     {"POST", "/v1/users/{}/disable",     CS_API_SETUP,  cs_api_user_disable,      {0}, {{0}}},
     {"POST", "/v1/agents",               CS_API_SETUP,  cs_api_agent_add,         {0}, {TEXT("name", true, 64), TEXT("owner", true, 64), NAMES("groups", false)}},
     {"PUT",  "/v1/secrets/{}",           CS_API_SETUP,  cs_api_secret_put,        {0}, {TEXT("sealed", true, 5600)}},
+    {"POST", "/v1/secrets/rotate",       CS_API_SETUP,  cs_api_secret_rotate,     {0}, {{0}}},
     {"GET",  "/v1/secrets/key",          CS_API_SETUP,  cs_api_secret_key,        {0}, {{0}}},
     {"GET",  "/v1/secrets",              CS_API_SETUP,  cs_api_secret_list,       {0}, {{0}}},
     {"GET",  "/v1/requests",             CS_API_TOKEN,  cs_api_request_list,      {"state", "since", "wait"}, {{0}}},

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "base/time.h"
 
 enum { SESSION_ARENA_CHUNK = 1024, SESSION_ARENA_MAX = 256 * 1024 };
 
@@ -172,7 +173,7 @@ bool cs_ctl_grant_add(struct cs_ctl_session *s, const struct cs_id *id, bool ele
     cs_assert(!cs_id_is_zero(id));
     for (size_t i = 0; i < CS_SESSION_GRANTS; i++) {
         if (cs_id_is_zero(&s->grants[i].id)) {
-            s->grants[i] = (struct cs_ctl_grant){*id, elevated, false};
+            s->grants[i] = (struct cs_ctl_grant){*id, elevated, false, cs_mono_ns()};
             return true;
         }
     }
@@ -187,6 +188,12 @@ bool cs_ctl_grant_use(struct cs_ctl_session *s, const struct cs_id *id)
     }
     g->connected = true;
     return true;
+}
+
+uint64_t cs_ctl_grant_consumed(struct cs_ctl_session *s, const struct cs_id *id)
+{
+    const struct cs_ctl_grant *g = grant_get(s, id);
+    return g != NULL ? g->consumed_ns : 0;
 }
 
 void cs_ctl_grant_end(struct cs_ctl_session *s, const struct cs_id *id)

@@ -14,6 +14,7 @@ struct cs_ctl_connection {
     uint64_t number; /* 0 = free slot */
     bool elevated;
     struct cs_id grant;     /* of an elevated one: what keeper is told it was made for */
+    uint64_t consumed_ns;   /* and when that was consumed */
     struct cs_slice secret; /* its name; owned, cs_alloc */
 };
 
@@ -23,6 +24,7 @@ struct cs_ctl_grant {
     struct cs_id id; /* zero = free slot */
     bool elevated;
     bool connected; /* a connection was made for it, or tried */
+    uint64_t consumed_ns;
 };
 
 struct cs_ctl_session {
@@ -69,6 +71,8 @@ bool cs_ctl_connection_take(struct cs_ctl_session *s, uint64_t number,
 bool cs_ctl_grant_add(struct cs_ctl_session *s, const struct cs_id *id, bool elevated);
 /* SECURITY: true once per grant, and only for an elevated one consumed in this very session. */
 bool cs_ctl_grant_use(struct cs_ctl_session *s, const struct cs_id *id);
+/* When it was consumed (monotonic); 0: not known here. */
+uint64_t cs_ctl_grant_consumed(struct cs_ctl_session *s, const struct cs_id *id);
 void cs_ctl_grant_end(struct cs_ctl_session *s, const struct cs_id *id);
 
 #endif

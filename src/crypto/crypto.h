@@ -100,4 +100,12 @@ bool cs_certificate_fits(struct cs_slice cert_pem, struct cs_slice key_pem) CS_M
 enum cs_err cs_certificate_make(const char *const *names, size_t n, unsigned days,
                                 const char *cert_path, const char *key_path) CS_MUST_CHECK;
 
+/* The hash of the nth certificate in `pem` as tls-server-end-point has it (RFC 5929): what a SCRAM
+ * proof over TLS is bound to. NOT_FOUND: there are not that many. UNSUPPORTED: a certificate whose
+ * signature leaves it undefined (Ed25519). INVALID: not PEM. */
+enum { CS_END_POINT_MAX = 64 };
+enum cs_err cs_certificate_end_point(struct cs_slice pem, size_t nth,
+                                     uint8_t out[static CS_END_POINT_MAX],
+                                     size_t *ret_n) CS_MUST_CHECK;
+
 #endif

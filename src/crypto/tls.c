@@ -466,22 +466,7 @@ size_t cs_tls_server_end_point(const struct cs_stream *s, uint8_t out[static 64]
     }
     const struct tls *t = s->filter_state;
     X509 *x = t->ctx->server ? SSL_get_certificate(t->ssl) : SSL_get0_peer_certificate(t->ssl);
-    int md_nid = NID_undef;
-    if (x == NULL || X509_get_signature_info(x, &md_nid, NULL, NULL, NULL) != 1 ||
-        md_nid == NID_undef) {
-        ERR_clear_error();
-        return 0; /* Ed25519 and the like: RFC 5929 leaves them undefined */
-    }
-    if (md_nid == NID_md5 || md_nid == NID_sha1) {
-        md_nid = NID_sha256; /* RFC 5929, section 4.1 */
-    }
-    const EVP_MD *md = EVP_get_digestbynid(md_nid);
-    unsigned n = 0;
-    if (md == NULL || EVP_MD_get_size(md) > 64 || X509_digest(x, md, out, &n) != 1) {
-        ERR_clear_error();
-        return 0;
-    }
-    return n;
+    return x != NULL ? cs_x509_end_point(x, out) : 0;
 }
 
 static bool subject_text(X509 *x, char *out, size_t n)

@@ -1,4 +1,4 @@
-/* Inside crypto only: what tls_ctx.c makes and tls.c uses. */
+/* Inside crypto only: what tls_ctx.c and end_point.c make and tls.c uses. */
 #ifndef CS_CRYPTO_TLS_INTERNAL_H
 #define CS_CRYPTO_TLS_INTERNAL_H
 
@@ -19,5 +19,7 @@ struct cs_tls_ctx {
 };
 
 struct cs_tls_ctx *cs_tls_ctx_ref(struct cs_tls_ctx *ctx);
+/* RFC 5929; 0 where the certificate has no such hash. */
+size_t cs_x509_end_point(const X509 *x, uint8_t out[static 64]);
 
 #endif

@@ -116,6 +116,11 @@ struct cs_slice cs_gate_proxy_from(const struct cs_gate_listener *l)
     return CS_SLICE_NULL;
 }
 
+enum cs_channel_binding cs_gate_target_binding(const struct cs_session *s)
+{
+    return s->target != NULL ? cs_channel_binding_of(s->target->channel_binding) : CS_BINDING_NONE;
+}
+
 struct cs_tls_ctx *cs_gate_target_tls(struct cs_session *s, bool *ret_plain)
 {
     struct cs_gate_config *c = s->config;

@@ -87,11 +87,14 @@ enum cs_err cs_gate_auth_finish(struct cs_session *s, const struct cs_auth *auth
                                 const uint8_t proof[static CS_SHA256],
                                 uint8_t ret_signature[static CS_SHA256])
 {
+    uint8_t end_point[CS_END_POINT_MAX];
+    size_t end_n = cs_tls_server_end_point(&s->client, end_point);
     struct cs_msg_auth_proof m = {.attempt = auth->attempt,
                                   .client_first_bare = client_first_bare,
                                   .gs2_header = gs2_header,
                                   .channel_binding = channel_binding,
-                                  .proof = cs_slice(proof, CS_SHA256)};
+                                  .proof = cs_slice(proof, CS_SHA256),
+                                  .end_point = cs_slice(end_point, end_n)};
     struct cs_call call;
     enum cs_err e = ask(s, CS_MSG_AUTH_PROOF, &m, CS_MSG_AUTH_RESULT, CS_MSG_AUTH_RESULT, &call);
     if (e == CS_OK) {
@@ -142,7 +145,7 @@ enum cs_err cs_gate_connect(struct cs_session *s, bool elevated, const struct cs
     return e;
 }
 
-enum cs_err cs_gate_prove(struct cs_session *s, uint64_t connection,
+enum cs_err cs_gate_prove(struct cs_session *s, uint64_t connection, const char *mechanism,
                           struct cs_slice client_first_bare, struct cs_slice server_first,
                           struct cs_slice client_final_bare, uint8_t ret_proof[static CS_SHA256],
                           uint8_t ret_server_signature[static CS_SHA256], char *why,
@@ -150,7 +153,7 @@ enum cs_err cs_gate_prove(struct cs_session *s, uint64_t connection,
 {
     struct cs_msg_prove m = {.session = s->id,
                              .connection = connection,
-                             .mechanism = CS_SLICE_LIT("SCRAM-SHA-256"),
+                             .mechanism = cs_slice_str(mechanism),
                              .client_first_bare = client_first_bare,
                              .server_first = server_first,
                              .client_final_bare = client_final_bare};

@@ -19,6 +19,7 @@
 #include "crypto/crypto.h"
 #include "gate/session.h"
 #include "runtime/stream.h"
+#include "wire/credentials.h"
 
 struct cs_gate;
 struct cs_sql;
@@ -71,8 +72,10 @@ enum cs_err cs_gate_connect(struct cs_session *s, bool elevated, const struct cs
 /* TLS context for the session's target. NULL where its tls is off, which *ret_plain says, and where
  * none can be made: then nothing may be sent. */
 struct cs_tls_ctx *cs_gate_target_tls(struct cs_session *s, bool *ret_plain);
+/* Whether a log-in at the session's target is to be bound to its TLS connection. */
+enum cs_channel_binding cs_gate_target_binding(const struct cs_session *s);
 /* The SCRAM proof for the connection's credential; the gate never sees the secret. */
-enum cs_err cs_gate_prove(struct cs_session *s, uint64_t connection,
+enum cs_err cs_gate_prove(struct cs_session *s, uint64_t connection, const char *mechanism,
                           struct cs_slice client_first_bare, struct cs_slice server_first,
                           struct cs_slice client_final_bare, uint8_t ret_proof[static CS_SHA256],
                           uint8_t ret_server_signature[static CS_SHA256], char *why,

@@ -87,9 +87,11 @@ enum cs_err cs_identity_scram_start(struct cs_identity *i, uint64_t owner, struc
 struct cs_identity_proof {
     uint64_t attempt;
     struct cs_slice client_first_bare;
-    struct cs_slice gs2_header; /* "n,," or "y,,"; "p=…" is not in this version: UNSUPPORTED */
-    struct cs_slice channel_binding; /* the c= value, base64: must decode to the gs2_header */
-    struct cs_slice proof;           /* 32 bytes */
+    struct cs_slice gs2_header; /* "n,,", "y,,", "p=tls-server-end-point,,"; others: UNSUPPORTED */
+    struct cs_slice
+        channel_binding;       /* the c= value, base64: the header, and after "p=" end_point */
+    struct cs_slice end_point; /* of the listener's certificate; empty: no binding was offered */
+    struct cs_slice proof;     /* 32 bytes */
 };
 /* What a log-in rests on: the token that was proved, and the chain with its groups. */
 struct cs_identity_mark {

@@ -147,24 +147,39 @@ enum cs_err cs_identity_scram_start(struct cs_identity *i, uint64_t owner, struc
 
 /* ---- finish ---- */
 
+/* SECURITY: the client's own copy of header and certificate's hash is under the proof. If it is
+ * another certificate than the listener's, the client speaks to somebody in between; if it says
+ * that we cannot bind ("y") although that was offered, somebody in between took the offer away. */
+static enum cs_err binding_check(const struct cs_identity_proof *p)
+{
+    bool plus = cs_slice_eq_str(p->gs2_header, "p=tls-server-end-point,,");
+    if (!plus && cs_slice_starts(p->gs2_header, CS_SLICE_LIT("p="))) {
+        return CS_ERR_UNSUPPORTED;
+    }
+    bool can = cs_slice_eq_str(p->gs2_header, "y,,");
+    if (!plus && !can && !cs_slice_eq_str(p->gs2_header, "n,,")) {
+        return CS_ERR_PROTOCOL;
+    }
+    if ((can && p->end_point.n > 0) || (plus && p->end_point.n < CS_SHA256)) {
+        return CS_ERR_PROTOCOL;
+    }
+    uint8_t bound[128];
+    size_t n = 0;
+    struct cs_slice rest = plus ? p->end_point : CS_SLICE_NULL;
+    bool same = p->channel_binding.n <= sizeof bound &&
+                cs_base64_decode(p->channel_binding, false, bound, sizeof bound, &n) &&
+                cs_slice_starts(cs_slice(bound, n), p->gs2_header) &&
+                cs_slice_eq(cs_slice_from(cs_slice(bound, n), p->gs2_header.n), rest);
+    return same ? CS_OK : CS_ERR_PROTOCOL;
+}
+
 /* The messages must be those of this attempt and agree with each other. */
 static enum cs_err messages_check(const struct cs_attempt *t, const struct cs_identity_proof *p,
                                   struct cs_arena *a)
 {
-    if (cs_slice_starts(p->gs2_header, CS_SLICE_LIT("p="))) {
-        return CS_ERR_UNSUPPORTED;
-    }
-    if (!cs_slice_eq_str(p->gs2_header, "n,,") && !cs_slice_eq_str(p->gs2_header, "y,,")) {
-        return CS_ERR_PROTOCOL;
-    }
-    /* SECURITY: the client's own copy of the header is under the proof; if ours differs, somebody
-     * between us changed it to take channel binding away. */
-    uint8_t bound[16];
-    size_t bound_n = 0;
-    if (p->channel_binding.n > 2 * sizeof bound ||
-        !cs_base64_decode(p->channel_binding, false, bound, sizeof bound, &bound_n) ||
-        !cs_slice_eq(cs_slice(bound, bound_n), p->gs2_header)) {
-        return CS_ERR_PROTOCOL;
+    enum cs_err err = binding_check(p);
+    if (err != CS_OK) {
+        return err;
     }
     if (p->client_first_bare.n > CS_LIMIT_SCRAM_MESSAGE_BYTES || p->proof.n != CS_SHA256) {
         return CS_ERR_PROTOCOL;

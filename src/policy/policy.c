@@ -56,6 +56,7 @@ static void put_target(struct cs_buf *out, const struct cs_target *t)
     put_slice(out, t->database);
     put_slice(out, t->tls);
     put_slice(out, t->tls_roots);
+    put_slice(out, t->channel_binding);
     put_names(out, t->label_keys, t->n_labels);
     put_names(out, t->label_values, t->n_labels);
     put_slice(out, t->user);
@@ -153,6 +154,7 @@ static void get_target(struct loader *l, struct cs_target *t)
     t->database = cs_reader_slice(&l->r);
     t->tls = cs_reader_slice(&l->r);
     t->tls_roots = cs_reader_slice(&l->r);
+    t->channel_binding = cs_reader_slice(&l->r);
     struct cs_names keys = get_names(l), values = get_names(l);
     t->label_keys = keys.v;
     t->label_values = values.v;

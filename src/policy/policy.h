@@ -37,8 +37,9 @@ struct cs_target {
     struct cs_slice name, kind; /* kind: "postgres" */
     struct cs_slice address;    /* host:port */
     struct cs_slice database;
-    struct cs_slice tls;       /* off, require, verify-ca, verify-full */
-    struct cs_slice tls_roots; /* PEM, empty = the system's (in the snapshot) */
+    struct cs_slice tls;             /* off, require, verify-ca, verify-full */
+    struct cs_slice channel_binding; /* disable, prefer, require */
+    struct cs_slice tls_roots;       /* PEM, empty = the system's (in the snapshot) */
     struct cs_slice *label_keys, *label_values;
     size_t n_labels;
     struct cs_slice user, password; /* everyday credential; password: secret's name */

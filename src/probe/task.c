@@ -58,14 +58,15 @@ static enum cs_err connect_to(struct cs_probe_task_run *t, char *user, size_t us
     return e;
 }
 
-static enum cs_err prove(void *arg, struct cs_slice client_first_bare, struct cs_slice server_first,
-                         struct cs_slice client_final_bare, uint8_t ret_proof[static CS_SHA256],
+static enum cs_err prove(void *arg, const char *mechanism, struct cs_slice client_first_bare,
+                         struct cs_slice server_first, struct cs_slice client_final_bare,
+                         uint8_t ret_proof[static CS_SHA256],
                          uint8_t ret_signature[static CS_SHA256], char *why, size_t why_size)
 {
     struct cs_probe_task_run *t = arg;
     struct cs_msg_probe_prove m = {.task = t->id,
                                    .connection = t->connection,
-                                   .mechanism = CS_SLICE_LIT("SCRAM-SHA-256"),
+                                   .mechanism = cs_slice_str(mechanism),
                                    .client_first_bare = client_first_bare,
                                    .server_first = server_first,
                                    .client_final_bare = client_final_bare};
@@ -145,6 +146,7 @@ static enum cs_err log_in(struct cs_probe_task_run *t, const char *user)
                                  .target = k->target,
                                  .plain = cs_slice_eq_str(k->tls, "off"),
                                  .host = k->host,
+                                 .binding = cs_channel_binding_of(k->channel_binding),
                                  .user = user,
                                  .database = k->database,
                                  .n_settings = CS_ARRAY_LEN(settings),

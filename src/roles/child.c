@@ -210,6 +210,21 @@ static void report_end(const struct cs_child *c, const char *why, bool clean)
     }
 }
 
+/* For each start anew: nobody but keeper has them for longer than that takes. */
+static enum cs_err open_keys(struct cs_child *c)
+{
+    char why[700] = "";
+    if ((c->row->gets & CS_GETS_KEY) == 0) {
+        return CS_OK;
+    }
+    enum cs_err err =
+        cs_master_keys_open(c->sv, &c->sv->config.snapshot, &c->keys, why, sizeof why);
+    if (err != CS_OK) {
+        cs_log(CS_EV_INTERNAL, NULL, "what=%s", cs_log_quote(cs_slice_str(why)).text);
+    }
+    return err;
+}
+
 static enum cs_err begin(struct cs_child *c, struct cs_fd *ret_pidfd)
 {
     int pair[2];
@@ -217,7 +232,11 @@ static enum cs_err begin(struct cs_child *c, struct cs_fd *ret_pidfd)
         return cs_process_watch(c->sv->loop, c->pid, ret_pidfd); /* adopted */
     }
     c->adopted = false;
-    enum cs_err err = cs_socketpair(pair);
+    c->started_ns = cs_mono_ns(); /* also of a start that comes to nothing: the pauses grow */
+    enum cs_err err = open_keys(c);
+    if (err == CS_OK) {
+        err = cs_socketpair(pair);
+    }
     if (err == CS_OK) {
         err = launch(c, pair[0], pair[1], ret_pidfd);
         (void)close(pair[1]);
@@ -230,6 +249,7 @@ static void run_once(struct cs_child *c)
     struct cs_fd pidfd;
     char why[CS_WHY] = "";
     bool clean = false;
+    c->keys = (struct cs_key_fds){{-1, -1}};
     enum cs_err err = begin(c, &pidfd);
     if (err == CS_OK) {
         watch(c, &pidfd);
@@ -241,6 +261,7 @@ static void run_once(struct cs_child *c)
         cs_log(CS_EV_ROLE_DIED, NULL, "role=%s why=\"cannot be started\" program=%s error=%s",
                c->name, cs_program_path(c->sv, c->row->program, path), cs_err_name(err));
     }
+    cs_master_keys_close(&c->keys);
     cs_channel_close(c->channel);
     c->channel = NULL;
     c->pid = 0;

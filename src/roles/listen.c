@@ -75,8 +75,7 @@ static bool directories_make(struct cs_supervisor *sv)
     char store[CS_PATH], recordings[CS_PATH];
     const struct cs_snapshot *s = &sv->config.snapshot;
     if (!path_of("store.sqlite", s->store, store) ||
-        !path_of("recordings.directory", s->recordings, sv->recordings) ||
-        !path_of("master_key", s->master_key, sv->master_key)) {
+        !path_of("recordings.directory", s->recordings, sv->recordings)) {
         return false;
     }
     (void)snprintf(recordings, sizeof recordings, "%s", sv->recordings);

@@ -121,7 +121,6 @@ static void compare(const struct cs_supervisor *sv, const struct cs_snapshot *ne
         {"store.sqlite", now->store, next->store},
         {"recordings.directory", now->recordings, next->recordings},
         {"recordings.escrow", now->escrow, next->escrow},
-        {"the master key's path", now->master_key, next->master_key},
     };
     compare_listeners(sv, next, text);
     for (size_t i = 0; i < CS_ARRAY_LEN(fixed); i++) {
@@ -142,10 +141,14 @@ static void log_lines(enum cs_event_id ev, struct cs_slice text)
     }
 }
 
-static void hand_out(struct cs_supervisor *sv)
+static void hand_out(struct cs_supervisor *sv, const struct cs_key_fds *keys)
 {
     for (size_t i = 0; i < sv->n_children; i++) {
         struct cs_child *c = &sv->children[i];
+        if ((c->row->gets & CS_GETS_KEY) != 0 && c->channel != NULL &&
+            (cs_wire_master_keys(c, keys) != CS_OK || cs_wire_credentials(c) != CS_OK)) {
+            cs_child_kill(c, "does not take the new configuration");
+        }
         /* One that starts just now got the old one and gets this one behind it, in order. */
         if ((c->row->gets & CS_GETS_SNAPSHOT) != 0 && c->channel != NULL &&
             cs_wire_snapshot(c) != CS_OK) {
@@ -166,6 +169,22 @@ static void answer_all(struct cs_supervisor *sv, const struct cs_reload_asker *a
     }
 }
 
+/* Before anything changes: keys that cannot be had make the whole configuration one with a mistake.
+ */
+static enum cs_err new_keys(struct cs_supervisor *sv, const struct cs_snapshot *next,
+                            struct cs_key_fds *ret, struct cs_buf *text)
+{
+    char why[700] = "";
+    if (!cs_master_keys_differ(&sv->config.snapshot, next)) {
+        return CS_OK;
+    }
+    enum cs_err err = cs_master_keys_open(sv, next, ret, why, sizeof why);
+    if (err != CS_OK) {
+        cs_buf_printf(text, "%s: error: %s\n", sv->config_path, why);
+    }
+    return err;
+}
+
 /* Answers those who asked before it began to read the file; who asks meanwhile gets a reload of
  * their own. */
 static void reload_once(struct cs_supervisor *sv)
@@ -174,18 +193,24 @@ static void reload_once(struct cs_supervisor *sv)
     size_t n = sv->n_reload_askers;
     memcpy(askers, sv->reload_askers, sizeof askers);
     sv->n_reload_askers = 0;
+    struct cs_key_fds keys = {{-1, -1}};
     struct cs_configuration next = {.fd = -1};
     struct cs_buf text = cs_buf(TEXT_MAX + 8 * 1024);
     enum cs_err err = cs_configuration_load(sv, &next, &text);
+    if (err == CS_OK) {
+        err = new_keys(sv, &next.snapshot, &keys, &text);
+    }
     if (err == CS_OK && sv->stopping) {
         err = CS_ERR_CANCELLED;
+    }
+    if (err != CS_OK) {
         cs_configuration_done(&next);
     }
     if (err == CS_OK) {
         compare(sv, &next.snapshot, &text);
         cs_configuration_done(&sv->config);
         sv->config = next;
-        hand_out(sv);
+        hand_out(sv, &keys);
         cs_log(CS_EV_RELOADED, NULL, "version=%016llx",
                (unsigned long long)sv->config.snapshot.version);
         log_lines(CS_EV_CONFIG_WARNING, cs_buf_slice(&text));
@@ -193,6 +218,7 @@ static void reload_once(struct cs_supervisor *sv)
         log_lines(CS_EV_RELOAD_FAILED, cs_buf_slice(&text));
     }
     answer_all(sv, askers, n, err, cs_buf_slice(&text));
+    cs_master_keys_close(&keys);
     cs_buf_done(&text);
 }
 

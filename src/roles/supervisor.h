@@ -36,6 +36,10 @@ struct cs_ring_fds {
     int fd[3];      /* owned; -1 = none */
 };
 
+struct cs_key_fds { /* keeper's master keys: the present one, the one before */
+    int fd[2];      /* owned; -1 = none */
+};
+
 struct cs_supervisor;
 
 struct cs_child {
@@ -58,7 +62,8 @@ struct cs_child {
     bool adopted;      /* the program before us has started it */
     uint64_t started_ns, ready_ns;
     uint64_t restarts;
-    struct cs_event poke; /* look at the flags */
+    struct cs_event poke;   /* look at the flags */
+    struct cs_key_fds keys; /* keeper: opened for this start, gone when they are handed over */
     /* Gates: the ring in use, and the one of the gate before it: what the recorder has not read of
      * a dead gate's ring is not lost when the recorder dies too. */
     struct cs_ring_fds ring, old_ring;
@@ -110,7 +115,6 @@ struct cs_supervisor {
     char libexec[CS_PATH];
     char recordings[CS_PATH]; /* fixed at the start */
     char escrow[72];          /* hex; "" = nobody else can open recordings; fixed at the start */
-    char master_key[CS_PATH]; /* fixed at the start; opened by keeper alone */
     unsigned n_gates;
     uint64_t first_gate; /* index of one of them */
     struct cs_configuration config;
@@ -201,6 +205,18 @@ enum cs_err cs_wire_snapshot(struct cs_child *c) CS_MUST_CHECK;
 void cs_wire_done(struct cs_child *c);
 /* Keeper announced the key of a month: remembered for every recorder to come. */
 void cs_wire_record_key(struct cs_supervisor *sv, const struct cs_msg_record_key_new *m);
+
+/* ---- master_key.c ---- */
+/* Opens what the snapshot names; in a coroutine, because a command takes its time. On failure `why`
+ * gets a sentence. */
+enum cs_err cs_master_keys_open(struct cs_supervisor *sv, const struct cs_snapshot *s,
+                                struct cs_key_fds *ret, char *why, size_t why_size) CS_MUST_CHECK;
+void cs_master_keys_close(struct cs_key_fds *k);
+/* Whether they come from elsewhere. */
+bool cs_master_keys_differ(const struct cs_snapshot *a, const struct cs_snapshot *b);
+/* To keeper: the keys; the present configuration's table of credentials. */
+enum cs_err cs_wire_master_keys(struct cs_child *keeper, const struct cs_key_fds *k) CS_MUST_CHECK;
+enum cs_err cs_wire_credentials(struct cs_child *keeper) CS_MUST_CHECK;
 
 /* ---- listen.c ---- */
 /* Directories and listening sockets of the first configuration; says on standard error what is

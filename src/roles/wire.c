@@ -20,8 +20,6 @@ static enum cs_err wire_boot(struct cs_child *c)
     if ((c->row->gets & CS_GETS_RINGS) != 0) {
         (void)snprintf(params, sizeof params, "directory=%s\nescrow=%s\n", c->sv->recordings,
                        c->sv->escrow);
-    } else if ((c->row->gets & CS_GETS_KEY) != 0) {
-        (void)snprintf(params, sizeof params, "master_key=%s\n", c->sv->master_key);
     } else if (c->row->role == CS_ROLE_CONTROL && (c->restarts > 0 || c->sv->legacy.any)) {
         /* Gates and their sessions outlived the control before: it asks them, and forgets none. */
         (void)snprintf(params, sizeof params, "gates=keep\n");
@@ -189,6 +187,11 @@ static enum cs_err wire_peers(struct cs_child *c)
 enum cs_err cs_wire(struct cs_child *c)
 {
     enum cs_err err = wire_boot(c);
+    if (err == CS_OK && (c->row->gets & CS_GETS_KEY) != 0) {
+        err = cs_wire_master_keys(c, &c->keys);
+        cs_master_keys_close(&c->keys);
+        err = err == CS_OK ? cs_wire_credentials(c) : err; /* the last: then it is ready */
+    }
     if (err == CS_OK && (c->row->gets & CS_GETS_SNAPSHOT) != 0) {
         err = cs_wire_snapshot(c);
     }

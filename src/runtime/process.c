@@ -46,6 +46,7 @@ struct child {
     size_t n_fds;
     char *env[ENV_MAX];
     int null_fd, error_fd;
+    int output_fd; /* -1: ours */
     pid_t parent;
 };
 
@@ -112,7 +113,8 @@ static void child_descriptors(struct child *c)
             child_fail(c);
         }
     }
-    if (dup2(null_fd, STDIN_FILENO) < 0) {
+    if (dup2(null_fd, STDIN_FILENO) < 0 ||
+        (c->output_fd >= 0 && dup2(c->output_fd, STDOUT_FILENO) < 0)) {
         child_fail(c);
     }
     for (size_t i = 0; i < c->n_fds; i++) {
@@ -198,33 +200,50 @@ static enum cs_err start(struct child *c, int report, pid_t *ret_pid)
     return CS_OK;
 }
 
-enum cs_err cs_process_start(const char *path, const char *const argv[], const int *fds,
-                             size_t n_fds, pid_t *ret_pid)
+static enum cs_err start_any(struct child *c, pid_t *ret_pid)
 {
-    struct child c = {.path = path, .argv = argv, .fds = fds, .n_fds = n_fds, .parent = getpid()};
-    if (n_fds > FDS_MAX) {
+    if (c->n_fds > FDS_MAX) {
         return CS_ERR_LIMIT;
     }
-    if (!make_environment(c.env)) {
+    if (!make_environment(c->env)) {
         return CS_ERR_TOO_LARGE;
     }
-    c.null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (c.null_fd < 0) {
+    c->null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (c->null_fd < 0) {
         return cs_err_from_errno(errno);
     }
     int report[2];
     if (pipe2(report, O_CLOEXEC) != 0) {
         enum cs_err err = cs_err_from_errno(errno);
-        (void)close(c.null_fd);
+        (void)close(c->null_fd);
         return err;
     }
-    c.error_fd = report[1];
-    enum cs_err err = start(&c, report[0], ret_pid);
+    c->error_fd = report[1];
+    enum cs_err err = start(c, report[0], ret_pid);
     int kept = errno;
     (void)close(report[0]);
-    (void)close(c.null_fd);
+    (void)close(c->null_fd);
     errno = kept;
     return err;
+}
+
+enum cs_err cs_process_start(const char *path, const char *const argv[], const int *fds,
+                             size_t n_fds, pid_t *ret_pid)
+{
+    struct child c = {.path = path,
+                      .argv = argv,
+                      .fds = fds,
+                      .n_fds = n_fds,
+                      .output_fd = -1,
+                      .parent = getpid()};
+    return start_any(&c, ret_pid);
+}
+
+enum cs_err cs_process_start_output(const char *path, const char *const argv[], int output,
+                                    pid_t *ret_pid)
+{
+    struct child c = {.path = path, .argv = argv, .output_fd = output, .parent = getpid()};
+    return start_any(&c, ret_pid);
 }
 
 enum cs_err cs_process_watch(struct cs_loop *loop, pid_t pid, struct cs_fd *ret)

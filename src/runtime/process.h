@@ -15,6 +15,9 @@
  * executed is an error of the start (NOT_FOUND, DENIED). */
 enum cs_err cs_process_start(const char *path, const char *const argv[], const int *fds,
                              size_t n_fds, pid_t *ret_pid) CS_MUST_CHECK;
+/* The same with no descriptors but standard output, which becomes `output`. */
+enum cs_err cs_process_start_output(const char *path, const char *const argv[], int output,
+                                    pid_t *ret_pid) CS_MUST_CHECK;
 /* Every process that is started from now on runs as this user and group, with no other groups. Only
  * for a process that may do so (root). */
 void cs_process_run_as(uid_t uid, gid_t gid);

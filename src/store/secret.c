@@ -39,6 +39,32 @@ enum cs_err cs_store_secret_put(struct cs_store *s, struct cs_slice name, uint64
     return cs_op_finish(s, op);
 }
 
+static enum cs_err secret_rewrap(struct cs_db *db, struct cs_op *op)
+{
+    const struct cs_store_secret *in = op->args;
+    uint64_t changed = 0;
+    struct cs_q q = cs_q(db, op, CS_SQL_SECRET_REWRAP);
+    cs_q_text(&q, in->name);
+    cs_q_u64(&q, in->version);
+    cs_q_blob(&q, in->box.p, in->box.n);
+    enum cs_err err = cs_q_run(&q, &changed);
+    return err == CS_OK && changed != 1 ? CS_ERR_CONFLICT : err;
+}
+
+enum cs_err cs_store_secret_rewrap(struct cs_store *s, struct cs_slice name, uint64_t version,
+                                   struct cs_slice box)
+{
+    static const struct cs_op_kind kind = {"secret-rewrap", secret_rewrap, true,
+                                           sizeof(struct cs_store_secret), 1};
+    struct cs_op *op = cs_op_new(&kind);
+    if (op == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
+    *(struct cs_store_secret *)op->args =
+        (struct cs_store_secret){cs_op_keep(op, name), cs_op_keep(op, box), version, 0};
+    return cs_op_finish(s, op);
+}
+
 static void secret_read(struct cs_q *q, void *row)
 {
     struct cs_store_secret *ret = row;

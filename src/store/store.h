@@ -98,6 +98,10 @@ struct cs_store_secret {
  * new), else CONFLICT: somebody else was faster; read again. Waits. */
 enum cs_err cs_store_secret_put(struct cs_store *s, struct cs_slice name, uint64_t version,
                                 struct cs_slice box) CS_MUST_CHECK;
+/* The same secret in another box: name and version stay, and so does when it was set. CONFLICT when
+ * that is no longer its version. Waits. */
+enum cs_err cs_store_secret_rewrap(struct cs_store *s, struct cs_slice name, uint64_t version,
+                                   struct cs_slice box) CS_MUST_CHECK;
 enum cs_err cs_store_secret_get(struct cs_store *s, struct cs_slice name, struct cs_arena *a,
                                 struct cs_store_secret *ret) CS_MUST_CHECK;
 enum cs_err cs_store_secret_list(struct cs_store *s, struct cs_arena *a,

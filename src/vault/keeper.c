@@ -1,50 +1,18 @@
 /* The keeper role. It answers control, one message after the other, in the order they come: there
  * is nothing that a second one could overtake without harm, and no work is queued inside.
  *
- * SECURITY: what is asked for is checked as if control were hostile, as far as keeper can know: who
- * is asked for (session, target, connection), that an elevated proof names a grant, that no grant
- * is used twice, that the row belongs to its name and version. That the grant was consumed for this
- * session and target is control's word. No secret leaves, not even to control. */
-#include "vault/keeper.h"
-
+ * SECURITY: no secret leaves, not even to control; what may be proved is checked in proofs.c. */
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/time.h"
-#include "ipc/ipc.h"
 #include "runtime/process.h"
 #include "runtime/sandbox.h"
+#include "vault/keeper_internal.h"
 #include "vault/recording.h"
-#include "vault/vault.h"
 
-#include <stdio.h>
 #include <unistd.h>
 
-enum {
-    WHY = 300,
-    PATH_ROOM = 512,
-    TARGET_MAX = 128,
-    SEALED_MAX = CS_SECRET_MAX + 64,
-    ANSWER_TRIES = 500
-};
-/* A grant lives for minutes: after this long nobody asks for it again. */
-#define GRANT_NS (3600 * CS_NS_PER_S)
-
-struct used_grant {
-    struct cs_id id;
-    uint64_t ns; /* when; 0 = free */
-};
-
-struct cs_keeper {
-    struct cs_loop *loop;
-    struct cs_channel *supervisor, *control; /* NULL = none */
-    struct cs_vault *vault;                  /* NULL: the file is not there yet */
-    struct cs_vault_prover *prover;
-    char path[PATH_ROOM];
-    bool booted, stopping, failed;
-    bool alone; /* a process of its own, which confines itself; not so in unit tests */
-    struct used_grant used[CS_LIMIT_KEEPER_GRANTS]; /* a ring, oldest at next_used */
-    size_t next_used;
-};
+enum { SEALED_MAX = CS_SECRET_MAX + 2 * CS_VAULT_BOX_OVERHEAD, ANSWER_TRIES = 500 };
 
 static void stop(struct cs_keeper *k, bool failed)
 {
@@ -53,9 +21,7 @@ static void stop(struct cs_keeper *k, bool failed)
     cs_loop_stop(k->loop);
 }
 
-/* In the channel's own reading coroutine: while control does not take answers, no further question
- * is read. One that does not read for so long has hung. */
-static void answer(struct cs_keeper *k, enum cs_msg_type t, uint32_t corr, const void *msg)
+void cs_keeper_answer(struct cs_keeper *k, enum cs_msg_type t, uint32_t corr, const void *msg)
 {
     struct cs_channel *ch = k->control;
     enum cs_err e = CS_ERR_UNAVAILABLE;
@@ -75,168 +41,79 @@ static void answer(struct cs_keeper *k, enum cs_msg_type t, uint32_t corr, const
 
 /* ---- SEAL_KEY ---- */
 
-static enum cs_err seal_key(struct cs_keeper *k, const struct cs_msg_seal_key *m, uint8_t *key,
-                            char *why)
+static void on_seal_key(struct cs_keeper *k, uint32_t corr)
 {
-    if (m->create > 1) {
-        return CS_ERR_INVALID;
+    uint8_t key[CS_X25519], id[CS_VAULT_KEY_ID] = {0};
+    enum cs_err e = CS_ERR_UNAVAILABLE;
+    if (cs_vault_has_key(k->vault)) {
+        cs_vault_key_id(k->vault, id);
+        e = cs_vault_put_public(k->vault, key);
     }
-    if (k->vault == NULL) {
-        enum cs_err e = cs_vault_open(k->path, m->create == 1, &k->vault, why, WHY);
-        if (e != CS_OK) {
-            return e;
-        }
-    }
-    return cs_vault_put_public(k->vault, key);
-}
-
-static void on_seal_key(struct cs_keeper *k, uint32_t corr, const struct cs_msg_seal_key *m)
-{
-    uint8_t key[CS_X25519];
-    char why[WHY] = "";
-    enum cs_err e = seal_key(k, m, key, why);
     struct cs_msg_seal_key_is out = {.err = (uint64_t)e,
-                                     .text = cs_slice_str(why),
-                                     .key = cs_slice(key, e == CS_OK ? sizeof key : 0)};
-    answer(k, CS_MSG_SEAL_KEY_IS, corr, &out);
+                                     .key = cs_slice(key, e == CS_OK ? sizeof key : 0),
+                                     .key_id = cs_slice(id, e == CS_OK ? sizeof id : 0),
+                                     .previous = cs_vault_has_previous(k->vault) ? 1 : 0};
+    cs_keeper_answer(k, CS_MSG_SEAL_KEY_IS, corr, &out);
 }
 
-/* ---- RESEAL ---- */
+/* ---- RESEAL, REWRAP: boxes for the store ---- */
+
+static void log_box(struct cs_keeper *k, const char *what, struct cs_slice name, uint64_t version,
+                    enum cs_err e)
+{
+    if (cs_use_may_log(&k->uses, e == CS_OK ? CS_USE_DONE : CS_USE_REFUSED, false)) {
+        cs_log(e == CS_OK ? CS_EV_SECRET_USED : CS_EV_SECRET_REFUSED, NULL,
+               "for=%s secret=%s version=%llu result=%s", what, cs_log_quote(name).text,
+               (unsigned long long)version, cs_err_name(e));
+    }
+}
 
 static void on_reseal(struct cs_keeper *k, uint32_t corr, const struct cs_msg_reseal *m)
 {
     static uint8_t box[SEALED_MAX]; /* ciphertext; no wait between its filling and its sending */
     enum cs_err e = CS_ERR_INVALID;
-    if (k->vault == NULL) {
+    size_t n = 0;
+    if (!cs_vault_has_key(k->vault)) {
         e = CS_ERR_UNAVAILABLE;
     } else if (m->version > 0 && m->sealed.n <= CS_SECRET_MAX + CS_SEAL_TO_OVERHEAD) {
-        e = cs_vault_reseal(k->vault, m->name, m->version, m->sealed, box);
+        e = cs_vault_reseal(k->vault, m->name, m->version, m->sealed, box, &n);
     }
-    cs_log(e == CS_OK ? CS_EV_SECRET_USED : CS_EV_SECRET_REFUSED, NULL,
-           "for=store secret=%s version=%llu result=%s", cs_log_quote(m->name).text,
-           (unsigned long long)m->version, cs_err_name(e));
-    struct cs_msg_resealed out = {.err = (uint64_t)e};
-    if (e == CS_OK) {
-        out.box = cs_slice(box, m->sealed.n - CS_X25519);
-    } else if (e == CS_ERR_CORRUPT) {
+    log_box(k, "store", m->name, m->version, e);
+    struct cs_msg_resealed out = {.err = (uint64_t)e, .box = cs_slice(box, n)};
+    if (e == CS_ERR_CORRUPT) {
         out.err = CS_ERR_INVALID;
         out.text = CS_SLICE_LIT("this was not sealed to the gateway's present key under this name: "
                                 "ask for the key again");
     }
-    answer(k, CS_MSG_RESEALED, corr, &out);
+    cs_keeper_answer(k, CS_MSG_RESEALED, corr, &out);
 }
 
-/* ---- PROVE_FOR ---- */
-
-/* "" when it may be proved, else why not. */
-static const char *ticket_check(const struct cs_msg_prove_for *m)
+static const char *rewrap_text(enum cs_err e)
 {
-    bool elevated = m->which == CS_CREDENTIAL_ELEVATED;
-    if (!elevated && m->which != CS_CREDENTIAL_EVERYDAY) {
-        return "there is no such credential";
-    }
-    if (cs_id_is_zero(&m->session) || m->target.n == 0 || m->target.n > TARGET_MAX ||
-        m->connection == 0) {
-        return "session, target or connection is missing";
-    }
-    if (elevated && cs_id_is_zero(&m->grant)) {
-        return "an elevated proof needs a consumed grant";
-    }
-    if (!elevated && !cs_id_is_zero(&m->grant)) {
-        return "an everyday proof has no grant";
-    }
-    if (m->name.n == 0 || m->name.n > CS_VAULT_NAME_MAX || m->version == 0) {
-        return "the secret's name or version is missing";
-    }
-    return "";
+    return e == CS_OK              ? ""
+           : e == CS_ERR_NOT_FOUND ? "it is sealed under a master key that is not configured"
+           : e == CS_ERR_CORRUPT   ? "it does not open under the master key"
+                                   : cs_err_text(e);
 }
 
-/* SECURITY: whatever becomes of this try, the grant has had its proof. */
-static enum cs_err grant_use(struct cs_keeper *k, const struct cs_id *grant)
+/* SECURITY: only what opens is passed on, and nothing of what is in it: whoever asks has the box
+ * already, and gets one for the same name and version. */
+static void on_rewrap(struct cs_keeper *k, uint32_t corr, const struct cs_msg_rewrap *m)
 {
-    uint64_t now = cs_mono_ns();
-    for (size_t i = 0; i < CS_LIMIT_KEEPER_GRANTS; i++) {
-        if (k->used[i].ns != 0 && cs_id_eq(&k->used[i].id, grant)) {
-            return CS_ERR_DENIED;
-        }
+    static uint8_t box[SEALED_MAX];
+    enum cs_err e = CS_ERR_INVALID;
+    size_t n = 0;
+    if (!cs_vault_has_key(k->vault)) {
+        e = CS_ERR_UNAVAILABLE;
+    } else if (m->version > 0 && m->box.n <= CS_SECRET_MAX + CS_VAULT_BOX_OVERHEAD) {
+        e = cs_vault_rewrap(k->vault, m->name, m->version, m->box, box, &n);
     }
-    struct used_grant *oldest = &k->used[k->next_used];
-    if (oldest->ns != 0 && now - oldest->ns < GRANT_NS) {
-        return CS_ERR_LIMIT; /* forgetting it would let it be used again */
+    if (e != CS_OK || n > 0) {
+        log_box(k, "rotation", m->name, m->version, e);
     }
-    *oldest = (struct used_grant){*grant, now};
-    k->next_used = (k->next_used + 1) % CS_LIMIT_KEEPER_GRANTS;
-    return CS_OK;
-}
-
-struct proving {
-    struct cs_keeper *k;
-    const struct cs_msg_prove_for *m;
-    struct cs_vault_proof proof;
-    const char *why;
-    enum cs_err err;
-};
-
-static void prove_unsealed(struct proving *p)
-{
-    const struct cs_msg_prove_for *m = p->m;
-    struct cs_secret password;
-    const struct cs_vault_exchange x = {.mechanism = m->mechanism,
-                                        .client_first_bare = m->client_first_bare,
-                                        .server_first = m->server_first,
-                                        .client_final_bare = m->client_final_bare};
-    p->err = cs_vault_unseal(p->k->vault, m->name, m->version, m->box, &password);
-    p->why = "the stored secret does not open under the master key";
-    if (p->err == CS_OK) {
-        p->err = cs_vault_scram_prove(p->k->prover, &password, &x, &p->proof, &p->why);
-    }
-    cs_vault_forget(p->k->vault);
-}
-
-/* On the process's own stack: libcrypto's needs are its own affair. */
-static void prove(void *arg)
-{
-    struct proving *p = arg;
-    p->why = ticket_check(p->m);
-    p->err = p->why[0] == 0 ? CS_OK : CS_ERR_INVALID;
-    if (p->err == CS_OK && p->m->deadline <= cs_mono_ns()) {
-        p->why = "it was asked too late: nobody waits for the answer";
-        p->err = CS_ERR_TIMEOUT;
-    }
-    if (p->err == CS_OK && p->k->vault == NULL) {
-        p->why = "there is no master key";
-        p->err = CS_ERR_UNAVAILABLE;
-    }
-    if (p->err == CS_OK && p->m->which == CS_CREDENTIAL_ELEVATED) {
-        p->err = grant_use(p->k, &p->m->grant);
-        p->why = p->err == CS_ERR_LIMIT ? "too many elevated proofs within an hour"
-                                        : "this grant has had its proof";
-    }
-    if (p->err == CS_OK) {
-        prove_unsealed(p);
-    }
-}
-
-static void on_prove(struct cs_keeper *k, uint32_t corr, const struct cs_msg_prove_for *m)
-{
-    struct proving p = {.k = k, .m = m, .why = "", .err = CS_ERR_INTERNAL};
-    char grant[CS_ID_TEXT];
-    bool elevated = m->which == CS_CREDENTIAL_ELEVATED;
-    cs_big_stack_call(prove, &p);
-    cs_log(p.err == CS_OK ? CS_EV_SECRET_USED : CS_EV_SECRET_REFUSED, &m->session,
-           "for=proof target=%s connection=%llu which=%s grant=%s secret=%s version=%llu result=%s",
-           cs_log_quote(m->target).text, (unsigned long long)m->connection,
-           elevated ? "elevated" : "everyday", elevated ? cs_id_text(&m->grant, grant) : "-",
-           cs_log_quote(m->name).text, (unsigned long long)m->version, cs_err_name(p.err));
-    struct cs_msg_proof_for out = {.err = (uint64_t)p.err};
-    if (p.err == CS_OK) {
-        out.proof = cs_slice(p.proof.proof, sizeof p.proof.proof);
-        out.server_signature = cs_slice(p.proof.server_signature, sizeof p.proof.server_signature);
-    } else {
-        out.text = cs_slice_str(p.why);
-    }
-    answer(k, CS_MSG_PROOF_FOR, corr, &out);
-    cs_wipe(&p.proof, sizeof p.proof);
+    struct cs_msg_rewrapped out = {
+        .err = (uint64_t)e, .text = cs_slice_str(rewrap_text(e)), .box = cs_slice(box, n)};
+    cs_keeper_answer(k, CS_MSG_REWRAPPED, corr, &out);
 }
 
 /* ---- RECORDING_KEY, UNWRAP ---- */
@@ -247,7 +124,7 @@ static enum cs_err recording_key(struct cs_keeper *k, const struct cs_msg_record
                                  uint8_t public[static CS_X25519])
 {
     size_t n = 0;
-    if (k->vault == NULL) {
+    if (!cs_vault_has_key(k->vault)) {
         return CS_ERR_UNAVAILABLE;
     }
     if (m->box.n == 0) {
@@ -282,14 +159,14 @@ static void on_recording_key(struct cs_keeper *k, uint32_t corr,
     cs_log(e == CS_OK ? CS_EV_SECRET_USED : CS_EV_SECRET_REFUSED, NULL,
            "for=recordings key=%s did=%s result=%s", cs_log_quote(m->name).text,
            m->box.n == 0 ? "make" : "announce", cs_err_name(e));
-    answer(k, CS_MSG_RECORDING_KEY_IS, corr, &out);
+    cs_keeper_answer(k, CS_MSG_RECORDING_KEY_IS, corr, &out);
 }
 
 static void on_unwrap(struct cs_keeper *k, uint32_t corr, const struct cs_msg_unwrap *m)
 {
     static uint8_t rows[CS_OPENED_ROW * CS_WRAPPED_MAX]; /* sealed to the reader */
     size_t n = 0;
-    enum cs_err e = k->vault != NULL
+    enum cs_err e = cs_vault_has_key(k->vault)
                         ? cs_recording_rewrap(k->vault, &m->session, m->reader, m->name, m->box,
                                               m->rows, rows, sizeof rows, &n)
                         : CS_ERR_UNAVAILABLE;
@@ -299,7 +176,7 @@ static void on_unwrap(struct cs_keeper *k, uint32_t corr, const struct cs_msg_un
     struct cs_msg_unwrapped out = {.err = (uint64_t)e,
                                    .text = cs_slice_str(e == CS_OK ? "" : cs_err_text(e)),
                                    .rows = cs_slice(rows, e == CS_OK ? n : 0)};
-    answer(k, CS_MSG_UNWRAPPED, corr, &out);
+    cs_keeper_answer(k, CS_MSG_UNWRAPPED, corr, &out);
 }
 
 /* ---- channels ---- */
@@ -321,13 +198,16 @@ static void on_control(struct cs_channel *ch, const struct cs_channel_in *in, vo
     }
     switch ((int)in->type) {
     case CS_MSG_SEAL_KEY:
-        on_seal_key(k, in->corr, in->msg);
+        on_seal_key(k, in->corr);
         break;
     case CS_MSG_RESEAL:
         on_reseal(k, in->corr, in->msg);
         break;
     case CS_MSG_PROVE_FOR:
-        on_prove(k, in->corr, in->msg);
+        cs_keeper_prove(k, in->corr, in->msg);
+        break;
+    case CS_MSG_REWRAP:
+        on_rewrap(k, in->corr, in->msg);
         break;
     case CS_MSG_RECORDING_KEY:
         on_recording_key(k, in->corr, in->msg);
@@ -376,60 +256,49 @@ static void on_peer(struct cs_keeper *k, const struct cs_msg_peer *m, int fd)
     cs_channel_run_phase(k->control);
 }
 
-static bool read_path(struct cs_keeper *k, struct cs_slice params)
+/* ---- what the supervisor gives: keys and the table ---- */
+
+/* At the start it is the end; later the old keys, or the old table, stay. */
+static void unusable(struct cs_keeper *k, const char *what, const char *why)
 {
-    const struct cs_slice name = CS_SLICE_LIT("master_key=");
-    while (params.n > 0) {
-        size_t n = cs_slice_find(params, '\n');
-        struct cs_slice line = cs_slice_head(params, n);
-        if (cs_slice_starts(line, name)) {
-            struct cs_slice path = cs_slice_from(line, name.n);
-            (void)snprintf(k->path, sizeof k->path, "%.*s", CS_SLICE_FMT(path));
-            return path.n > 0 && path.n < sizeof k->path;
-        }
-        params = cs_slice_from(params, n + 1);
+    cs_log(k->ready ? CS_EV_RELOAD_FAILED : CS_EV_INTERNAL, NULL, "what=\"%s\" why=%s", what,
+           cs_log_quote(cs_slice_str(why)).text);
+    if (!k->ready) {
+        stop(k, true);
     }
-    return false;
 }
 
-/* No file but the master key, and, while that is missing, its directory to make it in. */
-static enum cs_err enter_sandbox(const struct cs_keeper *k)
+/* A set of keys comes whole, the present one first: what was half given is never used. */
+static void on_master_key(struct cs_keeper *k, const struct cs_msg_master_key *m, int fd)
 {
-    char directory[PATH_ROOM];
-    (void)snprintf(directory, sizeof directory, "%s", k->path);
-    char *slash = strrchr(directory, '/');
-    if (slash == NULL) {
-        return CS_ERR_INVALID;
+    const char *why = "there is no memory that can be locked for it (RLIMIT_MEMLOCK)";
+    if (m->previous == 0) {
+        cs_vault_close(k->next);
+        k->next = cs_vault_new();
     }
-    slash[slash == directory] = 0;
-    bool missing = access(k->path, F_OK) != 0;
-    const struct cs_sandbox_path paths[] = {
-        {missing ? directory : k->path, missing ? CS_SANDBOX_WRITE : CS_SANDBOX_READ},
-        {"/dev/urandom", CS_SANDBOX_READ},
-    };
-    return cs_sandbox_enter(CS_SANDBOX_KEEPER, paths, CS_ARRAY_LEN(paths));
+    enum cs_err e = k->next != NULL && m->previous <= 1 && m->last <= 1
+                        ? cs_vault_read_key(k->next, m->previous == 1, fd, &why)
+                        : CS_ERR_INVALID;
+    (void)close(fd);
+    if (e != CS_OK) {
+        cs_vault_close(k->next);
+        k->next = NULL;
+        unusable(k, m->previous == 1 ? "previous_master_key" : "master_key", why);
+    } else if (m->last == 1) {
+        uint8_t id[CS_VAULT_KEY_ID];
+        cs_vault_close(k->vault);
+        k->vault = k->next;
+        k->next = NULL;
+        cs_vault_key_id(k->vault, id);
+        cs_log(CS_EV_MASTER_KEY, NULL, "id=%02x%02x%02x%02x previous=%s", id[0], id[1], id[2],
+               id[3], cs_vault_has_previous(k->vault) ? "yes" : "no");
+    }
 }
 
-static void on_boot(struct cs_keeper *k, const struct cs_msg_boot *m)
+static void get_ready(struct cs_keeper *k)
 {
     const struct cs_msg_ready ready = {.end_ = 0};
-    char why[WHY] = "no path of a master key was given";
-    if (k->booted) {
-        return;
-    }
-    k->booted = true;
-    enum cs_err e = CS_ERR_INVALID;
-    if (read_path(k, m->params) && k->alone && enter_sandbox(k) != CS_OK) {
-        (void)snprintf(why, sizeof why, "the sandbox could not be entered");
-    } else if (k->path[0] != 0) {
-        e = cs_vault_open(k->path, false, &k->vault, why, sizeof why);
-        e = e == CS_ERR_NOT_FOUND ? CS_OK : e;
-    }
-    if (e != CS_OK) {
-        cs_log(CS_EV_INTERNAL, NULL, "what=%s", cs_log_quote(cs_slice_str(why)).text);
-        stop(k, true);
-        return;
-    }
+    k->ready = true;
     if (cs_channel_send(k->supervisor, CS_MSG_READY, 0, &ready, NULL, 0) != CS_OK) {
         stop(k, true);
         return;
@@ -438,13 +307,61 @@ static void on_boot(struct cs_keeper *k, const struct cs_msg_boot *m)
     cs_log(CS_EV_STARTED, NULL, "master_key=%s", k->vault != NULL ? "open" : "missing");
 }
 
+static void on_credentials(struct cs_keeper *k, const struct cs_msg_credentials *m, int fd)
+{
+    struct cs_slice table = CS_SLICE_NULL;
+    uint8_t hash[CS_SHA256];
+    enum cs_err e = cs_sealed_map(fd, CS_CREDENTIALS_MAX, &table);
+    (void)close(fd);
+    if (e == CS_OK) {
+        cs_sha256(table, hash);
+        if (!cs_slice_eq(m->sha256, cs_slice(hash, sizeof hash)) || !cs_credentials_valid(table)) {
+            cs_sealed_unmap(table);
+            e = CS_ERR_CORRUPT;
+        }
+    }
+    if (e != CS_OK) {
+        /* SECURITY: with the old table, secrets would go on being proved for what they no longer
+         * are for. */
+        cs_log(CS_EV_INTERNAL, NULL, "what=\"the table of credentials\" error=%s", cs_err_name(e));
+        stop(k, true);
+        return;
+    }
+    cs_sealed_unmap(k->credentials);
+    k->credentials = table;
+    if (k->booted && !k->ready && !k->stopping) {
+        get_ready(k);
+    }
+}
+
+/* No file: keys and table come as descriptors. */
+static void on_boot(struct cs_keeper *k)
+{
+    const struct cs_sandbox_path paths[] = {{"/dev/urandom", CS_SANDBOX_READ}};
+    if (k->booted) {
+        return;
+    }
+    k->booted = true;
+    k->started_ns = cs_mono_ns();
+    if (k->alone && cs_sandbox_enter(CS_SANDBOX_KEEPER, paths, CS_ARRAY_LEN(paths)) != CS_OK) {
+        cs_log(CS_EV_INTERNAL, NULL, "what=\"the sandbox cannot be entered\"");
+        stop(k, true);
+    }
+}
+
 static void on_supervisor(struct cs_channel *ch, const struct cs_channel_in *in, void *arg)
 {
     struct cs_keeper *k = arg;
     (void)ch;
     switch ((int)in->type) {
     case CS_MSG_BOOT:
-        on_boot(k, in->msg);
+        on_boot(k);
+        break;
+    case CS_MSG_MASTER_KEY:
+        on_master_key(k, in->msg, in->fd[0]);
+        break;
+    case CS_MSG_CREDENTIALS:
+        on_credentials(k, in->msg, in->fd[0]);
         break;
     case CS_MSG_PEER:
         on_peer(k, in->msg, in->fd[0]);
@@ -472,6 +389,7 @@ static void on_supervisor_gone(struct cs_channel *ch, void *arg)
 enum cs_err cs_keeper_new(struct cs_loop *loop, int supervisor_fd, struct cs_keeper **ret)
 {
     struct cs_keeper *k = cs_alloc(sizeof *k);
+    cs_handle co;
     struct cs_vault_prover *prover = k != NULL ? cs_vault_prover_new() : NULL;
     if (prover == NULL) {
         (void)close(supervisor_fd);
@@ -484,6 +402,10 @@ enum cs_err cs_keeper_new(struct cs_loop *loop, int supervisor_fd, struct cs_kee
                                     on_supervisor, on_supervisor_gone, k, &k->supervisor);
     if (e != CS_OK) {
         k->supervisor = NULL;
+    } else {
+        e = cs_co_spawn(loop, "uses", cs_uses_run, &k->uses, &co);
+    }
+    if (e != CS_OK) {
         cs_keeper_free(k);
         return e;
     }
@@ -499,7 +421,10 @@ void cs_keeper_free(struct cs_keeper *k)
     cs_channel_close(k->control);
     cs_channel_close(k->supervisor);
     cs_vault_prover_free(k->prover);
+    cs_vault_close(k->next);
     cs_vault_close(k->vault);
+    cs_sealed_unmap(k->credentials);
+    cs_uses_tell(&k->uses);
     cs_free(k);
 }
 

@@ -8,9 +8,10 @@
 
 /* The whole life of the role; fd is the channel to the supervisor. Returns an exit status.
  *
- * From the supervisor: BOOT with "master_key=PATH", then READY is answered; a PEER that is control,
- * at any time, replaces the one before. A key file that is there and unfit ends the role; one that
- * is missing is made when control says (SEAL_KEY) that nothing is sealed yet. */
+ * From the supervisor: BOOT, a descriptor for each master key (MASTER_KEY), the table of which
+ * secret is which target's (CREDENTIALS), then READY is answered; on reload keys and table again. A
+ * PEER that is control, at any time, replaces the one before. What cannot be used ends the role at
+ * its start; later the keys that it has stay. */
 int cs_keeper_run(int supervisor_fd);
 
 /* ---- for tests: the role inside somebody else's loop ---- */

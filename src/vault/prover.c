@@ -94,33 +94,53 @@ static enum cs_err salted_password(struct cs_vault_prover *p, struct cs_slice pa
 
 /* ---- the exchange ---- */
 
-/* The binding that the mechanism demands: none, or "p=tls-server-end-point,," and a certificate's
- * hash. SECURITY: "y,," or "n,," under -PLUS would let a man in the middle take the binding out. */
-static bool binding_fits(struct cs_slice mechanism, struct cs_slice binding)
+/* What is wrong with the binding, "" when nothing: the mechanism's own, not below what the target
+ * demands, to the certificate that it pins. *ret_denied: it is well formed and not enough.
+ * SECURITY: control and gate choose the mechanism; whoever has taken one of them over, or sits
+ * between gate and target, would choose the one without a binding. */
+static const char *binding_wrong(const struct cs_credential_row *target, struct cs_slice mechanism,
+                                 struct cs_slice binding, bool *ret_denied)
 {
-    if (cs_slice_eq_str(mechanism, "SCRAM-SHA-256")) {
-        return cs_slice_eq_str(binding, "biws"); /* "n,," */
-    }
     const struct cs_slice header = CS_SLICE_LIT("p=tls-server-end-point,,");
     uint8_t raw[128];
-    size_t n;
-    return cs_slice_eq_str(mechanism, "SCRAM-SHA-256-PLUS") &&
-           cs_base64_decode(binding, false, raw, sizeof raw, &n) &&
-           cs_slice_starts(cs_slice(raw, n), header) && n - header.n >= CS_SHA256 &&
-           n - header.n <= 64;
+    size_t n = 0;
+    *ret_denied = false;
+    if (cs_slice_eq_str(mechanism, "SCRAM-SHA-256")) {
+        bool could = cs_slice_eq_str(binding, "eSws"); /* "y,,": we could, the server said not */
+        if (!could && !cs_slice_eq_str(binding, "biws")) { /* "n,," */
+            return "the channel binding is not the one of the SCRAM mechanism";
+        }
+        *ret_denied = target->binding != CS_BINDING_PREFER &&
+                      (target->binding != CS_BINDING_DISABLE || could);
+        return *ret_denied ? "the target demands channel binding, and this exchange has none" : "";
+    }
+    if (!cs_slice_eq_str(mechanism, "SCRAM-SHA-256-PLUS") ||
+        !cs_base64_decode(binding, false, raw, sizeof raw, &n) ||
+        !cs_slice_starts(cs_slice(raw, n), header) || n - header.n < CS_PIN_MIN ||
+        n - header.n > CS_PIN_MAX) {
+        return "the channel binding is not the one of the SCRAM mechanism";
+    }
+    if (target->pins.n > 0 &&
+        !cs_credential_pinned(target, cs_slice(raw + header.n, n - header.n))) {
+        *ret_denied = true;
+        return "the server's certificate is not the one that the configuration names";
+    }
+    *ret_denied = target->binding != CS_BINDING_PREFER && target->binding != CS_BINDING_REQUIRE;
+    return *ret_denied ? "the target's configuration rules channel binding out" : "";
 }
 
 /* "" when all parts belong to one exchange, else what is wrong. */
-static const char *check(const struct cs_vault_exchange *x, struct cs_scram_server_first *first)
+static const char *check(const struct cs_credential_row *target, const struct cs_vault_exchange *x,
+                         struct cs_scram_server_first *first, bool *ret_denied)
 {
+    *ret_denied = false;
     struct cs_slice name, nonce, binding, final_nonce;
     if (!cs_scram_parse_client_first_bare(x->client_first_bare, &name, &nonce)) {
         return "our own first SCRAM message is malformed";
     }
     if (!cs_scram_parse_server_first(x->server_first, nonce, first)) {
         return "the target's SCRAM challenge is malformed, does not continue our nonce, or asks "
-               "for "
-               "a number of rounds outside the limits";
+               "for a number of rounds outside the limits";
     }
     if (!cs_scram_parse_client_final_bare(x->client_final_bare, &binding, &final_nonce)) {
         return "our own final SCRAM message is malformed";
@@ -128,20 +148,19 @@ static const char *check(const struct cs_vault_exchange *x, struct cs_scram_serv
     if (!cs_slice_eq(final_nonce, first->nonce)) {
         return "our final SCRAM message belongs to another challenge";
     }
-    if (!binding_fits(x->mechanism, binding)) {
-        return "the channel binding is not the one of the SCRAM mechanism";
-    }
-    return "";
+    return binding_wrong(target, x->mechanism, binding, ret_denied);
 }
 
 enum cs_err cs_vault_scram_prove(struct cs_vault_prover *p, const struct cs_secret *password,
+                                 const struct cs_credential_row *target,
                                  const struct cs_vault_exchange *x, struct cs_vault_proof *ret,
                                  const char **ret_why)
 {
     struct cs_scram_server_first first;
-    *ret_why = check(x, &first);
+    bool denied;
+    *ret_why = check(target, x, &first, &denied);
     if ((*ret_why)[0] != 0) {
-        return CS_ERR_PROTOCOL;
+        return denied ? CS_ERR_DENIED : CS_ERR_PROTOCOL;
     }
     struct cs_buf message = cs_buf(3 * CS_LIMIT_SCRAM_MESSAGE_BYTES + 2);
     cs_buf_add(&message, x->client_first_bare);

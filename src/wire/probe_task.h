@@ -9,11 +9,12 @@
 enum { CS_PROBE_TASK_MAX = 4 * 1024 * 1024 };
 
 struct cs_probe_task {
-    struct cs_slice target;   /* its name, for sentences and the log */
-    struct cs_slice host;     /* for TLS to verify */
-    struct cs_slice tls;      /* off, require, verify-ca, verify-full */
-    struct cs_slice roots;    /* PEM, of trust anchors */
-    struct cs_slice database; /* at the server */
+    struct cs_slice target;          /* its name, for sentences and the log */
+    struct cs_slice host;            /* for TLS to verify */
+    struct cs_slice tls;             /* off, require, verify-ca, verify-full */
+    struct cs_slice roots;           /* PEM, of trust anchors */
+    struct cs_slice channel_binding; /* disable, prefer, require */
+    struct cs_slice database;        /* at the server */
     struct cs_slice everyday; /* roles of the target's credentials: parameters $1 and $2 of every */
     struct cs_slice elevated; /* query; elevated empty = none */
     struct cs_slice text;  /* IMPACT: the statement that plain EXPLAIN is asked about, or empty */

@@ -20,11 +20,22 @@ static const uint8_t magic[8] = {'C', 'S', 'S', 'N', 'A', 'P', 0, 2};
     }
 
 static const struct cs_field snapshot_fields[] = {
-    U64(cs_snapshot, version),      SLICE(cs_snapshot, url),
-    SLICE(cs_snapshot, store),      SLICE(cs_snapshot, recordings),
-    SLICE(cs_snapshot, master_key), SLICE(cs_snapshot, system_roots),
-    SLICE(cs_snapshot, policy),     U64(cs_snapshot, n_listeners),
-    U64(cs_snapshot, drain_s),      SLICE(cs_snapshot, escrow),
+    U64(cs_snapshot, version),
+    SLICE(cs_snapshot, url),
+    SLICE(cs_snapshot, store),
+    SLICE(cs_snapshot, recordings),
+    U64(cs_snapshot, master_key.source),
+    SLICE(cs_snapshot, master_key.what),
+    U64(cs_snapshot, master_key.timeout_s),
+    U64(cs_snapshot, previous_master_key.source),
+    SLICE(cs_snapshot, previous_master_key.what),
+    U64(cs_snapshot, previous_master_key.timeout_s),
+    SLICE(cs_snapshot, system_roots),
+    SLICE(cs_snapshot, policy),
+    SLICE(cs_snapshot, credentials),
+    U64(cs_snapshot, n_listeners),
+    U64(cs_snapshot, drain_s),
+    SLICE(cs_snapshot, escrow),
 };
 static const struct cs_field listener_fields[] = {
     SLICE(cs_snapshot_listener, name),       SLICE(cs_snapshot_listener, kind),
@@ -35,7 +46,7 @@ static const struct cs_field listener_fields[] = {
 /* A member added to a struct must be added to its table. */
 _Static_assert(sizeof(struct cs_snapshot_listener) == 6 * sizeof(struct cs_slice) + 8, "table");
 _Static_assert(sizeof(struct cs_snapshot) ==
-                   7 * sizeof(struct cs_slice) + 24 +
+                   7 * sizeof(struct cs_slice) + 2 * sizeof(struct cs_snapshot_key) + 24 +
                        CS_SNAPSHOT_LISTENERS * sizeof(struct cs_snapshot_listener),
                "table");
 
@@ -97,7 +108,9 @@ bool cs_snapshot_read(struct cs_slice in, struct cs_snapshot *ret)
     }
     cs_fields_decode(&r, snapshot_fields, CS_ARRAY_LEN(snapshot_fields), &s);
     /* Before use as a count: it comes from another process. */
-    if (r.bad || s.n_listeners > CS_SNAPSHOT_LISTENERS) {
+    if (r.bad || s.n_listeners > CS_SNAPSHOT_LISTENERS ||
+        s.master_key.source >= CS_KEY_SOURCE_MAX ||
+        s.previous_master_key.source >= CS_KEY_SOURCE_MAX) {
         return false;
     }
     for (size_t i = 0; i < s.n_listeners; i++) {

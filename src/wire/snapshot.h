@@ -18,15 +18,30 @@ struct cs_snapshot_listener {
     struct cs_slice proxy_from; /* networks of load balancers (runtime/proxy.h); empty = none */
 };
 
+/* Where the key that seals secrets comes from. */
+enum cs_key_source {
+    CS_KEY_NONE,
+    CS_KEY_FILE,       /* what: its path */
+    CS_KEY_CREDENTIAL, /* what: its name in the service manager's directory */
+    CS_KEY_COMMAND,    /* what: the program and its arguments, a NUL behind each */
+    CS_KEY_SOURCE_MAX
+};
+struct cs_snapshot_key {
+    uint64_t source; /* enum cs_key_source */
+    struct cs_slice what;
+    uint64_t timeout_s; /* of a command */
+};
+
 struct cs_snapshot {
-    uint64_t version;             /* first 8 bytes of the SHA-256 of the configuration's meaning */
-    struct cs_slice url;          /* of the control listener, for links */
-    struct cs_slice store;        /* path of the SQLite file */
-    struct cs_slice recordings;   /* directory */
-    struct cs_slice escrow;       /* hex; empty = nobody else opens recordings */
-    struct cs_slice master_key;   /* path of the file that seals secrets */
-    struct cs_slice system_roots; /* PEM */
-    struct cs_slice policy;       /* for policy/policy.h */
+    uint64_t version;           /* first 8 bytes of the SHA-256 of the configuration's meaning */
+    struct cs_slice url;        /* of the control listener, for links */
+    struct cs_slice store;      /* path of the SQLite file */
+    struct cs_slice recordings; /* directory */
+    struct cs_slice escrow;     /* hex; empty = nobody else opens recordings */
+    struct cs_snapshot_key master_key, previous_master_key; /* the second: kind NONE if not given */
+    struct cs_slice system_roots;                           /* PEM */
+    struct cs_slice policy;                                 /* for policy/policy.h */
+    struct cs_slice credentials;                            /* for wire/credentials.h */
     struct cs_snapshot_listener listeners[CS_SNAPSHOT_LISTENERS];
     uint64_t n_listeners;
     uint64_t drain_s; /* how long sessions live on behind an upgrade */

@@ -126,7 +126,7 @@ class MessagesCase(unittest.TestCase):
         channels only."""
         self.assertIsNone(r.process.poll(), "it died of %s\n%s" % (r.process.returncode, r.log()))
         if r.role == "KEEPER":
-            m, _ = r.peers["CONTROL"].ask("seal_key", create=1)
+            m, _ = r.peers["CONTROL"].ask("seal_key")
             self.assertEqual((m[0].name, m[2]["err"], len(m[2]["key"])), ("seal_key_is", 0, 32))
         elif r.role == "DIALER":
             m, _ = r.peers["CONTROL"].ask("dial", address=b"127.0.0.1:4", deadline=(1 << 63))

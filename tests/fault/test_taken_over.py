@@ -92,12 +92,11 @@ class TakenOver(unittest.TestCase):
             open(os.path.join(home, name), "ab").close()
         files = {"the record": "recordings/seen", "the state": "state/beside", "the master key": "master.key", "the TLS key": "tls.key",
                  "the configuration": "countersign.yaml"}
-        own = {"RECORDER": {"the record"}, "CONTROL": {"the state"}, "DIALER": set(), "PROBE": None,
-               "KEEPER": set() if "master_key" in ipc.ROWS else {"the master key"}}  # it may come as a descriptor
+        own = {"RECORDER": {"the record"}, "CONTROL": {"the state"}, "DIALER": set(), "PROBE": None, "KEEPER": set()}
         for role, mine in own.items():
             for what, name in files.items():
                 for how in "rw":
-                    expected = -signal.SIGSYS if mine is None else REFUSED if what not in mine or (role, how) == ("KEEPER", "w") else DONE
+                    expected = -signal.SIGSYS if mine is None else DONE if what in mine else REFUSED
                     with self.subTest(role=role, what=what, how=how):
                         self.assertEqual(self.attempt(role, "%s:%s" % (how, os.path.join(home, name))), expected)
             for path in ("/proc/%d/mem" % os.getpid(), "/proc/self/mem", os.path.expanduser("~/.ssh/id"), "/etc/shadow", "/dev/mem"):

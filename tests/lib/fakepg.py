@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import socket
+import ssl
 import struct
 import threading
 
@@ -85,6 +86,13 @@ class Connection:
     def startup(self):
         """The startup packet's keys; cancel requests end the connection."""
         body = self.packet()
+        if struct.unpack("!I", body[:4])[0] == 80877103 and self.server.tls:
+            self.send(b"S")
+            try:
+                self.sock = self.server.tls.wrap_socket(self.sock, server_side=True)
+            except (OSError, ssl.SSLError):
+                raise Gone()
+            body = self.packet()
         if struct.unpack("!I", body[:4])[0] == 80877102:
             self.server.cancels.append(body[4:])
             raise Gone()
@@ -97,7 +105,8 @@ class Connection:
         """SCRAM as a server; each argument breaks one thing. Returns whether the client knew the password."""
         self.send(auth(10, offer))
         _, body = self.read()
-        bare = body[body.index(b"n,,") + 3:].decode()
+        self.server.gs2 = body[body.index(b"\0") + 5:body.index(b",,") + 2]
+        bare = body[body.index(b",,") + 2:].decode()
         theirs = bare.split("r=", 1)[1]
         both = nonce(theirs) if nonce else theirs + base64.b64encode(os.urandom(18)).decode()
         server_first = first(theirs) if first else "r=%s,s=%s,i=%d" % (both, base64.b64encode(salt).decode(), iterations)
@@ -150,12 +159,17 @@ class Connection:
 class FakePostgres:
     """`script` gets each Connection; set it before the gateway comes."""
 
-    def __init__(self, password):
+    def __init__(self, password, tls=None):
         self.password, self.cancels, self.queries, self.connections = password, [], [], []
         self.script = lambda c: c.login().answer_all()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self.listener.getsockname()[1]
         self.failures = []
+        self.gs2 = None  # of the last SCRAM exchange: what it is bound to
+        self.tls = None
+        if tls:  # (certificate, key)
+            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.tls.load_cert_chain(*tls)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):

@@ -252,6 +252,7 @@ class Gateway:
         self.ca = os.path.join(self.home, "tls.crt")
         self.config_path = os.path.join(self.home, "countersign.yaml")
         self.targets, self.more = targets, more
+        self.master_key = "master_key: master.key"
         self.configure(rules)
 
     def configure(self, rules, targets=None):
@@ -263,13 +264,13 @@ class Gateway:
                  '  local: { socket: "%s" }' % self.socket]
         lines.append('  postgres: { address: "127.0.0.1:%d"%s%s }' % (self.port, "" if self.tls else ", tls: off", self.listen))
         lines += ["tls: { certificate: tls.crt, key: tls.key }", "store: { sqlite: state/state.db }",
-                  "recordings: { directory: recordings }", "master_key: master.key"]
+                  "recordings: { directory: recordings }", self.master_key]
         lines += ["identity:", "  - name: local", "targets:"]
         for t in self.targets:
             lines.append("  - name: %s" % t["name"])
             if t.get("labels"):
                 lines.append("    labels: { %s }" % ", ".join("%s: %s" % kv for kv in t["labels"].items()))
-            roots = ", roots: %s" % t["roots"] if t.get("roots") else ""
+            roots = "".join(", %s: %s" % (k, t[k]) for k in ("roots", "channel_binding", "certificate") if t.get(k))
             lines.append('    postgres: { address: "%s", database: %s, tls: %s%s }' % (
                 t["address"], t["database"], t.get("tls", "off"), roots))
             lines.append('    credential: { user: %s, password: "secret:%s" }' % (t["user"], t["name"] + "-ro"))

@@ -263,16 +263,9 @@ class Role:
         params = ""
         if "GETS_RINGS" in self.gets:
             params = "directory=%s\n" % os.path.join(self.home, "home", "recordings")
-        if "GETS_KEY" in self.gets:
-            params = "master_key=%s\n" % os.path.join(self.home, "home", "master.key")
         self.supervisor.say("boot", role=NUMBERS[self.role], index=0, epoch=1, params=params.encode())
-        if "GETS_KEY" in self.gets and "master_key" in ROWS:  # as a descriptor, and what it is for
-            key = os.open(os.path.join(self.home, "home", "master.key"), os.O_RDONLY | os.O_CLOEXEC)
-            self.supervisor.say("master_key", fds=[key], previous=0, last=1)
-            os.close(key)
-            table = memfd()
-            self.supervisor.say("credentials", fds=[table], sha256=hashlib.sha256(b"").digest())
-            os.close(table)
+        if "GETS_KEY" in self.gets:
+            self.give_keys()
         if "GETS_SNAPSHOT" in self.gets:
             self.supervisor.say("snapshot", fds=[self.snapshot_fd], version=self.version, sha256=self.snapshot_sum())
         if "GETS_WEB" in self.gets:
@@ -284,6 +277,15 @@ class Role:
             self.ring = Ring()
             self.supervisor.say("ring", fds=self.ring.fds(), gate=0, epoch=1)
         self.peers = {n: self.peer(n) for n in neighbours(self.role)}
+
+    def give_keys(self):
+        """To keeper: the master key, and a table of credentials with no target in it."""
+        key = os.open(os.path.join(self.home, "home", "master.key"), os.O_RDONLY)
+        self.supervisor.say("master_key", fds=[key], previous=0, last=1)
+        os.close(key)
+        table = memfd()
+        self.supervisor.say("credentials", fds=[table], version=1, sha256=hashlib.sha256(b"").digest())
+        os.close(table)
 
     def snapshot_sum(self):
         return hashlib.sha256(os.pread(self.snapshot_fd, 1 << 26, 0)).digest()

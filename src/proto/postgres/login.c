@@ -14,6 +14,8 @@
 #include <stdio.h>
 
 enum { LOGIN_MESSAGES = 256 }; /* PostgreSQL sends about 20 */
+/* "p=tls-server-end-point,," and a hash, in base 64. */
+enum { BOUND_RAW = 24 + CS_END_POINT_MAX, BOUND_MAX = (BOUND_RAW + 2) / 3 * 4 };
 
 struct login {
     const struct pg_login_with *with;
@@ -23,6 +25,9 @@ struct login {
     size_t why_size;
     char nonce[32];
     char client_first_bare[48];
+    const char *mechanism;
+    const char *gs2_header;    /* "n,,", "y,,", "p=tls-server-end-point,," */
+    char bound[BOUND_MAX + 1]; /* what it is bound to: c= of the last message */
     uint8_t server_signature[CS_SHA256];
     bool asked, proved, verified;
 };
@@ -106,23 +111,70 @@ static enum cs_err send_startup(struct login *l)
 
 /* ---- authentication ---- */
 
-static bool offers_scram(struct cs_reader *r)
+struct offer {
+    bool scram, plus;
+};
+
+static bool read_offer(struct cs_reader *r, struct offer *ret)
 {
-    bool yes = false;
+    *ret = (struct offer){false, false};
     for (;;) {
         struct cs_slice m = cs_reader_cstr(r);
         if (r->bad || m.n == 0) {
-            return yes && !r->bad;
+            return !r->bad;
         }
-        yes = yes || cs_slice_eq_str(m, "SCRAM-SHA-256");
+        ret->scram = ret->scram || cs_slice_eq_str(m, "SCRAM-SHA-256");
+        ret->plus = ret->plus || cs_slice_eq_str(m, "SCRAM-SHA-256-PLUS");
     }
+}
+
+static enum cs_err no_plus(struct login *l, const struct offer *offer)
+{
+    return fail(l, CS_ERR_UPSTREAM_AUTH,
+                offer->plus ? "its certificate has no hash for channel binding, which the "
+                              "configuration demands"
+                            : "it does not offer channel binding (SCRAM-SHA-256-PLUS), which the "
+                              "configuration demands");
+}
+
+/* Which mechanism, and what it is bound to. Keeper checks the choice: it knows the target's word
+ * and makes no proof that goes below it, whatever this process says. */
+static enum cs_err choose(struct login *l, const struct offer *offer)
+{
+    uint8_t raw[BOUND_RAW], hash[CS_END_POINT_MAX];
+    size_t hash_n = cs_tls_server_end_point(l->stream, hash);
+    bool can = l->with->binding != CS_BINDING_DISABLE && hash_n > 0;
+    if (can && offer->plus) {
+        l->mechanism = "SCRAM-SHA-256-PLUS";
+        l->gs2_header = "p=tls-server-end-point,,";
+    } else if (l->with->binding == CS_BINDING_REQUIRE) {
+        return no_plus(l, offer);
+    } else if (!offer->scram) {
+        return fail(l, CS_ERR_UPSTREAM_AUTH, "it does not offer SCRAM-SHA-256");
+    } else {
+        /* SECURITY: "y" says that we could have bound it: a server that could too then sees that
+         * somebody in between has taken its offer away, and refuses. */
+        l->mechanism = "SCRAM-SHA-256";
+        l->gs2_header = can ? "y,," : "n,,";
+        hash_n = 0;
+    }
+    size_t head = strlen(l->gs2_header);
+    memcpy(raw, l->gs2_header, head);
+    memcpy(raw + head, hash, hash_n);
+    l->bound[cs_base64_encode(cs_slice(raw, head + hash_n), false, l->bound)] = 0;
+    return CS_OK;
 }
 
 static enum cs_err sasl_start(struct login *l, struct cs_reader *r)
 {
     uint8_t raw[CS_SCRAM_NONCE_RAW];
-    if (l->asked || !offers_scram(r)) {
+    struct offer offer;
+    if (l->asked || !read_offer(r, &offer)) {
         return fail(l, CS_ERR_UPSTREAM_AUTH, "it does not offer SCRAM-SHA-256");
+    }
+    enum cs_err e = choose(l, &offer);
+    if (e != CS_OK) {
+        return e;
     }
     l->asked = true;
     cs_random(raw, sizeof raw);
@@ -131,9 +183,9 @@ static enum cs_err sasl_start(struct login *l, struct cs_reader *r)
     (void)snprintf(l->client_first_bare, sizeof l->client_first_bare, "n=,r=%s", l->nonce);
     struct cs_buf b = cs_buf(512);
     size_t at = pg_begin(&b, 'p');
-    pg_put_cstr(&b, CS_SLICE_LIT("SCRAM-SHA-256"));
-    pg_put_u32(&b, (uint32_t)(strlen(l->client_first_bare) + 3));
-    cs_buf_str(&b, "n,,");
+    pg_put_cstr(&b, cs_slice_str(l->mechanism));
+    pg_put_u32(&b, (uint32_t)(strlen(l->gs2_header) + strlen(l->client_first_bare)));
+    cs_buf_str(&b, l->gs2_header);
     cs_buf_str(&b, l->client_first_bare);
     pg_finish(&b, at);
     return send_all(l, &b);
@@ -143,19 +195,19 @@ static enum cs_err sasl_continue(struct login *l, struct cs_slice server_first)
 {
     struct cs_scram_server_first sf;
     uint8_t proof[CS_SHA256];
-    char final[CS_SCRAM_NONCE_MAX + 16], proof64[64], why[160] = "";
+    char final[CS_SCRAM_NONCE_MAX + BOUND_MAX + 16], proof64[64], why[160] = "";
     if (!l->asked || l->proved ||
         !cs_scram_parse_server_first(server_first, cs_slice_str(l->nonce), &sf) ||
         sf.nonce.n > CS_SCRAM_NONCE_MAX) {
         return fail(l, CS_ERR_UPSTREAM_AUTH, "its SCRAM message is malformed or out of bounds");
     }
     l->proved = true;
-    int n = snprintf(final, sizeof final, "c=biws,r=%.*s", CS_SLICE_FMT(sf.nonce));
+    int n = snprintf(final, sizeof final, "c=%s,r=%.*s", l->bound, CS_SLICE_FMT(sf.nonce));
     if (n < 0 || (size_t)n >= sizeof final) {
         return fail(l, CS_ERR_UPSTREAM_AUTH, "its nonce is too long");
     }
     enum cs_err e =
-        l->with->prove(l->with->arg, cs_slice_str(l->client_first_bare), server_first,
+        l->with->prove(l->with->arg, l->mechanism, cs_slice_str(l->client_first_bare), server_first,
                        cs_slice(final, (size_t)n), proof, l->server_signature, why, sizeof why);
     if (e != CS_OK) {
         return fail(l, e, why);

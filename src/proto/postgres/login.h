@@ -8,6 +8,7 @@
 #include "base/id.h"
 #include "crypto/crypto.h"
 #include "runtime/stream.h"
+#include "wire/credentials.h"
 
 struct cs_tls_ctx;
 
@@ -25,6 +26,7 @@ struct pg_login_with {
     bool plain;              /* the configuration says tls: off; false needs `tls` */
     struct cs_tls_ctx *tls;
     struct cs_slice host; /* for TLS to verify */
+    enum cs_channel_binding binding;
     const char *user;
     struct cs_slice database;
     /* Besides client_encoding and standard_conforming_strings, which are always pinned. */
@@ -32,8 +34,9 @@ struct pg_login_with {
     size_t n_settings;
     /* The SCRAM proof of this connection's credential; `why` (NUL-terminated) when there is none.
      */
-    enum cs_err (*prove)(void *arg, struct cs_slice client_first_bare, struct cs_slice server_first,
-                         struct cs_slice client_final_bare, uint8_t ret_proof[static CS_SHA256],
+    enum cs_err (*prove)(void *arg, const char *mechanism, struct cs_slice client_first_bare,
+                         struct cs_slice server_first, struct cs_slice client_final_bare,
+                         uint8_t ret_proof[static CS_SHA256],
                          uint8_t ret_signature[static CS_SHA256], char *why, size_t why_size);
     /* A setting that the target reports; false: a pin did not take, the login fails. */
     bool (*parameter)(void *arg, struct cs_slice name, struct cs_slice value);

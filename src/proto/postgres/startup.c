@@ -300,8 +300,12 @@ static bool password_message(struct pg *p, uint64_t deadline, struct cs_slice *r
 
 static bool first_message(struct pg *p, uint64_t deadline, struct cs_scram_client_first *ret)
 {
+    const struct cs_slice offer = CS_SLICE_LIT("SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0");
+    const size_t plain = 19; /* where the offer without the first begins */
+    uint8_t end_point[CS_END_POINT_MAX];
     struct cs_slice body;
-    if (!auth_request(p, 10, cs_slice("SCRAM-SHA-256\0", 15)) ||
+    bool can = cs_tls_server_end_point(&p->s->client, end_point) > 0;
+    if (!auth_request(p, 10, cs_slice_from(cs_slice(offer.p, offer.n + 1), can ? 0 : plain)) ||
         !password_message(p, deadline, &body)) {
         return false;
     }
@@ -309,8 +313,9 @@ static bool first_message(struct pg *p, uint64_t deadline, struct cs_scram_clien
     struct cs_slice mechanism = cs_reader_cstr(&r);
     uint32_t n = cs_reader_u32(&r);
     struct cs_slice data = cs_reader_take(&r, n);
-    if (!cs_reader_done(&r) || !cs_slice_eq_str(mechanism, "SCRAM-SHA-256") ||
-        !cs_scram_parse_client_first(data, ret) || ret->binding == 'p') {
+    bool plus = can && cs_slice_eq_str(mechanism, "SCRAM-SHA-256-PLUS");
+    if (!cs_reader_done(&r) || !(plus || cs_slice_eq_str(mechanism, "SCRAM-SHA-256")) ||
+        !cs_scram_parse_client_first(data, ret) || (ret->binding == 'p') != plus) {
         pg_fatal(p, "08P01", "malformed SCRAM message");
         return false;
     }

@@ -87,13 +87,14 @@ static bool parameter(void *arg, struct cs_slice name, struct cs_slice value)
 
 /* ---- opening and closing ---- */
 
-static enum cs_err prove(void *arg, struct cs_slice client_first_bare, struct cs_slice server_first,
-                         struct cs_slice client_final_bare, uint8_t ret_proof[static CS_SHA256],
+static enum cs_err prove(void *arg, const char *mechanism, struct cs_slice client_first_bare,
+                         struct cs_slice server_first, struct cs_slice client_final_bare,
+                         uint8_t ret_proof[static CS_SHA256],
                          uint8_t ret_signature[static CS_SHA256], char *why, size_t why_size)
 {
     const struct upstream *u = arg;
-    return cs_gate_prove(u->p->s, u->connection, client_first_bare, server_first, client_final_bare,
-                         ret_proof, ret_signature, why, why_size);
+    return cs_gate_prove(u->p->s, u->connection, mechanism, client_first_bare, server_first,
+                         client_final_bare, ret_proof, ret_signature, why, why_size);
 }
 
 enum cs_err pg_login(struct pg *p, const struct pg_startup *st, bool elevated,
@@ -117,6 +118,7 @@ enum cs_err pg_login(struct pg *p, const struct pg_startup *st, bool elevated,
                                  .who = &p->s->id,
                                  .target = p->s->target_name,
                                  .host = cs_gate_target_host(p->s),
+                                 .binding = cs_gate_target_binding(p->s),
                                  .user = up.user,
                                  .database = cs_gate_database(p->s, elevated),
                                  .prove = prove,

@@ -1,4 +1,5 @@
 #include "support.h"
+#include "wire/credentials.h"
 
 #include <sys/stat.h>
 
@@ -29,7 +30,7 @@ CS_TEST(example_demo_compiles_without_a_warning)
     CS_EQ_STR(c.snapshot.url, "http://127.0.0.1:7443");
     CS_EQ_STR(c.snapshot.store, "/etc/gate/state/state.db");
     CS_EQ_STR(c.snapshot.recordings, "/etc/gate/state/recordings");
-    CS_EQ_STR(c.snapshot.master_key, "/etc/gate/state/master.key");
+    CS_EQ_STR(c.snapshot.master_key.what, "/etc/gate/state/master.key");
     CS_EQ_U64(c.snapshot.system_roots.n, 0);
     CS_EQ_U64(c.snapshot.n_listeners, 3);
     CS_EQ_STR(c.snapshot.listeners[0].kind, "control");
@@ -118,6 +119,68 @@ CS_TEST(example_demo_decides_like_the_products_table)
     "  - name: t\n"                                                                                \
     "    postgres: { address: \"db:1\", database: d }\n"                                           \
     "    credential: { user: u, password: \"secret:p\" }\n"
+
+CS_TEST(master_keys_come_from_a_file_a_credential_or_a_command)
+{
+    static const struct {
+        const char *yaml;
+        enum cs_key_source source;
+        struct {
+            const char *p;
+            size_t n;
+        } what;
+        uint64_t timeout_s;
+    } rows[] = {{"key", CS_KEY_FILE, {"/etc/gate/key", 13}, 0},
+                {"{ file: /k }", CS_KEY_FILE, {"/k", 2}, 0},
+                {"{ credential: gate-key }", CS_KEY_CREDENTIAL, {"gate-key", 8}, 0},
+                {"{ command: [/bin/k, -x, -x] }", CS_KEY_COMMAND, {"/bin/k\0-x\0-x\0", 13}, 10},
+                {"{ command: [/bin/k], timeout: 20s }", CS_KEY_COMMAND, {"/bin/k\0", 7}, 20}};
+    for (size_t i = 0; i < CS_ARRAY_LEN(rows); i++) {
+        char text[1000];
+        (void)snprintf(text, sizeof text,
+                       "version: 1\nlisteners:\n  local: { socket: /s }\nstore: { sqlite: /s }\n"
+                       "recordings: { directory: /r }\nmaster_key: %s\n"
+                       "previous_master_key: /old\n",
+                       rows[i].yaml);
+        struct compiled a = compile_text(text);
+        CS_EQ_U64(a.err, CS_OK);
+        CS_EQ_U64(a.snapshot.master_key.source, rows[i].source);
+        CS_EQ_SLICE(a.snapshot.master_key.what, cs_slice(rows[i].what.p, rows[i].what.n));
+        CS_EQ_U64(a.snapshot.master_key.timeout_s, rows[i].timeout_s);
+        CS_EQ_STR(a.snapshot.previous_master_key.what, "/old");
+        compiled_done(&a);
+    }
+}
+
+CS_TEST(keeper_is_told_which_secret_is_for_which_target)
+{
+    struct compiled a = compile_text(
+        BASE "targets:\n"
+             "  - name: z\n"
+             "    postgres: { address: \"db:1\", database: d, certificate: tls/both.pem }\n"
+             "    credential: { user: u, password: \"secret:p\" }\n"
+             "    elevated: { user: o, password: \"secret:q\" }\n"
+             "  - name: a\n"
+             "    postgres: { address: \"db:1\", database: d, channel_binding: disable }\n"
+             "    credential: { user: u, password: \"secret:p\" }\n"
+             "  - name: m\n"
+             "    postgres: { address: \"db:1\", database: d }\n"
+             "    credential: { user: u, password: \"secret:r\" }\n");
+    struct cs_credential_row row;
+    CS_EQ_U64(a.err, CS_OK);
+    CS_CHECK(cs_credentials_valid(a.snapshot.credentials));
+    CS_CHECK(cs_credentials_find(a.snapshot.credentials, CS_SLICE_LIT("z"), &row));
+    CS_EQ_STR(row.secret, "p");
+    CS_EQ_STR(row.elevated, "q");
+    CS_CHECK(row.binding == CS_BINDING_REQUIRE && row.pins.n == 2 * 33);
+    CS_CHECK(cs_credential_pinned(&row, CS_SLICE_LIT(SERVER_SHA256)));
+    CS_EQ_STR(cs_policy_target(a.policy, CS_SLICE_LIT("z"))->channel_binding, "require");
+    CS_CHECK(cs_credentials_find(a.snapshot.credentials, CS_SLICE_LIT("a"), &row));
+    CS_CHECK(row.binding == CS_BINDING_DISABLE && row.pins.n == 0 && row.elevated.n == 0);
+    CS_CHECK(cs_credentials_find(a.snapshot.credentials, CS_SLICE_LIT("m"), &row));
+    CS_CHECK(row.binding == CS_BINDING_PREFER);
+    compiled_done(&a);
+}
 
 CS_TEST(the_version_is_the_contents)
 {

@@ -8,6 +8,7 @@
 #include "runtime/sock.h"
 #include "runtime/stream_filter.h"
 #include "vault/keeper.h"
+#include "wire/credentials.h"
 
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -106,7 +107,7 @@ void world_snapshot(struct world *w, enum world_rules kind)
     struct cs_snapshot s = {.version = w->version,
                             .url = CS_SLICE_LIT("https://gate.example:7443"),
                             .store = cs_slice_str(store),
-                            .master_key = cs_slice_str(key),
+                            .master_key = {.source = CS_KEY_FILE, .what = cs_slice_str(key)},
                             .recordings = CS_SLICE_LIT("/nowhere"),
                             .policy = policy(w, kind)};
     struct cs_buf out = cs_buf(1U << 20);
@@ -226,19 +227,55 @@ static void join_helper(struct world *w, enum cs_role role, struct cs_channel *h
     (void)close(pair[1]);
 }
 
+/* Keys are of one repeated byte. previous 0: none. */
+void world_keeper_keys(struct world *w, uint8_t present, uint8_t previous)
+{
+    for (unsigned i = 0; i < (previous != 0 ? 2 : 1); i++) {
+        int ends[2];
+        uint8_t key[CS_SEAL_KEY];
+        const struct cs_msg_master_key m = {.previous = i, .last = i == 1 || previous == 0};
+        memset(key, i == 0 ? present : previous, sizeof key);
+        CS_CHECK(pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0);
+        CS_CHECK(write(ends[1], key, sizeof key) == (ssize_t)sizeof key);
+        CS_CHECK(cs_channel_send(w->to_keeper, CS_MSG_MASTER_KEY, 0, &m, &ends[0], 1) == CS_OK);
+        (void)close(ends[0]);
+        (void)close(ends[1]);
+    }
+}
+
+static void keeper_table(struct world *w)
+{
+    const struct cs_credential_row rows[] = {{CS_SLICE_LIT("closed"), CS_SLICE_LIT("orders-ro"),
+                                              CS_SLICE_NULL, CS_BINDING_PREFER, CS_SLICE_NULL},
+                                             {CS_SLICE_LIT("orders"), CS_SLICE_LIT("orders-ro"),
+                                              CS_SLICE_LIT("orders-owner"), CS_BINDING_PREFER,
+                                              CS_SLICE_NULL}};
+    struct cs_buf out = cs_buf(4096);
+    uint8_t hash[CS_SHA256];
+    int fd = -1;
+    for (size_t i = 0; i < CS_ARRAY_LEN(rows); i++) {
+        cs_credentials_write(&out, &rows[i]);
+    }
+    cs_sha256(cs_buf_slice(&out), hash);
+    CS_CHECK(cs_sealed_make("table", cs_buf_slice(&out), &fd) == CS_OK);
+    const struct cs_msg_credentials m = {.version = 1, .sha256 = cs_slice(hash, sizeof hash)};
+    CS_CHECK(cs_channel_send(w->to_keeper, CS_MSG_CREDENTIALS, 0, &m, &fd, 1) == CS_OK);
+    (void)close(fd);
+    cs_buf_done(&out);
+}
+
 /* Before the snapshot, which the dialer gets too. */
 static void helpers_begin(struct world *w)
 {
     int pair[2];
-    char params[100];
     struct cs_msg_boot m = {.role = CS_ROLE_KEEPER, .epoch = 2};
-    (void)snprintf(params, sizeof params, "master_key=%s/master.key\n", w->dir);
-    m.params = cs_slice_str(params);
     CS_CHECK(cs_socketpair(pair) == CS_OK);
     CS_CHECK(cs_keeper_new(w->loop, pair[1], &w->keeper) == CS_OK);
     CS_CHECK(cs_channel_open(w->loop, pair[0], CS_ROLE_SUPERVISOR, CS_ROLE_KEEPER, 0, on_helper,
                              nobody_gone, w, &w->to_keeper) == CS_OK);
     CS_CHECK(cs_channel_send(w->to_keeper, CS_MSG_BOOT, 0, &m, NULL, 0) == CS_OK);
+    world_keeper_keys(w, 1, 0);
+    keeper_table(w);
     m = (struct cs_msg_boot){.role = CS_ROLE_DIALER, .epoch = 3};
     CS_CHECK(cs_socketpair(pair) == CS_OK);
     CS_CHECK(cs_dialer_new(w->loop, pair[1], &w->dialer) == CS_OK);

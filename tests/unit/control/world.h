@@ -57,6 +57,8 @@ void world_run(void (*script)(struct world *w));
 void world_run_twice(void (*first)(struct world *w), void (*second)(struct world *w), bool keep);
 /* PUT /v1/secrets/NAME, sealed to keeper's key as the command does; the status. */
 unsigned world_secret(struct world *w, const char *name, const char *value);
+/* The supervisor gives keeper other master keys, each of one repeated byte; at first it has 1. */
+void world_keeper_keys(struct world *w, uint8_t present, uint8_t previous);
 /* Keeper and dialer die, as control sees it; and new ones come. */
 void world_helpers_die(struct world *w);
 void world_helpers_start(struct world *w);

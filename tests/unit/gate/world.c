@@ -112,7 +112,7 @@ void world_snapshot(struct world *w, bool hold)
     struct cs_snapshot s = {.version = w->version,
                             .url = CS_SLICE_LIT("https://gate.example:7443"),
                             .store = CS_SLICE_LIT("/nowhere"),
-                            .master_key = CS_SLICE_LIT("/nowhere"),
+                            .master_key = {.source = CS_KEY_FILE, .what = CS_SLICE_LIT("/nowhere")},
                             .recordings = CS_SLICE_LIT("/nowhere"),
                             .policy = policy(w, hold)};
     struct cs_buf out = cs_buf(1U << 20);

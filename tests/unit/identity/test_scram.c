@@ -129,7 +129,8 @@ static void contradictions(struct world *w)
         {"n,,", "", CS_ERR_PROTOCOL},
         {"n,a=eve,", "bixhPWV2ZSw=", CS_ERR_PROTOCOL},
         {"", "", CS_ERR_PROTOCOL},
-        {"p=tls-server-end-point,,", "cD10bHMtc2VydmVyLWVuZC1wb2ludCwsAAA=", CS_ERR_UNSUPPORTED},
+        {"p=tls-server-end-point,,", "cD10bHMtc2VydmVyLWVuZC1wb2ludCwsAAA=", CS_ERR_PROTOCOL},
+        {"p=tls-unique,,", "cD10bHMtdW5pcXVlLCwAAA==", CS_ERR_UNSUPPORTED},
     };
     struct dialogue d;
     begin(w, token);
@@ -151,6 +152,48 @@ static void contradictions(struct world *w)
 CS_TEST(messages_that_contradict_each_other_are_refused)
 {
     world_run(contradictions);
+}
+
+/* The certificate that the listener showed, and the one that the client saw. */
+static void bindings(struct world *w)
+{
+    uint8_t ours[CS_SHA256] = {7}, seen[24 + CS_SHA256] = "p=tls-server-end-point,,";
+    char c[100];
+    struct dialogue d;
+    begin(w, token);
+    for (int other = 0; other < 2; other++) {
+        seen[24] = other == 0 ? 7 : 8;
+        c[cs_base64_encode(cs_slice(seen, sizeof seen), false, c)] = 0;
+        start(&d, "alice");
+        prove(w, &d, token, "p=tls-server-end-point,,", c);
+        d.proof.end_point = cs_slice(ours, sizeof ours);
+        /* SECURITY: another certificate: the client speaks to somebody in between. */
+        CS_EQ_U64(finish(w, &d), other == 0 ? CS_OK : CS_ERR_PROTOCOL);
+    }
+    seen[24] = 7;
+    c[cs_base64_encode(cs_slice(seen, sizeof seen - 1), false, c)] = 0; /* cut */
+    start(&d, "alice");
+    prove(w, &d, token, "p=tls-server-end-point,,", c);
+    d.proof.end_point = cs_slice(ours, sizeof ours);
+    CS_EQ_U64(finish(w, &d), CS_ERR_PROTOCOL);
+    d.proof.end_point = cs_slice(ours, sizeof ours - 1);
+    start(&d, "alice");
+    prove(w, &d, token, "p=tls-server-end-point,,", c);
+    d.proof.end_point = cs_slice(ours, sizeof ours - 1); /* half a hash binds nothing */
+    CS_EQ_U64(finish(w, &d), CS_ERR_PROTOCOL);
+    start(&d, "alice");
+    prove(w, &d, token, "y,,", "eSws"); /* SECURITY: the offer was taken away on the way */
+    d.proof.end_point = cs_slice(ours, sizeof ours);
+    CS_EQ_U64(finish(w, &d), CS_ERR_PROTOCOL);
+    start(&d, "alice");
+    prove(w, &d, token, "n,,", "biws"); /* a client that cannot */
+    d.proof.end_point = cs_slice(ours, sizeof ours);
+    CS_EQ_U64(finish(w, &d), CS_OK);
+    cs_identity_free(identity);
+}
+CS_TEST(a_bound_proof_is_for_the_listeners_certificate)
+{
+    world_run(bindings);
 }
 
 static void nonces(struct world *w)

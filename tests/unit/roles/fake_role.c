@@ -79,17 +79,19 @@ static void answer(struct cs_slice bytes, int memfd)
 
 static int snapshot_make(uint64_t version, const char *postgres)
 {
-    static char cwd[200], recordings[256], store[256], local[256];
+    static char cwd[200], recordings[256], store[256], local[256], key[256];
     if (getcwd(cwd, sizeof cwd) == NULL) {
         return -1;
     }
     (void)snprintf(recordings, sizeof recordings, "%s/recordings", cwd);
     (void)snprintf(store, sizeof store, "%s/state/state.db", cwd);
     (void)snprintf(local, sizeof local, "%s/run/local.sock", cwd);
+    (void)snprintf(key, sizeof key, "%s/master.key", cwd);
     struct cs_snapshot s = {.version = version,
                             .store = cs_slice_str(store),
                             .recordings = cs_slice_str(recordings),
-                            .master_key = CS_SLICE_LIT("/nowhere/master.key"),
+                            .master_key = {.source = CS_KEY_FILE, .what = cs_slice_str(key)},
+                            .credentials = CS_SLICE_LIT("table"),
                             .n_listeners = 3};
     s.listeners[0] = (struct cs_snapshot_listener){.name = CS_SLICE_LIT("control"),
                                                    .kind = CS_SLICE_LIT("control"),
@@ -255,6 +257,19 @@ static void on_message(struct cs_channel *c, const struct cs_channel_in *in, voi
     case CS_MSG_SNAPSHOT:
         snapshot_seen(in->fd[0]);
         break;
+    case CS_MSG_MASTER_KEY: {
+        const struct cs_msg_master_key *m = in->msg;
+        char bytes[64];
+        note("key previous=%llu last=%llu bytes=%d", (unsigned long long)m->previous,
+             (unsigned long long)m->last, (int)read(in->fd[0], bytes, sizeof bytes));
+        break;
+    }
+    case CS_MSG_CREDENTIALS: {
+        struct cs_slice bytes;
+        note("credentials %d", cs_sealed_map(in->fd[0], CS_SNAPSHOT_MAX, &bytes) == CS_OK &&
+                                   cs_slice_eq_str(bytes, "table"));
+        break;
+    }
     case CS_MSG_LISTENER:
         note("listener %.*s", CS_SLICE_FMT(((const struct cs_msg_listener *)in->msg)->name));
         break;
@@ -295,7 +310,7 @@ static void role_start(const char *program, const char *name)
         const char *program;
         enum cs_role role;
         unsigned needed; /* messages of a first start */
-    } roles[] = {{"recorder", CS_ROLE_RECORDER, 1}, {"keeper", CS_ROLE_KEEPER, 1},
+    } roles[] = {{"recorder", CS_ROLE_RECORDER, 1}, {"keeper", CS_ROLE_KEEPER, 3},
                  {"dialer", CS_ROLE_DIALER, 2},     {"probe", CS_ROLE_PROBE, 1},
                  {"control", CS_ROLE_CONTROL, 5},   {"front", CS_ROLE_FRONT, 5},
                  {"gate", CS_ROLE_GATE, 5}};

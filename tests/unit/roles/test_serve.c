@@ -263,13 +263,16 @@ CS_TEST(serve_gives_each_role_what_its_row_names)
     (void)event("control", "peer keeper 0");
     (void)event("control", "peer dialer 0");
     (void)event("control", "peer probe 0");
-    (void)event("keeper", "boot keeper 0 master_key=/nowhere/master.key");
+    (void)event("keeper", "boot keeper 0");
+    (void)event("keeper", "key previous=0 last=1 bytes=32");
+    (void)event("keeper", "credentials 1");
     (void)event("keeper", "peer control 0");
     (void)event("dialer", "snapshot 1");
     (void)event("dialer", "peer control 0");
     (void)event("probe", "peer control 0");
     CS_CHECK(!has_event("probe", "snapshot")); /* it has no configuration, and no key in it */
-    CS_EQ_U64(count("log", "master_key="), 1); /* nobody else hears of it */
+    CS_EQ_U64(count("log", " key "), 1); /* nobody else hears of it */
+    CS_EQ_U64(count("log", "credentials"), 1);
     (void)event("front", "listener control");
     (void)event("front", "listener local");
     (void)event("front", "peer control 0");

@@ -13,7 +13,6 @@
 #include "vault/vault.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 
 #define CLIENT_NONCE "rOprNGfwEbeRWgbNEkqO"
 #define NONCE        CLIENT_NONCE "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
@@ -23,10 +22,12 @@ static struct {
     struct cs_keeper *keeper;
     struct cs_channel *supervisor, *control;
     struct cs_event ready;
-    bool gone, control_gone;
-    char dir[40], path[64];
+    bool gone, control_gone, without_key;
+    uint8_t master[2][CS_SEAL_KEY]; /* the present one, the previous one (all zero: none) */
     void (*script)(void);
-    uint8_t box[6 + CS_SEAL_OVERHEAD]; /* "pencil", version 3 of orders-ro, as the store has it */
+    uint8_t box[6 + CS_VAULT_BOX_OVERHEAD],
+        owner_box[6 + CS_VAULT_BOX_OVERHEAD]; /* "pencil", version 3 of orders-ro, as the store has
+                                                 it */
 } k;
 
 static uint8_t announced[CS_X25519];
@@ -77,13 +78,61 @@ static struct cs_channel *join(enum cs_role role)
     return c;
 }
 
+/* Keeper's turn, in this same loop: what comes next on another channel comes after it. */
+static void settle(void)
+{
+    CS_CHECK(cs_co_sleep(20 * CS_NS_PER_MS));
+}
+
+static void give_key(bool previous, bool last, struct cs_slice text)
+{
+    int ends[2];
+    const struct cs_msg_master_key m = {.previous = previous ? 1 : 0, .last = last ? 1 : 0};
+    CS_CHECK(pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0);
+    CS_CHECK(write(ends[1], text.p, text.n) == (ssize_t)text.n);
+    CS_CHECK(cs_channel_send(k.supervisor, CS_MSG_MASTER_KEY, 0, &m, &ends[0], 1) == CS_OK);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    settle();
+}
+
+/* `pins`: of the target "pinned". */
+static void give_table(struct cs_slice pins, bool spoiled)
+{
+    uint8_t hash[CS_SHA256];
+    int fd = -1;
+    const struct cs_credential_row rows[] = {
+        {CS_SLICE_LIT("billing"), CS_SLICE_LIT("billing-ro"), CS_SLICE_NULL, CS_BINDING_PREFER,
+         CS_SLICE_NULL},
+        {CS_SLICE_LIT("bound"), CS_SLICE_LIT("orders-ro"), CS_SLICE_NULL, CS_BINDING_REQUIRE,
+         CS_SLICE_NULL},
+        {CS_SLICE_LIT("orders"), CS_SLICE_LIT("orders-ro"), CS_SLICE_LIT("orders-owner"),
+         CS_BINDING_PREFER, CS_SLICE_NULL},
+        {CS_SLICE_LIT("pinned"), CS_SLICE_LIT("orders-ro"), CS_SLICE_NULL, CS_BINDING_REQUIRE,
+         pins},
+    };
+    struct cs_buf out = cs_buf(CS_CREDENTIALS_MAX);
+    for (size_t i = 0; i < CS_ARRAY_LEN(rows); i++) {
+        cs_credentials_write(&out, &rows[i]);
+    }
+    cs_sha256(cs_buf_slice(&out), hash);
+    hash[0] ^= spoiled ? 1 : 0;
+    CS_CHECK(!out.bad && cs_sealed_make("table", cs_buf_slice(&out), &fd) == CS_OK);
+    const struct cs_msg_credentials m = {.version = 1, .sha256 = cs_slice(hash, sizeof hash)};
+    CS_CHECK(cs_channel_send(k.supervisor, CS_MSG_CREDENTIALS, 0, &m, &fd, 1) == CS_OK);
+    (void)close(fd);
+    cs_buf_done(&out);
+    settle();
+}
+
 static void boot(void)
 {
-    char params[100];
-    (void)snprintf(params, sizeof params, "master_key=%s\n", k.path);
-    const struct cs_msg_boot m = {
-        .role = CS_ROLE_KEEPER, .epoch = 1, .params = cs_slice_str(params)};
+    const struct cs_msg_boot m = {.role = CS_ROLE_KEEPER, .epoch = 1};
     CS_CHECK(cs_channel_send(k.supervisor, CS_MSG_BOOT, 0, &m, NULL, 0) == CS_OK);
+    if (!k.without_key) {
+        give_key(false, true, cs_slice(k.master[0], CS_SEAL_KEY));
+    }
+    give_table(CS_SLICE_NULL, false);
     struct cs_wait w = CS_WAIT_ON(CS_WAIT_EVENT, &k.ready);
     CS_CHECK(cs_wait(&w, 1, cs_mono_ns() + 10 * CS_NS_PER_S) == CS_WOKE_READY);
     k.control = join(CS_ROLE_CONTROL);
@@ -105,18 +154,16 @@ static void run(void (*script)(void), bool without_key)
 {
     int pair[2];
     cs_handle co;
-    struct cs_vault *v = NULL;
-    char why[200];
     cs_log_init("keeper", CS_LEVEL_ERROR);
-    (void)snprintf(k.dir, sizeof k.dir, "/tmp/cs-keeper-XXXXXX");
-    CS_CHECK(mkdtemp(k.dir) != NULL);
-    (void)snprintf(k.path, sizeof k.path, "%s/master.key", k.dir);
-    if (!without_key) {
-        CS_CHECK(cs_vault_open(k.path, true, &v, why, sizeof why) == CS_OK);
-        CS_CHECK(cs_vault_seal(v, CS_SLICE_LIT("orders-ro"), 3, CS_SLICE_LIT("pencil"), k.box) ==
-                 CS_OK);
-        cs_vault_close(v);
-    }
+    cs_random(k.master, sizeof k.master);
+    k.without_key = without_key;
+    struct cs_vault *v = cs_vault_new();
+    cs_vault_set_key(v, false, k.master[0]);
+    CS_CHECK(cs_vault_seal(v, CS_SLICE_LIT("orders-ro"), 3, CS_SLICE_LIT("pencil"), k.box) ==
+             CS_OK);
+    CS_CHECK(cs_vault_seal(v, CS_SLICE_LIT("orders-owner"), 3, CS_SLICE_LIT("pencil"),
+                           k.owner_box) == CS_OK);
+    cs_vault_close(v);
     k.script = script;
     k.loop = cs_loop_new();
     CS_CHECK(cs_socketpair(pair) == CS_OK);
@@ -129,8 +176,6 @@ static void run(void (*script)(void), bool without_key)
     cs_channel_close(k.supervisor);
     cs_channel_close(k.control);
     cs_loop_free(k.loop);
-    (void)unlink(k.path);
-    (void)rmdir(k.dir);
     cs_iobuf_trim();
     CS_EQ_U64(cs_alloc_live(), 0);
 }
@@ -142,10 +187,10 @@ static void call(enum cs_msg_type t, const void *m, enum cs_msg_type want, struc
     CS_CHECK(ret->type == want);
 }
 
-static enum cs_err seal_key(uint64_t create, uint8_t *key)
+static enum cs_err seal_key(uint8_t *key)
 {
     struct cs_call c;
-    const struct cs_msg_seal_key m = {.create = create};
+    const struct cs_msg_seal_key m = {.end_ = 0};
     call(CS_MSG_SEAL_KEY, &m, CS_MSG_SEAL_KEY_IS, &c);
     const struct cs_msg_seal_key_is *r = (const void *)c.msg.raw;
     enum cs_err e = (enum cs_err)r->err;
@@ -242,14 +287,14 @@ static void script_spoiled(void)
     SPOILED(name, cs_slice(big, sizeof big), CS_ERR_INVALID, "missing")
     SPOILED(version, 0, CS_ERR_INVALID, "missing")
     /* SECURITY: another row's box, an older version's, a changed, cut or empty one. */
-    SPOILED(name, CS_SLICE_LIT("orders-owner"), CS_ERR_CORRUPT, "does not open")
+    SPOILED(box, cs_slice(k.owner_box, sizeof k.owner_box), CS_ERR_CORRUPT, "does not open")
     SPOILED(version, 2, CS_ERR_CORRUPT, "does not open")
     SPOILED(version, 4, CS_ERR_CORRUPT, "does not open")
     SPOILED(box, cs_slice(k.box, sizeof k.box - 1), CS_ERR_CORRUPT, "does not open")
     SPOILED(box, CS_SLICE_NULL, CS_ERR_CORRUPT, "does not open")
-    k.box[CS_SEAL_NONCE] ^= 1;
+    k.box[sizeof k.box - 1] ^= 1;
     SPOILED(connection, 1, CS_ERR_CORRUPT, "does not open")
-    k.box[CS_SEAL_NONCE] ^= 1;
+    k.box[sizeof k.box - 1] ^= 1;
     SPOILED(mechanism, CS_SLICE_LIT("PLAIN"), CS_ERR_PROTOCOL, "binding")
     SPOILED(mechanism, CS_SLICE_LIT("SCRAM-SHA-256-PLUS"), CS_ERR_PROTOCOL, "binding")
     SPOILED(client_first_bare, CS_SLICE_LIT("n=user"), CS_ERR_PROTOCOL, "malformed")
@@ -266,16 +311,47 @@ CS_TEST(keeper_refuses_every_wrong_field_of_a_proof)
     run(script_spoiled, false);
 }
 
-static void script_grants(void)
+static struct cs_msg_prove_for elevated_one(void)
 {
     struct cs_msg_prove_for m = good();
     m.which = CS_CREDENTIAL_ELEVATED;
     m.grant = cs_id_new();
+    m.consumed = cs_mono_ns();
+    m.name = CS_SLICE_LIT("orders-owner");
+    m.box = cs_slice(k.owner_box, sizeof k.owner_box);
+    return m;
+}
+
+/* SECURITY: keeper forgets with its life which grants had their proof: those from before get none.
+ */
+static void script_old_grants(void)
+{
+    struct cs_msg_prove_for m = elevated_one();
+    m.consumed = 1;
+    CS_EQ_U64(prove(&m, "before the keeper started"), CS_ERR_DENIED);
+    m.consumed = cs_mono_ns() + 10 * CS_NS_PER_S;
+    CS_EQ_U64(prove(&m, "is not said"), CS_ERR_INVALID);
+    m.consumed = 0;
+    CS_EQ_U64(prove(&m, "is not said"), CS_ERR_INVALID);
+    m.consumed = cs_mono_ns();
+    CS_EQ_U64(prove(&m, NULL), CS_OK);
+    m = good();
+    m.consumed = cs_mono_ns();
+    CS_EQ_U64(prove(&m, "has no grant"), CS_ERR_INVALID);
+}
+
+CS_TEST(keeper_proves_no_grant_from_before_its_own_start)
+{
+    run(script_old_grants, false);
+}
+
+static void script_grants(void)
+{
+    struct cs_msg_prove_for m = elevated_one();
     CS_EQ_U64(prove(&m, NULL), CS_OK);
     CS_EQ_U64(prove(&m, "has had its proof"), CS_ERR_DENIED);
-    /* SECURITY: not for another session, target, connection or control either. */
+    /* SECURITY: not for another session, connection or control either. */
     m.session = cs_id_new();
-    m.target = CS_SLICE_LIT("other");
     m.connection = 9;
     CS_EQ_U64(prove(&m, "has had its proof"), CS_ERR_DENIED);
     struct cs_channel *old = k.control;
@@ -297,18 +373,17 @@ CS_TEST(keeper_proves_once_for_a_grant)
 
 static void script_many_grants(void)
 {
-    struct cs_msg_prove_for m = good();
-    m.which = CS_CREDENTIAL_ELEVATED;
-    struct cs_id first = m.grant = cs_id_new();
+    struct cs_msg_prove_for m = elevated_one();
+    struct cs_id first = m.grant;
     for (size_t i = 0; i < CS_LIMIT_KEEPER_GRANTS; i++) {
         CS_EQ_U64(prove(&m, NULL), CS_OK);
         m.grant = cs_id_new();
+        m.consumed = cs_mono_ns();
     }
     CS_EQ_U64(prove(&m, "too many"), CS_ERR_LIMIT);
     m.grant = first; /* nothing was forgotten to make room */
     CS_EQ_U64(prove(&m, "has had its proof"), CS_ERR_DENIED);
-    m.which = CS_CREDENTIAL_EVERYDAY;
-    m.grant = (struct cs_id){{0}};
+    m = good();
     CS_EQ_U64(prove(&m, NULL), CS_OK);
 }
 
@@ -322,7 +397,7 @@ CS_TEST(keeper_remembers_a_bounded_number_of_grants_and_refuses_more)
 static enum cs_err reseal(const uint8_t *key, const char *aad_name, const char *name,
                           uint64_t version, struct cs_slice value, struct cs_slice *ret)
 {
-    static uint8_t sealed[CS_SECRET_MAX + 200], box[CS_SECRET_MAX + 100];
+    static uint8_t sealed[CS_SECRET_MAX + 200], box[CS_SECRET_MAX + 200];
     struct cs_call c;
     char aad[100];
     (void)snprintf(aad, sizeof aad, "countersign/secret-put/1%s", aad_name);
@@ -347,12 +422,10 @@ static void script_reseals(void)
     static uint8_t big[CS_SECRET_MAX + 1];
     uint8_t key[CS_X25519], other[CS_X25519] = {5};
     struct cs_slice box = CS_SLICE_NULL, pencil = CS_SLICE_LIT("pencil");
-    CS_EQ_U64(seal_key(2, key), CS_ERR_INVALID);
-    CS_EQ_U64(seal_key(0, key), CS_OK);
-    CS_EQ_U64(reseal(key, "db", "db", 7, pencil, &box), CS_OK);
+    CS_EQ_U64(seal_key(key), CS_OK);
+    CS_EQ_U64(reseal(key, "orders-ro", "orders-ro", 7, pencil, &box), CS_OK);
     CS_CHECK(memmem(box.p, box.n, "pencil", 6) == NULL);
     struct cs_msg_prove_for m = good();
-    m.name = CS_SLICE_LIT("db");
     m.version = 7;
     m.box = box;
     CS_EQ_U64(prove(&m, NULL), CS_OK);
@@ -379,25 +452,151 @@ CS_TEST(keeper_reseals_what_was_sealed_to_it_for_that_name)
 
 static void script_no_key(void)
 {
-    uint8_t key[CS_X25519], again[CS_X25519];
+    uint8_t key[CS_X25519];
     struct cs_msg_prove_for m = good();
     struct cs_slice box;
-    struct stat st;
     memset(key, 9, sizeof key);
-    CS_EQ_U64(seal_key(0, key), CS_ERR_NOT_FOUND);
+    CS_EQ_U64(seal_key(key), CS_ERR_UNAVAILABLE);
     CS_EQ_U64(prove(&m, "no master key"), CS_ERR_UNAVAILABLE);
     CS_CHECK(cs_x25519_public(key, key) == CS_OK);
     CS_EQ_U64(reseal(key, "a", "a", 1, CS_SLICE_LIT("x"), &box), CS_ERR_UNAVAILABLE);
-    CS_CHECK(access(k.path, F_OK) != 0);
-    CS_EQ_U64(seal_key(1, key), CS_OK); /* nothing is sealed yet, says control */
-    CS_CHECK(stat(k.path, &st) == 0 && (st.st_mode & 0777) == 0600);
-    CS_EQ_U64(seal_key(1, again), CS_OK);
-    CS_CHECK(memcmp(key, again, sizeof key) == 0);
+    give_key(false, true, cs_slice(k.master[0], CS_SEAL_KEY));
+    CS_EQ_U64(seal_key(key), CS_OK);
+    CS_EQ_U64(prove(&m, NULL), CS_OK);
 }
 
-CS_TEST(keeper_makes_a_master_key_only_when_nothing_is_sealed)
+CS_TEST(keeper_does_nothing_without_a_master_key)
 {
     run(script_no_key, true);
+}
+
+/* ---- keys and table change while it runs ---- */
+
+static enum cs_err rewrap(struct cs_slice name, uint64_t version, struct cs_slice box,
+                          size_t *ret_n)
+{
+    struct cs_call c;
+    const struct cs_msg_rewrap m = {.name = name, .version = version, .box = box};
+    call(CS_MSG_REWRAP, &m, CS_MSG_REWRAPPED, &c);
+    const struct cs_msg_rewrapped *r = (const void *)c.msg.raw;
+    enum cs_err e = (enum cs_err)r->err;
+    *ret_n = r->box.n;
+    CS_CHECK(e == CS_OK || r->text.n > 0);
+    if (r->box.n == sizeof k.box) {
+        memcpy(k.box, r->box.p, r->box.n);
+    }
+    cs_call_done(&c);
+    return e;
+}
+
+static void script_rotation(void)
+{
+    struct cs_msg_prove_for m = good();
+    const struct cs_slice name = CS_SLICE_LIT("orders-ro"), box = cs_slice(k.box, sizeof k.box);
+    uint8_t before[CS_X25519], after[CS_X25519];
+    size_t n;
+    CS_EQ_U64(seal_key(before), CS_OK);
+    CS_EQ_U64(rewrap(name, 3, box, &n), CS_OK);
+    CS_EQ_U64(n, 0); /* under the present key already */
+    give_key(false, false, cs_slice(k.master[1], CS_SEAL_KEY));
+    CS_EQ_U64(seal_key(after), CS_OK);
+    CS_CHECK(memcmp(before, after, sizeof after) == 0); /* half a set changes nothing */
+    give_key(true, true, cs_slice(k.master[0], CS_SEAL_KEY));
+    CS_EQ_U64(seal_key(after), CS_OK);
+    CS_CHECK(memcmp(before, after, sizeof after) != 0);
+    CS_EQ_U64(prove(&m, NULL), CS_OK);
+    CS_EQ_U64(rewrap(name, 2, box, &n), CS_ERR_CORRUPT);
+    CS_EQ_U64(rewrap(CS_SLICE_LIT("orders-owner"), 3, box, &n), CS_ERR_CORRUPT);
+    CS_EQ_U64(rewrap(name, 0, box, &n), CS_ERR_INVALID);
+    CS_EQ_U64(rewrap(name, 3, CS_SLICE_NULL, &n), CS_ERR_CORRUPT);
+    CS_EQ_U64(rewrap(name, 3, box, &n), CS_OK);
+    CS_EQ_U64(n, sizeof k.box);
+    give_key(false, true, cs_slice(k.master[1], CS_SEAL_KEY)); /* the old one goes */
+    CS_EQ_U64(prove(&m, NULL), CS_OK);
+    m.which = CS_CREDENTIAL_ELEVATED;
+    m.grant = cs_id_new();
+    m.consumed = cs_mono_ns();
+    m.name = CS_SLICE_LIT("orders-owner");
+    m.box = cs_slice(k.owner_box, sizeof k.owner_box);
+    CS_EQ_U64(prove(&m, "master key that is not configured"), CS_ERR_NOT_FOUND);
+    /* What is no key, or comes without the present one, leaves the keys as they are. */
+    give_key(false, true, CS_SLICE_LIT("hardly a key"));
+    give_key(true, true, cs_slice(k.master[0], CS_SEAL_KEY));
+    m = good();
+    CS_EQ_U64(prove(&m, NULL), CS_OK);
+    CS_CHECK(!k.gone);
+}
+
+CS_TEST(keeper_takes_new_keys_as_a_set_and_wraps_boxes_anew)
+{
+    run(script_rotation, false);
+}
+
+/* ---- which secret for which target ---- */
+
+/* SECURITY: control is hostile: each field is a word of its choice. */
+static void script_targets(void)
+{
+    struct cs_msg_prove_for m;
+    struct cs_slice owner = cs_slice(k.owner_box, sizeof k.owner_box);
+    SPOILED(target, CS_SLICE_LIT("unknown"), CS_ERR_DENIED, "not in the configuration")
+    SPOILED(target, CS_SLICE_LIT("billing"), CS_ERR_DENIED, "not that credential")
+    SPOILED(target, CS_SLICE_LIT("ORDERS"), CS_ERR_DENIED, "not in the configuration")
+    m = good(); /* the elevated one, called everyday: it would need no grant */
+    m.name = CS_SLICE_LIT("orders-owner");
+    m.box = owner;
+    CS_EQ_U64(prove(&m, "not that credential"), CS_ERR_DENIED);
+    m = good(); /* the everyday one with a grant */
+    m.which = CS_CREDENTIAL_ELEVATED;
+    m.grant = cs_id_new();
+    m.consumed = cs_mono_ns();
+    CS_EQ_U64(prove(&m, "not that credential"), CS_ERR_DENIED);
+    m.target = CS_SLICE_LIT("billing"); /* which has no elevated one */
+    m.name = CS_SLICE_LIT("orders-owner");
+    m.box = owner;
+    CS_EQ_U64(prove(&m, "not that credential"), CS_ERR_DENIED);
+    /* None of these took the grant's chance. */
+    m.target = CS_SLICE_LIT("orders");
+    CS_EQ_U64(prove(&m, NULL), CS_OK);
+    /* An exchange that is bound to nothing, where the configuration demands it. */
+    SPOILED(target, CS_SLICE_LIT("bound"), CS_ERR_DENIED, "demands channel binding")
+    SPOILED(target, CS_SLICE_LIT("pinned"), CS_ERR_DENIED, "demands channel binding")
+    m = good();
+    CS_EQ_U64(prove(&m, NULL), CS_OK);
+}
+
+CS_TEST(keeper_knows_which_secret_is_for_which_target)
+{
+    run(script_targets, false);
+}
+
+static const char bound[] =
+    "c=cD10bHMtc2VydmVyLWVuZC1wb2ludCwsBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=,r=" NONCE;
+
+static void script_pins(void)
+{
+    uint8_t hash[CS_SHA256], other[CS_SHA256] = {8};
+    struct cs_buf pins = cs_buf(400);
+    memset(hash, 7, sizeof hash);
+    CS_CHECK(cs_credential_pin_add(&pins, cs_slice(other, sizeof other)));
+    give_table(cs_buf_slice(&pins), false);
+    struct cs_msg_prove_for m = good();
+    m.target = CS_SLICE_LIT("pinned");
+    m.mechanism = CS_SLICE_LIT("SCRAM-SHA-256-PLUS");
+    m.client_final_bare = cs_slice_str(bound);
+    CS_EQ_U64(prove(&m, "not the one that the configuration names"), CS_ERR_DENIED);
+    m.target = CS_SLICE_LIT("bound"); /* no pin: gate's word for the certificate is taken */
+    CS_EQ_U64(prove(&m, NULL), CS_OK);
+    CS_CHECK(cs_credential_pin_add(&pins, cs_slice(hash, sizeof hash)));
+    give_table(cs_buf_slice(&pins), false);
+    m.target = CS_SLICE_LIT("pinned");
+    CS_EQ_U64(prove(&m, NULL), CS_OK);
+    cs_buf_done(&pins);
+}
+
+CS_TEST(keeper_proves_to_the_pinned_certificate_only)
+{
+    run(script_pins, false);
 }
 
 /* ---- who is believed, and how much ---- */

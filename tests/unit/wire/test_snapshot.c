@@ -8,9 +8,14 @@ static struct cs_snapshot sample(void)
         .url = CS_SLICE_LIT("https://gate.example.com:7443"),
         .store = CS_SLICE_LIT("/var/lib/countersign/state.db"),
         .recordings = CS_SLICE_LIT("/var/lib/countersign/recordings"),
-        .master_key = CS_SLICE_LIT("/var/lib/countersign/master.key"),
+        .master_key = {.source = CS_KEY_FILE,
+                       .what = CS_SLICE_LIT("/var/lib/countersign/master.key")},
+        .previous_master_key = {.source = CS_KEY_COMMAND,
+                                .what = CS_SLICE_LIT("/bin/key\0-x\0"),
+                                .timeout_s = 7},
         .system_roots = CS_SLICE_LIT("roots"),
         .policy = CS_SLICE_LIT("policy\0bytes"),
+        .credentials = CS_SLICE_LIT("who has what"),
         .listeners = {{.name = CS_SLICE_LIT("control"),
                        .kind = CS_SLICE_LIT("control"),
                        .address = CS_SLICE_LIT("0.0.0.0:7443"),
@@ -35,7 +40,12 @@ CS_TEST(snapshot_survives_the_trip)
     CS_EQ_SLICE(b.url, a.url);
     CS_EQ_SLICE(b.store, a.store);
     CS_EQ_SLICE(b.recordings, a.recordings);
-    CS_EQ_SLICE(b.master_key, a.master_key);
+    CS_EQ_U64(b.master_key.source, CS_KEY_FILE);
+    CS_EQ_SLICE(b.master_key.what, a.master_key.what);
+    CS_EQ_U64(b.previous_master_key.source, CS_KEY_COMMAND);
+    CS_EQ_SLICE(b.previous_master_key.what, a.previous_master_key.what);
+    CS_EQ_U64(b.previous_master_key.timeout_s, 7);
+    CS_EQ_SLICE(b.credentials, a.credentials);
     CS_EQ_SLICE(b.system_roots, a.system_roots);
     CS_EQ_SLICE(b.policy, a.policy);
     CS_EQ_U64(b.n_listeners, 2);
