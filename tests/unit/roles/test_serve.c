@@ -271,7 +271,7 @@ CS_TEST(serve_gives_each_role_what_its_row_names)
     (void)event("dialer", "peer control 0");
     (void)event("probe", "peer control 0");
     CS_CHECK(!has_event("probe", "snapshot")); /* it has no configuration, and no key in it */
-    CS_EQ_U64(count("log", " key "), 1); /* nobody else hears of it */
+    CS_EQ_U64(count("log", " key "), 1);       /* nobody else hears of it */
     CS_EQ_U64(count("log", "credentials"), 1);
     (void)event("front", "listener control");
     (void)event("front", "listener local");
