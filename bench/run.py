@@ -10,6 +10,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -329,6 +330,80 @@ def decision_to_first_byte(peers):
     barrier = fdatasync_ms(gw.home)
     note("vote to execution %.1f ms (median), one fdatasync here %.2f ms (median)" % (statistics.median(took), barrier))
     figure("decision-to-first-byte", statistics.median(took), "ms", 3 * barrier + 5)
+
+
+# ---- what the separation into processes costs ----
+
+def roles_of(gw):
+    try:
+        code, body = gw.api("GET", "/v1/status")
+        return body["roles"] if code == 200 else []
+    except (OSError, ValueError, KeyError):
+        return []
+
+
+def killed_and_back(gw, role):
+    """Milliseconds from kill -9 until another process of the role says that it serves, and its own start."""
+    old = next(r for r in roles_of(gw) if r["role"] == role)
+    t0 = time.monotonic()
+    os.kill(old["pid"], signal.SIGKILL)
+    new = harness.wait_until("%s to be back" % role, lambda: next(
+        (r for r in roles_of(gw) if (r["role"], r["index"]) == (role, old["index"]) and r["pid"] not in (0, old["pid"]) and r["ready"]), None))
+    return 1000 * (time.monotonic() - t0), new["start_us"] / 1000
+
+
+@bench
+def role_restart(peers):
+    """The first death of each role; the second soon after would wait (back-off)."""
+    slowest, gates = [], []
+    for _ in range(3):
+        gw = peers.gateway()
+        for role in ("gate", "front", "control", "keeper", "recorder", "dialer"):
+            ms, start = killed_and_back(gw, role)
+            slowest.append((ms, role))
+            if role == "gate":
+                gates.append(start)
+        peers.close_gateway()
+    for role in sorted({r for _, r in slowest}):
+        note("%-9s %.0f ms (median of %d)" % (role, statistics.median(ms for ms, r in slowest if r == role), 3))
+    figure("role-restart", max(statistics.median(ms for ms, r in slowest if r == role) for _, role in slowest), "ms", 200)
+    figure("gate-start", statistics.median(gates), "ms", 10)
+
+
+@bench
+def ring(peers):
+    out = subprocess.run([os.path.join(harness.BUILD, "bench", "ring")], capture_output=True, text=True, check=True).stdout
+    values = dict(line.split() for line in out.splitlines())
+    figure("ring-append", float(values["append_ns"]), "ns", 500)
+    figure("ring-throughput", float(values["mb_per_s"]), "MB/s", 100, smaller_is_better=False)
+
+
+@bench
+def role_memory(peers):
+    """Memory that is a role's own, with no session open."""
+    gw = peers.gateway()
+    total = 0
+    for r in sorted(roles_of(gw), key=lambda r: r["role"]):
+        kb = resident(r["pid"])
+        total += kb
+        note("%-9s %.0f KB" % (r["role"], kb))
+    figure("roles-memory", total / 1024, "MB", 64)
+
+
+@bench
+def upgrade_gap(peers):
+    """The longest time that a new connection waits while one program replaces another."""
+    gw, worst = peers.gateway(), []
+    for n in range(3):
+        generation = gw.api("GET", "/v1/status")[1]["generation"]
+        os.kill(gw.process.pid, signal.SIGUSR2)
+        slowest = 0.0
+        while "generation=%d " % (generation + 1) not in gw.log_text():
+            t0 = time.monotonic()
+            gw.connect("alice", "bench").close()
+            slowest = max(slowest, time.monotonic() - t0)
+        worst.append(1000 * slowest)
+    figure("upgrade-gap", statistics.median(worst), "ms", 1000)
 
 
 def main():

@@ -40,12 +40,15 @@ void cs_answer(struct cs_child *asker, uint64_t epoch, enum cs_msg_type t, uint3
 static void role_json(struct cs_buf *out, struct cs_child *c, bool first)
 {
     uint64_t up = c->pid > 0 ? (cs_mono_ns() - c->started_ns) / CS_NS_PER_S : 0;
-    cs_buf_printf(out,
-                  "%s{\"role\": \"%s\", \"index\": %u, \"pid\": %d, \"ready\": %s, "
-                  "\"restarts\": %llu, \"uptime_s\": %llu, \"draining\": %s",
-                  first ? "" : ", ", cs_role_name(c->row->role), c->index, (int)c->pid,
-                  c->ready ? "true" : "false", (unsigned long long)c->restarts,
-                  (unsigned long long)up, c->draining ? "true" : "false");
+    cs_buf_printf(
+        out,
+        "%s{\"role\": \"%s\", \"index\": %u, \"pid\": %d, \"ready\": %s, "
+        "\"restarts\": %llu, \"uptime_s\": %llu, \"start_us\": %llu, \"draining\": %s",
+        first ? "" : ", ", cs_role_name(c->row->role), c->index, (int)c->pid,
+        c->ready ? "true" : "false", (unsigned long long)c->restarts, (unsigned long long)up,
+        (unsigned long long)(c->ready_ns > c->started_ns ? (c->ready_ns - c->started_ns) / 1000
+                                                         : 0),
+        c->draining ? "true" : "false");
     if (c->ring.epoch != 0) { /* a gate's: what the recorder last said to it */
         bool well = cs_ring_peek_health(c->ring.fd[0]) == CS_RECORD_HEALTHY;
         cs_buf_printf(out, ", \"record\": \"%s\"", well ? "healthy" : "stopped");

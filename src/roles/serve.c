@@ -64,6 +64,11 @@ static bool become(const char *name)
         return false;
     }
     cs_process_run_as(who->pw_uid, who->pw_gid);
+    if (!cs_process_shed()) {
+        (void)fprintf(stderr, "countersign serve: capabilities that are not needed cannot be given "
+                              "up; the container or service manager must permit that\n");
+        return false;
+    }
     return true;
 }
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -167,6 +169,33 @@ void cs_process_run_as(uid_t uid, gid_t gid)
     run_as.set = true;
     run_as.uid = uid;
     run_as.gid = gid;
+}
+
+bool cs_process_shed(void)
+{
+    static const int kept[] = {CAP_CHOWN,  CAP_DAC_OVERRIDE, CAP_FOWNER,          CAP_KILL,
+                               CAP_SETGID, CAP_SETUID,       CAP_NET_BIND_SERVICE};
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {{0}};
+    uint64_t all = 0;
+    for (size_t i = 0; i < CS_ARRAY_LEN(kept); i++) {
+        all |= (uint64_t)1 << kept[i];
+    }
+    for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
+        if ((cap > 63 || (all >> cap & 1) == 0) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0) {
+            return false;
+        }
+    }
+    if (syscall(SYS_capget, &head, data) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < CS_ARRAY_LEN(data); i++) {
+        uint32_t mine = (uint32_t)(all >> (32 * i));
+        data[i].permitted &= mine; /* whoever started us may have left out some */
+        data[i].effective &= mine;
+        data[i].inheritable = 0;
+    }
+    return syscall(SYS_capset, &head, data) == 0;
 }
 
 uid_t cs_process_uid(void)

@@ -21,6 +21,9 @@ enum cs_err cs_process_start_output(const char *path, const char *const argv[], 
 /* Every process that is started from now on runs as this user and group, with no other groups. Only
  * for a process that may do so (root). */
 void cs_process_run_as(uid_t uid, gid_t gid);
+/* Gives up, for this process and all that it starts, every capability but those for starting others
+ * as another user, ending them, making their directories and listening on low ports. */
+bool cs_process_shed(void) CS_MUST_CHECK;
 /* As whom they run. */
 uid_t cs_process_uid(void);
 /* A pidfd in the loop: becomes readable when the child has ended. */

@@ -138,6 +138,9 @@ class OtherUser(GatewayCase):
         who = pwd.getpwnam("nobody")
         status = self.gw.api("GET", "/v1/status")[1]
         self.assertEqual(status["user"], who.pw_uid)
+        needed = sum(1 << c for c in (0, 1, 3, 5, 6, 7, 10))  # chown, files, fowner, kill, setgid, setuid, low ports
+        for of in ("CapPrm", "CapEff", "CapBnd"):
+            self.assertEqual(int(of_process(self.gw.process.pid, of)[0], 16) & ~needed, 0, of)
         for r in status["roles"]:
             self.assertEqual(of_process(r["pid"], "Uid"), [str(who.pw_uid)] * 4)
             self.assertEqual(of_process(r["pid"], "Gid"), [str(who.pw_gid)] * 4)
