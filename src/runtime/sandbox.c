@@ -267,7 +267,9 @@ enum cs_err cs_sandbox_enter(enum cs_sandbox role, const struct cs_sandbox_path 
     if (rc == 0) {
         rc = setrlimit(RLIMIT_CORE, &none);
     }
-    bool threads = role == CS_SANDBOX_CONTROL || role == CS_SANDBOX_DIALER;
+    /* The limit counts threads too, for everybody but root: the recorder has one that copies. */
+    bool threads =
+        role == CS_SANDBOX_CONTROL || role == CS_SANDBOX_DIALER || role == CS_SANDBOX_RECORDER;
     if (rc == 0 && !CS_ASAN && !threads) {
         rc = setrlimit(RLIMIT_NPROC, &none);
     }
