@@ -153,7 +153,9 @@ static void save(const char *dir, const char *name, struct cs_slice content)
         *p = '/';
     }
     FILE *f = fopen(path, "we");
-    CS_CHECK(f != NULL && fwrite(content.p, 1, content.n, f) == content.n && fclose(f) == 0);
+    CS_CHECK(f != NULL);
+    CS_CHECK(content.n == 0 || fwrite(content.p, 1, content.n, f) == content.n);
+    CS_CHECK(fclose(f) == 0);
 }
 
 static int run_python(char *const argv[])
