@@ -309,7 +309,9 @@ class Role:
         return Channel(ours)
 
     def wait_ready(self):
-        """Until it says so; meanwhile we are the keeper that it asks for its public key."""
+        """Until it says so; meanwhile we are the keeper that it asks for public keys."""
+        answers = {"seal_key": ("seal_key_is", dict(key=b"\x09" + bytes(31), id=bytes(8))),
+                   "recording_key": ("recording_key_is", dict(box=b"a box", public=b"\x09" + bytes(31)))}
         keeper = self.peers.get("KEEPER")
         m = None
         while m is None:
@@ -318,7 +320,8 @@ class Role:
                 asked = keeper.read()
                 if asked is None:
                     break
-                keeper.say("seal_key_is", asked[1], answer=True, key=b"\x09" + bytes(31), id=bytes(8))
+                name, values = answers[asked[0].name]
+                keeper.say(name, asked[1], answer=True, **values)
             elif there:
                 m = self.supervisor.read()
                 break
