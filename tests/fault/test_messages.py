@@ -310,7 +310,9 @@ class Supervisor(MessagesCase):
             r = None
             for kind in range(6):
                 for name in wanted:
-                    r = r if r is not None and r.alive() else self.role(role)
+                    if r is None or not r.alive():
+                        r = self.role(role)
+                        self.serves(r)  # once before: what it opens for that stays open
                     before, row = r.descriptors(), ROWS[name]
                     r.supervisor.send(row.encode(0, u64=ipc.NUMBERS["JOB"] if name == "peer" else 1 << 63, text=b"z"), self.fds(row.fds, kind))
                     self.drop_fds()

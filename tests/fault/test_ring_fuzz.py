@@ -70,8 +70,11 @@ class Fuzz(unittest.TestCase):
 
     def replay(self, session):
         """What the real replayer reads of a session."""
-        out = subprocess.run([os.path.join(harness.BUILD, "src", "programs", "job-replayer"), os.path.join(self.home, "home", "recordings"), session.hex()],
-                             capture_output=True, text=True)
+        key = os.path.join(self.home, "key")
+        with open(key, "w") as f:
+            f.write(ipc.RECORDING_PRIVATE)
+        out = subprocess.run([os.path.join(harness.BUILD, "src", "programs", "job-replayer"), os.path.join(self.home, "home", "recordings"), session.hex(),
+                              "--key", key], capture_output=True, text=True)
         self.assertEqual(out.returncode, 0, out.stderr)
         return json.loads(out.stdout)["frames"]
 

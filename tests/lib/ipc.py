@@ -234,6 +234,11 @@ def with_channel(argv, sock, **more):
     return subprocess.Popen(argv, pass_fds=[3], preexec_fn=lambda: os.dup2(sock.fileno(), 3), stdin=subprocess.DEVNULL, **more)
 
 
+# An X25519 pair that stands for the key of recordings.
+RECORDING_PRIVATE = "c00af108186e90dc553534338d8f37ba3cf3d3ecd3498b5c8030dc088fda107b"
+RECORDING_PUBLIC = bytes.fromhex("c0bcf51e199c6924e395822d9ffdccc101a0b4b61fe25f313d9664ac38819822")
+
+
 class Role:
     """A real role's program, started as the supervisor does it, with us on every side of it."""
 
@@ -264,6 +269,8 @@ class Role:
         if "GETS_RINGS" in self.gets:
             params = "directory=%s\n" % os.path.join(self.home, "home", "recordings")
         self.supervisor.say("boot", role=NUMBERS[self.role], index=0, epoch=1, params=params.encode())
+        if "GETS_RINGS" in self.gets:
+            self.supervisor.say("record_key", name=b"recording/2026-11", public=RECORDING_PUBLIC)
         if "GETS_KEY" in self.gets:
             self.give_keys()
         if "GETS_SNAPSHOT" in self.gets:
