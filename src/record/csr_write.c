@@ -340,7 +340,7 @@ enum cs_err cs_csr_flush(struct cs_csr_writer *w, struct cs_gcm *gcm, uint8_t *o
                          size_t *ret_n)
 {
     struct cs_csr_stream *s = w->stream;
-    cs_assert(s != NULL && s->owner == w && s->plain > 0);
+    cs_assert(s->owner == w && s->plain > 0);
     enum cs_err err = s->fresh ? note_reset(w, s) : CS_OK;
     if (err == CS_OK) {
         err = compress(s, CS_SLICE_NULL, ZSTD_e_flush);

@@ -239,7 +239,7 @@ class Opening(ProtocolCase):
         """SCRAM up to the server's first message: its fields."""
         w = self.raw()
         w.startup(user, database or self.name)
-        self.assertEqual(w.read()[1], struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0")
+        self.assertEqual(w.read()[1], struct.pack("!I", 10) + b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")
         first = b"n,,n=,r=clientnonce"
         w.send(message("p", cstr("SCRAM-SHA-256") + struct.pack("!I", len(first)) + first))
         kind, body = w.read()
@@ -311,9 +311,10 @@ class Opening(ProtocolCase):
     def initial(self, first, mechanism="SCRAM-SHA-256", claim=None):
         return message("p", cstr(mechanism) + struct.pack("!I", (len(first) if claim is None else claim) & 0xffffffff) + first)
 
-    def test_channel_binding_that_was_not_offered_is_refused(self):
+    def test_channel_binding_in_the_wrong_place_or_of_another_kind_is_refused(self):
         self.scram_refused(self.initial(b"p=tls-server-end-point,,n=,r=abcdefgh"))
-        self.scram_refused(self.initial(b"p=tls-server-end-point,,n=,r=abcdefgh", "SCRAM-SHA-256-PLUS"))
+        for header in (b"n,,", b"y,,", b"p=tls-unique,,", b"p=,,", b"p=tls-server-end-point", b"p=tls-server-end-points,,"):
+            self.scram_refused(self.initial(header + b"n=,r=abcdefgh", "SCRAM-SHA-256-PLUS"))
 
     def test_malformed_first_scram_messages(self):
         first = b"n,,n=,r=abcdefghijkl"
@@ -1178,6 +1179,19 @@ class Plain(ProtocolCase):
         self.assertEqual(w.sock.recv(1), b"N")
         w.login("bot", self.gw.tokens["bot"], self.name)
         self.alive(w)
+
+    def test_channel_binding_that_was_not_offered_is_refused(self):
+        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"):
+            w = Wire(self.gw.port, timeout=harness.PATIENCE)
+            self.addCleanup(w.close)
+            w.startup("bot", self.name)
+            self.assertEqual(w.read()[1], struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0")
+            first = b"p=tls-server-end-point,,n=,r=abcdefgh"
+            w.send(message("p", cstr(mechanism) + struct.pack("!I", len(first)) + first))
+            kind, body = w.read()
+            self.assertEqual(kind, "E", body)
+            self.assertIn(error_fields(body)["C"], ("08P01", "28P01"))
+            self.assertTrue(w.closed())
 
     def test_direct_tls_closes(self):
         w = Wire(self.gw.port, timeout=harness.PATIENCE)

@@ -97,7 +97,8 @@ class UpstreamCase(GatewayCase):
                 self.refused(None, *words)
             except Exception as e:
                 failures.append(e)
-        self.fake.script = lambda c: left.pop()(c)
+        # probe looks at this target, too, whenever it likes: one more connection is left without an answer
+        self.fake.script = lambda c: left.pop()(c) if left else c.hang()
         threads = [threading.Thread(target=one) for _ in scripts]
         for t in threads:
             t.start()

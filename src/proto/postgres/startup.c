@@ -315,7 +315,8 @@ static bool first_message(struct pg *p, uint64_t deadline, struct cs_scram_clien
     struct cs_slice data = cs_reader_take(&r, n);
     bool plus = can && cs_slice_eq_str(mechanism, "SCRAM-SHA-256-PLUS");
     if (!cs_reader_done(&r) || !(plus || cs_slice_eq_str(mechanism, "SCRAM-SHA-256")) ||
-        !cs_scram_parse_client_first(data, ret) || (ret->binding == 'p') != plus) {
+        !cs_scram_parse_client_first(data, ret) || (ret->binding == 'p') != plus ||
+        (plus && !cs_slice_eq_str(ret->binding_name, "tls-server-end-point"))) {
         pg_fatal(p, "08P01", "malformed SCRAM message");
         return false;
     }
