@@ -1,0 +1,148 @@
+/* One batch of the recorder: what was taken from all rings is sealed with its COMMIT, made durable
+ * in the journal, copied into the files, and only then are the rings told; and the journal's
+ * segments that are no longer needed go. Called by pump.c and recorder.c. It must never report as
+ * durable what fdatasync did not cover, or go on after an error that is final. */
+#include "base/log.h"
+#include "base/writer.h"
+#include "record/recorder_internal.h"
+
+enum { SEGMENTS_BEHIND = 4 }; /* so many wait for their files' fsync: then it is waited for */
+
+/* What the journal said. True when the work may go on. */
+bool cs_recorder_ok(struct cs_recorder *rec, enum cs_err err)
+{
+    if (err == CS_OK) {
+        if (rec->no_space) {
+            rec->no_space = false;
+            cs_log(CS_EV_RECORD_RECOVERED, NULL, "why=\"there is space again\"");
+            cs_recorder_health_all(rec, cs_recorder_health(rec));
+        }
+        return true;
+    }
+    if (err == CS_ERR_NO_SPACE && !rec->no_space) {
+        rec->no_space = true;
+        cs_log(CS_EV_RECORD_FAILED, NULL,
+               "directory=%s error=%s hint=\"free some space; it is tried again every second and "
+               "nothing is lost\"",
+               cs_log_quote(cs_slice_str(rec->directory)).text, cs_err_name(err));
+        cs_recorder_health_all(rec, CS_RECORD_STOPPED);
+    }
+    if (err != CS_ERR_NO_SPACE && !rec->failed) {
+        rec->failed = true;
+        cs_log(CS_EV_RECORD_FAILED, NULL, "directory=%s error=%s",
+               cs_log_quote(cs_slice_str(rec->directory)).text, cs_err_name(err));
+        cs_recorder_health_all(rec, CS_RECORD_STOPPED);
+    }
+    return false;
+}
+
+/* Whose frames are in this batch, and up to which. */
+static enum cs_err seal_batch(struct cs_recorder *rec)
+{
+    struct cs_writer w = cs_writer(rec->rows, sizeof rec->rows);
+    for (size_t i = 0; i < rec->n_dropped; i++) {
+        cs_writer_u64le(&w, rec->dropped[i].epoch);
+        cs_writer_u64le(&w, rec->dropped[i].seq);
+        rec->dropped[i].committed = true;
+    }
+    for (const struct cs_source *s = rec->sources; s != NULL; s = s->next) {
+        if (s->ring.seq != s->marked) {
+            cs_writer_u64le(&w, s->epoch);
+            cs_writer_u64le(&w, s->ring.seq);
+        }
+    }
+    if (w.len == 0) { /* only ends of recordings: a row that names nobody */
+        cs_writer_u64le(&w, 0);
+        cs_writer_u64le(&w, 0);
+    }
+    return cs_recordings_finish(rec->recordings, cs_writer_done(&w));
+}
+
+static enum cs_err copy_batch(struct cs_recorder *rec)
+{
+    struct cs_journal_entry e;
+    struct cs_journal_file f;
+    enum cs_err err = CS_OK;
+    size_t at = 0;
+    while (err == CS_OK && cs_journal_entry(&rec->journal, &at, &e)) {
+        struct cs_slice bytes = e.body;
+        if (e.kind == CS_JOURNAL_BYTES && cs_journal_file_read(&bytes, &f)) {
+            err = cs_copier_put(rec->copier, &f, e.offset, bytes);
+        }
+    }
+    return err;
+}
+
+/* Everything read is in the journal, durable, and in its files; the rings are told. */
+enum cs_err cs_batch_sync(struct cs_recorder *rec)
+{
+    enum cs_err err = CS_OK;
+    if (!rec->sealed && rec->unsynced_since == 0) {
+        return CS_OK;
+    }
+    if (!rec->sealed) {
+        err = seal_batch(rec);
+        rec->sealed = err == CS_OK;
+    }
+    if (err == CS_OK) {
+        err = cs_journal_sync(&rec->journal);
+    }
+    if (err != CS_OK) {
+        return err;
+    }
+    rec->rotated = false;
+    /* Before anybody is told: what was acknowledged can be replayed. NO_SPACE: tried again. */
+    err = copy_batch(rec);
+    if (err != CS_OK) {
+        return err;
+    }
+    for (struct cs_source *s = rec->sources; s != NULL; s = s->next) {
+        if (s->ring.seq != s->marked) {
+            s->marked = s->ring.seq;
+            cs_ring_set_durable(&s->ring, s->marked);
+        }
+    }
+    cs_journal_clear(&rec->journal);
+    cs_recordings_cleared(rec->recordings);
+    rec->sealed = false;
+    rec->unsynced_since = 0;
+    return CS_OK;
+}
+
+/* Segments whose content is durable in its files go. */
+enum cs_err cs_batch_retire(struct cs_recorder *rec)
+{
+    uint32_t segment = 0;
+    enum cs_err err = CS_OK;
+    if (cs_copier_sync_done(rec->copier, &segment, &err) && err == CS_OK) {
+        err = cs_journal_retire(&rec->journal, segment);
+        rec->first_kept = CS_MAX(rec->first_kept, segment);
+    }
+    if (err == CS_OK && rec->journal.number - rec->first_kept > SEGMENTS_BEHIND && !rec->rotated) {
+        uint32_t upto = rec->journal.number;
+        err = cs_copier_sync(rec->copier); /* the disk is behind: now everybody waits */
+        if (err == CS_OK) {
+            err = cs_journal_retire(&rec->journal, upto);
+            rec->first_kept = upto;
+        }
+    }
+    if (err == CS_OK && rec->first_kept < rec->journal.number && !rec->rotated) {
+        (void)cs_copier_sync_start(rec->copier, rec->journal.number);
+    }
+    return err;
+}
+
+/* Everything read is on disk, and the segment has room for a batch. */
+bool cs_batch_make_room(struct cs_recorder *rec)
+{
+    enum cs_err err = cs_batch_sync(rec);
+    if (err == CS_OK && cs_journal_full(&rec->journal)) {
+        err = cs_journal_rotate(&rec->journal);
+        if (err == CS_OK) {
+            rec->rotated = true;
+            cs_recordings_list(rec->recordings);
+            rec->unsynced_since = cs_mono_ns();
+        }
+    }
+    return cs_recorder_ok(rec, err);
+}

@@ -1,0 +1,91 @@
+/* The recorder role's own structures: for recorder.c, source.c, pump.c and batch.c, nobody else. */
+#ifndef CS_RECORD_RECORDER_INTERNAL_H
+#define CS_RECORD_RECORDER_INTERNAL_H
+
+#include "ipc/ipc.h"
+#include "ipc/ring.h"
+#include "record/copier.h"
+#include "record/journal.h"
+#include "record/recordings.h"
+
+enum { CS_RECORDER_RINGS = 256 };
+#define CS_RECORDER_KEY_NS (10 * CS_NS_PER_S) /* after the start a recording key is there */
+
+struct cs_recorder;
+
+struct cs_source { /* one ring */
+    struct cs_ring ring;
+    uint64_t gate, epoch;
+    uint64_t skip_to; /* up to here its frames are in the journal since before the last crash */
+    uint64_t marked;  /* published as durable */
+    bool retiring;    /* its gate is dead: drained, then closed */
+    bool closed;      /* its coroutine frees it */
+    struct cs_recorder *rec;
+    struct cs_source *next;
+};
+
+struct cs_gone {         /* a ring that was dropped, whose recordings are to be ended */
+    uint64_t epoch, seq; /* up to where it counts */
+    bool committed;
+};
+
+struct cs_recorder {
+    struct cs_loop *loop;
+    struct cs_channel *supervisor;
+    struct cs_journal journal;
+    struct cs_copier *copier;         /* owned */
+    struct cs_recordings *recordings; /* owned */
+    uint8_t *frame;                   /* owned: one as it came out of a ring */
+    struct cs_csr_to to;              /* the month's key, then escrow's; n 0: none yet */
+    struct cs_csr_to escrow;
+    struct cs_gone dropped[CS_RECORDER_RINGS];
+    size_t n_dropped;
+    uint8_t rows[16 * CS_RECORDINGS_ROWS]; /* of a COMMIT */
+    uint64_t live[CS_RECORDER_RINGS];
+    struct cs_source *sources; /* owned by their coroutines once closed */
+    size_t n_sources;
+    uint64_t turn;        /* whose turn it is first: fairness */
+    struct cs_event work; /* a kick, a ring, an order came */
+    char *directory;      /* owned */
+    uint64_t segment_bytes;
+    uint64_t unsynced_since; /* monotonic; 0 = nothing is unsynced */
+    uint64_t opened_ns;
+    uint32_t first_kept; /* the oldest segment that is still there */
+    bool booted, gone, open, stopping;
+    bool no_space;  /* writing waits for room */
+    bool failed;    /* final */
+    bool sealed;    /* the batch has its COMMIT and waits for the disk */
+    bool rotated;   /* and nothing was synced in the new segment yet */
+    bool keyless;   /* no key came in time: every action is refused until one does */
+    bool lost_done; /* recordings of gates that were gone at the start have their end */
+};
+
+/* ---- source.c: rings ---- */
+/* Takes over the descriptors of a gate's ring. */
+void cs_source_add(struct cs_recorder *rec, const struct cs_msg_ring *m, const int fds[static 3]);
+/* It is drained: its memory goes when its coroutine has seen so. */
+void cs_source_close(struct cs_source *s);
+/* SECURITY: a gate that lies about its ring is cut off from the record; STOPPED makes its own
+ * refusal the only thing it can still do honestly. */
+void cs_source_drop(struct cs_source *s, const char *why);
+enum cs_record_health cs_recorder_health(const struct cs_recorder *rec);
+void cs_recorder_health_all(struct cs_recorder *rec, enum cs_record_health h);
+
+/* ---- batch.c: from what was taken to what is durable ---- */
+/* What the journal said. True when the work may go on; else no_space or failed is set, said once in
+ * the log and to every ring. */
+bool cs_recorder_ok(struct cs_recorder *rec, enum cs_err err);
+/* Everything read is in the journal, durable, and in its files; the rings are told. */
+enum cs_err cs_batch_sync(struct cs_recorder *rec) CS_MUST_CHECK;
+/* Segments whose content is durable in its files go. */
+enum cs_err cs_batch_retire(struct cs_recorder *rec) CS_MUST_CHECK;
+/* Everything read is on disk, and the segment has room for a batch. */
+bool cs_batch_make_room(struct cs_recorder *rec);
+
+/* ---- pump.c ---- */
+/* Until an order to stop and nothing left, or a failure. */
+void cs_recorder_pump(struct cs_recorder *rec);
+/* Waits for room on the disk: a second, or an order to stop. False when it is time to end. */
+bool cs_recorder_wait_for_space(struct cs_recorder *rec);
+
+#endif
