@@ -57,7 +57,7 @@ struct cs_front_conn {
     bool behind_proxy; /* its address stands in a PROXY header that is still to be read */
     uint64_t uid;
     char address[CS_ADDR_TEXT];
-    size_t host_n; /* the address without its port */
+    struct cs_addr_net net; /* the same, as limits per address count it */
     uint64_t served;
     struct cs_front_call *call; /* owned */
     struct cs_front_conn *next, **prev;

@@ -155,20 +155,12 @@ enum cs_err cs_front_add_listener(struct cs_front *f, int fd, bool local)
     return CS_OK;
 }
 
-/* The address without its port: what one client is counted by. */
-static size_t host_length(const char *address)
-{
-    const char *colon = strrchr(address, ':');
-    return colon != NULL ? (size_t)(colon - address) : strlen(address);
-}
-
 static bool same_client(const struct cs_front_conn *a, const struct cs_front_conn *b)
 {
     if (a->local != b->local) {
         return false;
     }
-    return a->local ? a->uid == b->uid
-                    : a->host_n == b->host_n && memcmp(a->address, b->address, a->host_n) == 0;
+    return a->local ? a->uid == b->uid : cs_addr_net_eq(&a->net, &b->net);
 }
 
 /* SECURITY: the local socket is open to every user of the machine, so each has a share, as each
@@ -213,7 +205,7 @@ bool cs_front_know_address(struct cs_front_conn *c)
     c->behind_proxy = false;
     if (err == CS_OK && client.ss_family != AF_UNSPEC) {
         (void)cs_addr_text((const struct sockaddr *)&client, c->address);
-        c->host_n = host_length(c->address);
+        c->net = cs_addr_net((const struct sockaddr *)&client);
         why = has_room(c->front, c) ? NULL : "too many connections";
     }
     if (why != NULL) {
@@ -239,7 +231,7 @@ static void serve(struct cs_front *f, int fd, bool local, const struct sockaddr_
         c->uid = who.uid;
     }
     (void)cs_addr_text((const struct sockaddr *)peer, c->address);
-    c->host_n = host_length(c->address);
+    c->net = cs_addr_net((const struct sockaddr *)peer);
     c->config = f->config;
     c->config->refs++;
     c->prev = &f->conns;

@@ -73,8 +73,10 @@ bool cs_hold_asking(const struct cs_session *s, struct cs_slice *ret_request)
 {
     const struct cs_hold *h = s->hold;
     *ret_request = h != NULL && !h->left ? cs_slice_str(h->now.request) : CS_SLICE_NULL;
-    return h != NULL && h->now.request[0] == 0 &&
-           h->control_generation == s->gate->control_generation;
+    /* What the hold itself knows is from before the question; this one may have waited for the
+     * control that is there now, and have reached it before the word about this session does. */
+    return h != NULL && h->asking && h->now.request[0] == 0 &&
+           s->asked_generation == s->gate->control_generation;
 }
 
 /* ---- asking ---- */
@@ -174,6 +176,7 @@ enum cs_err cs_hold_ask(struct cs_session *s, const struct cs_action *a, const s
     call.fd[0] = call.fd[1] = call.fd[2] = -1;
     h->asking = true;
     h->n_early = 0;
+    s->asked_generation = 0; /* until it is sent */
     e = w.overflow ? CS_ERR_TOO_LARGE
                    : cs_gate_call(s, CS_MSG_HOLD, &m, &fd, 1, HOLD_CALL_NS, &call);
     (void)close(fd);

@@ -10,11 +10,12 @@
 #include "gate/gate.h"
 #include "gate/protocol.h"
 
-#include <netinet/in.h>
-
 /* Buckets times misses bounds what any number of addresses can try: at 1,280 a second a secret of
  * 32 bits lasts 19 days on average, and what is won is the cancelling of one query. */
 enum { MISSES_PER_SECOND = 20 };
+/* A key of another gate cannot be judged here. It costs control and that gate a message each, so an
+ * address has only so many of them; a client that cancels in earnest has one for each query. */
+enum { PASSED_ON_PER_SECOND = 100 };
 
 void cs_gate_cancel_key(struct cs_session *s, uint8_t ret[static 8])
 {
@@ -45,40 +46,37 @@ static void find_one(void *object, cs_handle h, void *arg)
     }
 }
 
-/* What one client can choose freely of its address does not count: port, and the low half of an
- * IPv6 address. */
-static struct cs_slice address_part(struct cs_slice from, struct sockaddr_storage *mem)
+static struct cs_addr_net net_of(struct cs_slice from)
 {
+    struct sockaddr_storage mem;
     struct cs_slice host;
     uint16_t port;
     socklen_t len;
-    if (!cs_addr_split(from, true, &host, &port) || !cs_addr_parse(host, port, mem, &len)) {
-        return from;
+    if (!cs_addr_split(from, true, &host, &port) || !cs_addr_parse(host, port, &mem, &len)) {
+        return (struct cs_addr_net){0};
     }
-    if (mem->ss_family != AF_INET6) {
-        const struct sockaddr_in *v4 = (const void *)mem;
-        return cs_slice(&v4->sin_addr, sizeof v4->sin_addr);
-    }
-    const struct sockaddr_in6 *v6 = (const void *)mem;
-    bool mapped = IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr);
-    return cs_slice(v6->sin6_addr.s6_addr + (mapped ? 12 : 0), mapped ? 4 : 8);
+    return cs_addr_net((const struct sockaddr *)&mem);
 }
 
 /* SECURITY: the seed keeps an attacker from picking addresses that share somebody else's bucket. */
 static struct cs_cancel_misses *misses_of(struct cs_gate *g, struct cs_slice from)
 {
-    struct sockaddr_storage mem;
-    struct cs_slice part = address_part(from, &mem);
+    struct cs_addr_net net = net_of(from);
     if (g->cancel_seed == 0) {
         cs_random(&g->cancel_seed, sizeof g->cancel_seed);
     }
     uint64_t h = g->cancel_seed;
-    for (size_t i = 0; i < part.n; i++) {
-        h = (h ^ part.p[i]) * UINT64_C(0x100000001b3); /* FNV-1a */
+    for (size_t i = 0; i < sizeof net.b; i++) {
+        h = (h ^ net.b[i]) * UINT64_C(0x100000001b3); /* FNV-1a */
     }
     h ^= h >> 29; /* FNV leaves the last byte in the low and the high bits */
     h *= UINT64_C(0xbf58476d1ce4e5b9);
-    return &g->cancel_misses[(h >> 32) % CS_GATE_CANCEL_BUCKETS];
+    struct cs_cancel_misses *m = &g->cancel_misses[(h >> 32) % CS_GATE_CANCEL_BUCKETS];
+    uint64_t now = cs_mono_ns();
+    if (now - m->since_ns > CS_NS_PER_S) {
+        *m = (struct cs_cancel_misses){.since_ns = now};
+    }
+    return m;
 }
 
 struct cs_session *cs_gate_cancel_find(struct cs_gate *g, struct cs_slice key, struct cs_slice from)
@@ -92,10 +90,6 @@ struct cs_session *cs_gate_cancel_find(struct cs_gate *g, struct cs_slice key, s
         return NULL;
     }
     struct cs_cancel_misses *m = misses_of(g, from);
-    uint64_t now = cs_mono_ns();
-    if (now - m->since_ns > CS_NS_PER_S) {
-        *m = (struct cs_cancel_misses){.since_ns = now};
-    }
     if (m->n >= MISSES_PER_SECOND) {
         return NULL; /* somebody there is guessing 32-bit secrets */
     }
@@ -117,6 +111,11 @@ void cs_gate_cancel_route(struct cs_session *s, struct cs_slice key)
         s->protocol->cancel(g, key, from);
         return;
     }
+    struct cs_cancel_misses *passed = misses_of(g, from);
+    if (passed->passed_on >= PASSED_ON_PER_SECOND) {
+        return;
+    }
+    passed->passed_on++;
     struct cs_msg_cancel m = {.gate = key.p[0], .key = key, .from = from};
     if (g->control != NULL && cs_channel_send(g->control, CS_MSG_CANCEL, 0, &m, NULL, 0) != CS_OK) {
         cs_log(CS_EV_INTERNAL, NULL, "message=cancel lost");

@@ -44,12 +44,26 @@ static enum cs_err wait_unparked(struct cs_session *s, uint64_t deadline)
     while (g->parked && !s->in_exchange) {
         struct cs_wait w[] = {CS_WAIT_ON(CS_WAIT_EVENT, &g->unparked),
                               CS_WAIT_ON(CS_WAIT_EVENT, &s->kill)};
-        enum cs_woke woke = cs_wait(w, 2, deadline);
+        enum cs_woke woke = cs_wait(w, CS_ARRAY_LEN(w), deadline);
         if (woke != CS_WOKE_READY || s->kill.set) {
             return woke == CS_WOKE_DEADLINE ? CS_ERR_UNAVAILABLE : CS_ERR_CANCELLED;
         }
     }
     return g->control != NULL ? CS_OK : CS_ERR_UNAVAILABLE;
+}
+
+bool cs_gate_wait_unparked(struct cs_session *s, uint64_t deadline)
+{
+    struct cs_gate *g = s->gate;
+    while (g->parked && !s->in_exchange) {
+        struct cs_wait w[] = {
+            CS_WAIT_ON(CS_WAIT_EVENT, &g->unparked), CS_WAIT_ON(CS_WAIT_EVENT, &s->kill),
+            CS_WAIT_ON(CS_WAIT_EVENT, &s->cancel), CS_WAIT_ON(CS_WAIT_HUP, &s->client.fd)};
+        if (cs_wait(w, CS_ARRAY_LEN(w), deadline) != CS_WOKE_READY || g->parked) {
+            return false;
+        }
+    }
+    return true;
 }
 
 enum cs_err cs_gate_call(struct cs_session *s, enum cs_msg_type t, const void *msg, const int *fds,

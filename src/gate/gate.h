@@ -42,10 +42,11 @@ struct cs_report {
     char text[512];
 };
 
-/* Wrong cancel keys of the addresses that share this bucket, since then (cancel.c). */
+/* Wrong cancel keys, and keys of other gates, of the addresses that share this bucket, since then
+ * (cancel.c). */
 struct cs_cancel_misses {
     uint64_t since_ns;
-    unsigned n;
+    unsigned n, passed_on;
 };
 
 struct cs_gate {
@@ -99,8 +100,8 @@ struct cs_gate_config *cs_gate_config_ref(struct cs_gate_config *c);
 void cs_gate_config_unref(struct cs_gate_config *c);
 /* The load balancers that alone may connect to a listener; empty: anybody may. */
 struct cs_slice cs_gate_proxy_from(const struct cs_gate_listener *l);
-/* Connections of one address (its port does not count) that have not said who they are. */
-unsigned cs_gate_unknown_of(const struct cs_gate *g, const char *address);
+/* Connections of one address, or one IPv6 network, that have not said who they are. */
+unsigned cs_gate_unknown_of(const struct cs_gate *g, const struct cs_addr_net *net);
 
 void cs_session_run(void *session); /* coroutine */
 struct cs_session *cs_session_by_id(struct cs_gate *g, const struct cs_id *id);
@@ -117,6 +118,9 @@ void cs_gate_append_end(struct cs_session *s, const struct cs_frame_session_clos
 /* ---- drain.c: calls to control, and what an upgrade makes of them ---- */
 /* cs_channel_call() to control for a session; while an upgrade replaces control, it waits for the
  * next one first. UNAVAILABLE when there is none. */
+/* True when control may be asked now. Waits for that while an upgrade is under way; false when the
+ * time is over, or the session is killed, its client gone, or a cancel has come. */
+bool cs_gate_wait_unparked(struct cs_session *s, uint64_t deadline_ns);
 enum cs_err cs_gate_call(struct cs_session *s, enum cs_msg_type t, const void *msg, const int *fds,
                          size_t n_fds, uint64_t timeout_ns, struct cs_call *ret) CS_MUST_CHECK;
 /* The session is in the middle of an exchange of which control keeps a part in memory (a login, an

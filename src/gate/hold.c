@@ -12,6 +12,8 @@
 
 #include <stdio.h>
 
+#define PARKED_NS (20 * CS_NS_PER_S)
+
 static void refuse(struct cs_verdict *v, enum cs_refusal why, const char *message, const char *hint)
 {
     v->outcome = CS_DENY;
@@ -232,10 +234,13 @@ static bool consume(struct cs_session *s, const struct cs_action *a, struct cs_h
     if (!record_execute(s, a, h, v)) {
         return true;
     }
+    /* SECURITY: a consumption that waits for the next control is not one yet: who goes or takes it
+     * back meanwhile uses up nothing. */
+    bool may_ask = cs_gate_wait_unparked(s, cs_mono_ns() + PARKED_NS);
     if (look(s, h) != DECIDED || h->now.state != CS_REQUEST_APPROVED) {
         return false;
     }
-    enum cs_err e = cs_hold_consume(s, h);
+    enum cs_err e = may_ask ? cs_hold_consume(s, h) : CS_ERR_UNAVAILABLE;
     if (e == CS_ERR_UNAVAILABLE) {
         h->now.state = CS_REQUEST_PENDING;
         h->now.grant = (struct cs_id){{0}};

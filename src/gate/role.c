@@ -26,16 +26,14 @@ struct cs_loop *cs_gate_loop(struct cs_gate *g)
 /* ---- accepting ---- */
 
 /* A cap on these keeps one client from taking every slot with half-open sessions. */
-unsigned cs_gate_unknown_of(const struct cs_gate *g, const char *address)
+unsigned cs_gate_unknown_of(const struct cs_gate *g, const struct cs_addr_net *net)
 {
     static const enum cs_session_state before[] = {CS_SESSION_ACCEPTED, CS_SESSION_STARTUP,
                                                    CS_SESSION_AUTH};
-    const char *port = strrchr(address, ':');
-    size_t n = port != NULL ? (size_t)(port - address) + 1 : strlen(address);
     unsigned found = 0;
     for (size_t i = 0; i < CS_ARRAY_LEN(before); i++) {
         for (const struct cs_session *s = g->by_state[before[i]]; s != NULL; s = s->next) {
-            found += strncmp(s->address, address, n) == 0;
+            found += cs_addr_net_eq(&s->net, net);
         }
     }
     return found;
@@ -49,10 +47,11 @@ static void session_start(struct cs_gate_listener *l, int fd, const struct socka
     struct cs_slice proxies = cs_gate_proxy_from(l);
     const char *why = NULL;
     (void)cs_addr_text(peer, address);
+    struct cs_addr_net net = cs_addr_net(peer);
     if (proxies.n > 0) {
         /* SECURITY: anybody else could write any address into a header. */
         why = cs_proxy_trusts(proxies, peer) ? NULL : "not one of the listener's load balancers";
-    } else if (cs_gate_unknown_of(g, address) >= CS_LIMIT_PREAUTH_PER_ADDRESS) {
+    } else if (cs_gate_unknown_of(g, &net) >= CS_LIMIT_PREAUTH_PER_ADDRESS) {
         why = "too many unauthenticated connections";
     }
     if (why != NULL) {
@@ -72,6 +71,7 @@ static void session_start(struct cs_gate_listener *l, int fd, const struct socka
     s->listener = (unsigned)(l - g->listeners);
     s->behind_proxy = proxies.n > 0;
     memcpy(s->address, address, sizeof s->address);
+    s->net = net;
     if (cs_stream_open(g->loop, &s->client, fd) != CS_OK) {
         (void)close(fd);
         cs_pool_give(&g->sessions, h);

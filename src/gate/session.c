@@ -140,8 +140,9 @@ static bool know_address(struct cs_session *s)
     const char *why = e == CS_OK ? NULL : "no PROXY protocol header, version 2";
     if (e == CS_OK && client.ss_family != AF_UNSPEC) {
         (void)cs_addr_text((const struct sockaddr *)&client, s->address);
+        s->net = cs_addr_net((const struct sockaddr *)&client);
         /* It counts itself now. */
-        if (cs_gate_unknown_of(s->gate, s->address) > CS_LIMIT_PREAUTH_PER_ADDRESS) {
+        if (cs_gate_unknown_of(s->gate, &s->net) > CS_LIMIT_PREAUTH_PER_ADDRESS) {
             why = "too many unauthenticated connections";
         }
     }

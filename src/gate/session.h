@@ -35,8 +35,9 @@ struct cs_session {
 
     struct cs_stream client;
     char address[CS_ADDR_TEXT];
-    unsigned listener; /* index in the gate */
-    bool behind_proxy; /* its address stands in a PROXY header that is still to be read */
+    struct cs_addr_net net; /* the same, as limits per address count it */
+    unsigned listener;      /* index in the gate */
+    bool behind_proxy;      /* its address stands in a PROXY header that is still to be read */
     uint32_t cancel_secret;
 
     struct cs_id id; /* zero until authenticated */

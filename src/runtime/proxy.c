@@ -5,6 +5,7 @@
 
 #include "base/limits.h"
 #include "base/reader.h"
+#include "runtime/sock.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -60,6 +61,7 @@ static bool addresses(struct cs_reader *r, unsigned family, struct sockaddr_stor
     }
     memcpy(&sin6.sin6_addr, source.p, 16);
     memcpy(ret, &sin6, sizeof sin6);
+    cs_addr_plain(ret);
     return true;
 }
 
@@ -98,22 +100,21 @@ enum cs_proxy_result cs_proxy_parse(struct cs_slice in, struct cs_proxy *ret)
 /* 4 or 6 and 16 bytes; 0 for what is no IP address. */
 static unsigned bytes_of(const struct sockaddr *who, uint8_t ret[static 16])
 {
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-    if (who->sa_family == AF_INET) {
+    struct sockaddr_storage plain = {0};
+    if (who->sa_family != AF_INET && who->sa_family != AF_INET6) {
+        return 0;
+    }
+    memcpy(&plain, who,
+           who->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
+    cs_addr_plain(&plain);
+    if (plain.ss_family == AF_INET) {
         struct sockaddr_in sin;
-        memcpy(&sin, who, sizeof sin);
+        memcpy(&sin, &plain, sizeof sin);
         memcpy(ret, &sin.sin_addr, 4);
         return 4;
     }
-    if (who->sa_family != AF_INET6) {
-        return 0;
-    }
     struct sockaddr_in6 sin6;
-    memcpy(&sin6, who, sizeof sin6);
-    if (memcmp(&sin6.sin6_addr, mapped, sizeof mapped) == 0) {
-        memcpy(ret, (const uint8_t *)&sin6.sin6_addr + sizeof mapped, 4);
-        return 4;
-    }
+    memcpy(&sin6, &plain, sizeof sin6);
     memcpy(ret, &sin6.sin6_addr, 16);
     return 6;
 }

@@ -119,6 +119,52 @@ char *cs_addr_text(const struct sockaddr *sa, char out[static CS_ADDR_TEXT])
     return out;
 }
 
+void cs_addr_plain(struct sockaddr_storage *sa)
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    struct sockaddr_in6 sin6;
+    if (sa->ss_family != AF_INET6) {
+        return;
+    }
+    memcpy(&sin6, sa, sizeof sin6);
+    if (memcmp(&sin6.sin6_addr, mapped, sizeof mapped) != 0) {
+        return;
+    }
+    struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = sin6.sin6_port};
+    memcpy(&sin.sin_addr, (const uint8_t *)&sin6.sin6_addr + sizeof mapped, 4);
+    memset(sa, 0, sizeof *sa);
+    memcpy(sa, &sin, sizeof sin);
+}
+
+struct cs_addr_net cs_addr_net(const struct sockaddr *sa)
+{
+    struct cs_addr_net n = {0};
+    struct sockaddr_storage plain = {0};
+    if (sa->sa_family != AF_INET && sa->sa_family != AF_INET6) {
+        return n;
+    }
+    memcpy(&plain, sa,
+           sa->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
+    cs_addr_plain(&plain);
+    if (plain.ss_family == AF_INET) {
+        struct sockaddr_in sin;
+        memcpy(&sin, &plain, sizeof sin);
+        n.family = 4;
+        memcpy(n.b, &sin.sin_addr, 4);
+    } else {
+        struct sockaddr_in6 sin6;
+        memcpy(&sin6, &plain, sizeof sin6);
+        n.family = 6;
+        memcpy(n.b, &sin6.sin6_addr, sizeof n.b);
+    }
+    return n;
+}
+
+bool cs_addr_net_eq(const struct cs_addr_net *a, const struct cs_addr_net *b)
+{
+    return a->family == b->family && memcmp(a->b, b->b, sizeof a->b) == 0;
+}
+
 /* ---- listening ---- */
 
 static enum cs_err fail_close(int fd)
@@ -250,6 +296,7 @@ enum cs_err cs_accept(struct cs_fd *listener, int *ret_fd, struct sockaddr_stora
             if (peer.ss_family == AF_INET || peer.ss_family == AF_INET6) {
                 tune(fd);
             }
+            cs_addr_plain(&peer); /* a listener on [::] takes both families */
             *ret_fd = fd;
             if (ret_peer != NULL) {
                 *ret_peer = peer;

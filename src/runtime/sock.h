@@ -19,6 +19,17 @@ bool cs_addr_parse(struct cs_slice host, uint16_t port, struct sockaddr_storage 
 /* "127.0.0.1:5432" / "[::1]:5432" / "unix" with a NUL. */
 enum { CS_ADDR_TEXT = 64 };
 char *cs_addr_text(const struct sockaddr *sa, char out[static CS_ADDR_TEXT]);
+/* An IPv4 address that came in IPv6 form is that IPv4 address. */
+void cs_addr_plain(struct sockaddr_storage *sa);
+/* What limits per address count by: one that owns an IPv6 network of 64 bits has as many addresses
+ * as it likes, so the rest does not count, nor does the port. All that are no IP address are one
+ * and the same. */
+struct cs_addr_net {
+    uint8_t family; /* 4 or 6; 0: no IP address */
+    uint8_t b[8];   /* of an IPv4 address the first four */
+};
+struct cs_addr_net cs_addr_net(const struct sockaddr *sa);
+bool cs_addr_net_eq(const struct cs_addr_net *a, const struct cs_addr_net *b);
 
 enum cs_err cs_listen_tcp(struct cs_slice address, int *ret_fd) CS_MUST_CHECK;
 /* Replaces a stale socket file; mode is the file's permission. */

@@ -139,6 +139,45 @@ class Behind(ProxyCase):
         for s in many:
             s.close()
 
+    def test_the_cap_before_login_counts_an_ipv6_network_as_one(self):
+        """Whoever has one has 2^64 addresses: each with a share of its own would be no cap."""
+        many = []
+        for i in range(256):
+            s = self.connect(header("2001:db8:0:7::%x" % (i + 1)) + SSL_REQUEST)
+            self.assertEqual(s.recv(1), b"S")
+            many.append(s)
+        self.assertTrue(self.closed(self.connect(header("2001:db8:0:7:ffff::1") + SSL_REQUEST)))
+        self.assertEqual(self.connect(header("2001:db8:0:8::1") + SSL_REQUEST).recv(1), b"S")
+        for s in many:
+            s.close()
+
+    def test_the_cap_before_login_knows_an_ipv4_address_in_ipv6_form(self):
+        many = []
+        for i in range(256):
+            s = self.connect(header("192.0.2.60" if i % 2 else "::ffff:192.0.2.60") + SSL_REQUEST)
+            self.assertEqual(s.recv(1), b"S")
+            many.append(s)
+        for client in ("192.0.2.60", "::ffff:192.0.2.60"):
+            self.assertTrue(self.closed(self.connect(header(client) + SSL_REQUEST)))
+        self.assertEqual(self.connect(header("::ffff:192.0.2.61") + SSL_REQUEST).recv(1), b"S")
+        for s in many:
+            s.close()
+
+    def test_the_api_listener_counts_an_ipv6_network_as_one(self):
+        ctx = ssl.create_default_context(cafile=self.gw.ca)
+
+        def shaken(client):
+            try:
+                return ctx.wrap_socket(self.connect(header(client), port=self.gw.api_port), server_hostname="localhost")
+            except (ssl.SSLError, ConnectionError):
+                return None
+        many = [shaken("2001:db8:0:7::%x" % (i + 1)) for i in range(512)]
+        self.assertNotIn(None, many)
+        self.assertIsNone(shaken("2001:db8:0:7:ffff::1"))
+        self.assertIsNotNone(shaken("2001:db8:0:8::1"))
+        for s in many:
+            s.close()
+
     def test_the_api_listener_too(self):
         ctx = ssl.create_default_context(cafile=self.gw.ca)
         s = ctx.wrap_socket(self.connect(header("192.0.2.77"), port=self.gw.api_port), server_hostname="localhost")

@@ -705,7 +705,7 @@ class Prepared(StepsCase):
     def everyday(self, c):
         self.serve(c)
 
-    def serve(self, c, params=P_INT, shape=T_INT, at_parse=None, at_describe=None, at_execute=None):
+    def serve(self, c, params=P_INT, shape=T_INT, at_parse=None, at_describe=None, at_execute=None, at_sync=None):
         """The extended protocol, well-behaved but where told otherwise; returns when a step closes."""
         failed = False
         while True:
@@ -721,6 +721,8 @@ class Prepared(StepsCase):
                 c.send(columns("fake"), row(b"1"), complete("SELECT 1"), ready())
             elif kind == "S":
                 failed = False
+                if at_sync is not None:
+                    at_sync()
                 c.send(ready())
             elif failed:
                 continue
@@ -859,6 +861,32 @@ class Prepared(StepsCase):
         got = w.until_ready()
         self.assertEqual((kinds(got), error_of(got)["C"]), ("1tTEZ", "CS003"))
         self.gw.wait_state(r["id"], "void")
+
+    def test_a_cancel_between_the_grant_and_its_connection(self):
+        """While the everyday connection still answers for the group that the statement came in."""
+        asked, go = threading.Event(), threading.Event()
+
+        def at_sync():
+            asked.set()
+            harness.wait_until("the order to answer", go.is_set)
+        self.owner_does(lambda c: self.fail("nobody is to log in for what was cancelled"))
+        self.everyday = lambda c: self.serve(c, at_sync=at_sync)
+        try:
+            w = self.to("fake")
+            mark = fresh_name("m")
+            w.send(parse("delete from fake where a = $1 returning x /* %s */" % mark, "", (23,)), bind([mark]), execute(), SYNC)
+            r = self.held(mark)
+            self.gw.approve(r["id"])
+            harness.wait_until("the group to be closed", asked.is_set)
+            pgwire.cancel(self.gw.port, w.key, self.gw.ca)
+            go.set()
+            got = w.until_ready()
+        finally:
+            go.set()
+            del self.everyday
+        self.assertEqual((kinds(got), error_of(got)["C"]), ("1EZ", "57014"))
+        self.gw.wait_state(r["id"], "void")
+        self.assertEqual([q for q in self.fake.queries if q.startswith("bound") and mark in q], [])
 
     def test_a_description_too_large_to_be_compared_is_void_there(self):
         wide = message("T", struct.pack("!H", 1000) + (cstr("x" * 60) + struct.pack("!IHIHIH", 16384, 1, 23, 4, 0xffffffff, 0)) * 1000)

@@ -92,6 +92,9 @@ static bool still_wanted(struct pg *p, struct cs_verdict *v)
 bool pg_elevate(struct pg *p, struct cs_verdict *v)
 {
     char why[240] = "";
+    if (!still_wanted(p, v)) { /* then the target is not even asked */
+        return false;
+    }
     struct pg_upstream *u = cs_alloc(sizeof *u);
     enum cs_err e = CS_ERR_NO_MEMORY;
     if (u != NULL) {

@@ -161,7 +161,11 @@ static bool elevate_bind(struct pg *p, const struct pg_statement *st, struct cs_
             return false;
         }
         p->group_open = false;
-        if (!pg_settle(p)) {
+        /* SECURITY: what is answered meanwhile is not what the client wants cancelled. */
+        p->cancel_waits = true;
+        bool settled = pg_settle(p);
+        p->cancel_waits = false;
+        if (!settled) {
             return false;
         }
     }

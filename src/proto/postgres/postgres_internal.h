@@ -115,6 +115,7 @@ struct pg { /* the protocol's state of one session */
     bool copy_in;
     bool group_open;      /* extended messages were sent since the last Sync */
     bool group_ran;       /* one of them was an Execute: an implicit transaction may be open */
+    bool cancel_waits;    /* a cancel is for the approved statement that is about to go */
     bool ending;          /* leave the loop */
     bool unrecorded;      /* … because a result could not be recorded */
     bool elevated_over;   /* its ReadyForQuery has come */

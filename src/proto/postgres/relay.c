@@ -154,7 +154,9 @@ static bool wait_for_something(struct pg *p, bool read_client)
         items[n++] = cs_stream_wait_write(u);
     }
     items[n++] = CS_WAIT_ON(CS_WAIT_EVENT, &p->s->kill);
-    items[n++] = CS_WAIT_ON(CS_WAIT_EVENT, &p->s->cancel);
+    if (!p->cancel_waits) {
+        items[n++] = CS_WAIT_ON(CS_WAIT_EVENT, &p->s->cancel);
+    }
     enum cs_woke w = cs_wait(items, n, CS_FOREVER);
     if (w == CS_WOKE_CANCELLED) {
         pg_fatal(p, "57P01", "the gateway is stopping");
@@ -164,7 +166,7 @@ static bool wait_for_something(struct pg *p, bool read_client)
         pg_end(p, "killed");
     } else if (!read_client && c->fd.hup) {
         pg_end(p, "the client closed the connection");
-    } else if (p->s->cancel.set) {
+    } else if (p->s->cancel.set && !p->cancel_waits) {
         cancel_running(p);
     }
     return !p->ending;

@@ -69,6 +69,30 @@ CS_TEST(wrong_keys_from_one_address_do_not_keep_others_from_cancelling)
     world_run(guessing);
 }
 
+static void foreign(struct world *w)
+{
+    struct world_client *asker = world_client(w), *other = world_client(w);
+    uint8_t far[8] = {9, 0, 0, 1, 2, 3, 4, 5};
+    other->s->net.family = 6; /* from elsewhere */
+    (void)snprintf(other->s->address, sizeof other->s->address, "[2001:db8::1]:5");
+    for (unsigned i = 0; i < 1000; i++) {
+        cs_gate_cancel_route(asker->s, cs_slice(far, sizeof far));
+    }
+    far[7] = 99;
+    cs_gate_cancel_route(other->s, cs_slice(far, sizeof far));
+    const struct cs_msg_cancel *m;
+    size_t passed = 0;
+    do { /* the other's is the last one; should they share a bucket, it does not come at all */
+        m = (const void *)world_expect(w, CS_MSG_CANCEL)->msg.raw;
+        passed++;
+    } while (m->key.p[7] != 99);
+    CS_CHECK(passed > 20 && passed <= 301);
+}
+CS_TEST(keys_of_other_gates_are_passed_on_so_many_a_second_for_one_address)
+{
+    world_run(foreign);
+}
+
 static bool is_cancelled(struct world *w, void *arg)
 {
     const struct world_client *c = arg;

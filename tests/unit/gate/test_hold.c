@@ -515,6 +515,74 @@ CS_TEST(a_cancel_that_comes_while_the_grant_is_consumed_counts)
     world_run(cancelled_in_consume);
 }
 
+static bool is_parked(struct world *w, void *arg)
+{
+    (void)arg;
+    return w->gate->parked;
+}
+
+/* Approved in the middle of an upgrade: the consumption waits for the next control. */
+static struct world_client *parked_consume(struct world *w)
+{
+    struct world_client *c = world_session(w), *other = world_session(w);
+    struct cs_msg_quiesce quiet = {0};
+    world_wait_for(w, c, id_one);
+    CS_CHECK(cs_channel_send(w->supervisor, CS_MSG_QUIESCE, 0, &quiet, NULL, 0) == CS_OK);
+    world_until(w, is_parked, NULL);
+    world_state(w, c, CS_REQUEST_APPROVED, &c->grant);
+    world_frame(w, CS_FRAME_EXECUTE, 1);
+    world_do(other, do_result); /* behind it in the record */
+    world_wait(other);
+    for (unsigned i = 0; i < 10; i++) { /* what is durable has woken who waited for it */
+        CS_CHECK(cs_co_sleep(CS_NS_PER_MS));
+    }
+    CS_CHECK(!c->done.set && world_count(w, CS_MSG_CONSUME) == 0);
+    return c;
+}
+
+static void gone_while_parked(struct world *w)
+{
+    struct world_client *c = parked_consume(w);
+    world_hang_up(c);
+    world_ended(c);
+    (void)left(w, CS_LEAVE_DETACH);
+    world_control_new(w);
+    (void)world_expect(w, CS_MSG_SESSIONS_TOLD);
+    CS_EQ_U64(world_count(w, CS_MSG_CONSUME), 0);
+}
+CS_TEST(who_goes_while_the_consumption_waits_uses_up_no_grant)
+{
+    world_run(gone_while_parked);
+}
+
+static void cancelled_while_parked(struct world *w)
+{
+    struct world_client *c = parked_consume(w);
+    cs_event_set(&c->s->cancel);
+    world_control_new(w);
+    world_wait(c);
+    refused(c, CS_REFUSAL_CANCELLED);
+    (void)left(w, CS_LEAVE_CANCEL);
+    CS_EQ_U64(world_count(w, CS_MSG_CONSUME), 0);
+}
+CS_TEST(a_cancel_while_the_consumption_waits_uses_up_no_grant)
+{
+    world_run(cancelled_while_parked);
+}
+
+static void consumed_after_parking(struct world *w)
+{
+    struct world_client *c = parked_consume(w);
+    world_control_new(w);
+    world_consume(w, c, CS_OK);
+    world_wait(c);
+    allowed(c);
+}
+CS_TEST(a_consumption_that_waited_for_the_next_control_is_asked_of_it)
+{
+    world_run(consumed_after_parking);
+}
+
 /* ---- the recorder ---- */
 
 static void no_record(struct world *w)

@@ -47,6 +47,47 @@ CS_TEST(a_new_control_hears_of_every_session_once_and_then_that_these_were_all)
     world_run(names_all);
 }
 
+static bool is_parked(struct world *w, void *arg)
+{
+    (void)arg;
+    return w->gate->parked;
+}
+
+static bool is_holding(struct world *w, void *arg)
+{
+    const struct world_client *c = arg;
+    (void)w;
+    return c->s->hold != NULL;
+}
+
+/* What a session asked may reach the new control before the word about that session does, when
+ * many are to be named: it must not sound as if it asked nothing. */
+static void asks_first(struct world *w)
+{
+    struct world_client *c = world_session(w);
+    struct cs_msg_quiesce quiet = {0};
+    struct cs_msg_held m;
+    struct cs_slice request;
+    CS_CHECK(cs_channel_send(w->supervisor, CS_MSG_QUIESCE, 0, &quiet, NULL, 0) == CS_OK);
+    world_until(w, is_parked, NULL);
+    world_do(c, do_hold);
+    world_until(w, is_holding, c);
+    CS_CHECK(!cs_hold_asking(c->s, &request)); /* nobody has heard of it */
+    world_control_new(w);
+    struct world_in *in = world_hold(w, c, "AAAAAAAA", &m);
+    CS_EQ_U64(in->control, w->controls);
+    CS_CHECK(cs_hold_asking(c->s, &request) && request.n == 0);
+    world_answer(w, in, CS_MSG_HELD, &m);
+    world_state(w, c, CS_REQUEST_CANCELLED, NULL);
+    world_wait(c);
+    CS_EQ_U64(c->v.refusal, CS_REFUSAL_CANCELLED);
+    CS_CHECK(!cs_hold_asking(c->s, &request));
+}
+CS_TEST(what_waited_for_the_new_control_is_told_as_asked_of_it)
+{
+    world_run(asks_first);
+}
+
 static void grants(struct world *w)
 {
     struct world_client *c = world_session(w);

@@ -34,6 +34,9 @@ CS_TEST(proxy_takes_tcp_over_both_families_and_leaves_what_follows)
     struct cs_proxy p;
     is(BYTES(V4), CS_PROXY_OK, "192.0.2.7:12345");
     is(BYTES(V6), CS_PROXY_OK, "[2001:db8::5]:12345");
+    is(BYTES(SIGNATURE "\x21\x21\0\x24\0\0\0\0\0\0\0\0\0\0\xff\xff\xc0\0\2\7"
+                       "\0\0\0\0\0\0\0\0\0\0\xff\xff\x0a\0\0\1\x30\x39\x1d\x08"),
+       CS_PROXY_OK, "192.0.2.7:12345"); /* one client has one name */
     CS_EQ_U64(cs_proxy_parse(BYTES(V4 "\x16\x03\x01"), &p), CS_PROXY_OK);
     CS_EQ_U64(p.total, 28);
     is(BYTES(SIGNATURE "\x20\x00\0\0"), CS_PROXY_OK, NULL);

@@ -583,6 +583,34 @@ CS_TEST(filter_sits_between_socket_and_buffers)
 
 /* ---- addresses ---- */
 
+static struct cs_addr_net net(const char *address)
+{
+    struct sockaddr_storage sa;
+    socklen_t len;
+    CS_CHECK(cs_addr_parse(cs_slice_str(address), 7, &sa, &len));
+    return cs_addr_net((struct sockaddr *)&sa);
+}
+
+static bool one_client(const char *one, const char *other)
+{
+    struct cs_addr_net x = net(one), y = net(other);
+    return cs_addr_net_eq(&x, &y);
+}
+
+CS_TEST(a_client_is_counted_by_its_address_or_its_ipv6_network)
+{
+    CS_CHECK(one_client("192.0.2.7", "192.0.2.7") && !one_client("192.0.2.7", "192.0.2.8"));
+    CS_CHECK(one_client("::ffff:192.0.2.7", "192.0.2.7"));
+    CS_CHECK(!one_client("::ffff:192.0.2.7", "::ffff:192.0.2.8"));
+    CS_CHECK(one_client("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff"));
+    CS_CHECK(!one_client("2001:db8:1:2::1", "2001:db8:1:3::1"));
+    CS_CHECK(!one_client("c000:207::", "192.0.2.7")); /* the same bytes of another family */
+    CS_CHECK(!one_client("::192.0.2.7", "192.0.2.7"));
+    struct sockaddr local = {.sa_family = AF_UNIX};
+    struct cs_addr_net none = cs_addr_net(&local), zero = net("0.0.0.0");
+    CS_CHECK(none.family == 0 && !cs_addr_net_eq(&none, &zero));
+}
+
 CS_TEST(addresses_are_split_and_parsed_strictly)
 {
     struct cs_slice host;
