@@ -1,13 +1,10 @@
-/* Figures of recordings (docs/performance.md): writing, compressing, checking, seeking, group
- * commit. Run by bench/run.py, or by hand: record [DIRECTORY [MEGABYTES]]. Figures are ratios of an
- * interleaved run, or CPU time of this process; the absolute speed of a disk means nothing here. */
+/* Figures of recordings (docs/performance.md): writing, compressing, checking, seeking. Run by
+ * bench/run.py, or by hand: record [DIRECTORY [MEGABYTES]]. Figures are ratios of an interleaved
+ * run, or CPU time of this process; the absolute speed of a disk means nothing here. */
+#include "action/frame.h"
 #include "base/alloc.h"
 #include "base/time.h"
-#include "record/copier.h"
 #include "record/csr_read.h"
-#include "record/files.h"
-#include "record/journal.h"
-#include "record/recordings.h"
 #include "record/replay.h"
 
 #include <fcntl.h>
@@ -16,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { EVENTS = 128, ROUNDS = 60, TEXT = 600 };
+enum { TEXT = 600 };
 
 static void demand(bool ok, const char *what)
 {
@@ -202,107 +199,6 @@ static void seek(const char *directory, const struct cs_id *session,
     figure("record-seek", median(ms, 15), "ms", true, 200);
 }
 
-/* ---- the journal ---- */
-
-static enum cs_err nothing(void *arg, const struct cs_journal_entry *e)
-{
-    (void)arg;
-    (void)e;
-    return CS_OK;
-}
-
-struct commit {
-    struct cs_journal journal;
-    struct cs_copier *copier;
-    struct cs_recordings *recordings;
-    struct cs_id sessions[EVENTS];
-    uint64_t seq;
-};
-
-static size_t commit(struct commit *c, size_t events)
-{
-    static uint8_t event[2048];
-    struct cs_journal_entry e;
-    struct cs_journal_file f;
-    const char *look = NULL;
-    uint8_t row[16] = {1};
-    size_t at = 0, bytes = 0;
-    for (size_t i = 0; i < events; i++) {
-        struct cs_frame_head head;
-        size_t n = event_make(event, sizeof event, &c->sessions[i], ++c->seq, cs_wall_ms());
-        demand(cs_frame_decode_head(cs_slice(event, n), &head), "event");
-        demand(cs_recordings_have_room(c->recordings), "the batch is full");
-        demand(cs_recordings_add(c->recordings, 1, &head, cs_slice(event, n), &look) == CS_OK,
-               "add");
-    }
-    demand(cs_recordings_finish(c->recordings, cs_slice(row, sizeof row)) == CS_OK, "finish");
-    bytes = c->journal.batch_len;
-    demand(cs_journal_sync(&c->journal) == CS_OK, "sync");
-    while (cs_journal_entry(&c->journal, &at, &e)) {
-        struct cs_slice body = e.body;
-        if (e.kind == CS_JOURNAL_BYTES && cs_journal_file_read(&body, &f)) {
-            demand(cs_copier_put(c->copier, &f, e.offset, body) == CS_OK, "copy");
-        }
-    }
-    cs_journal_clear(&c->journal);
-    cs_recordings_cleared(c->recordings);
-    if (cs_journal_full(&c->journal)) {
-        demand(cs_journal_rotate(&c->journal) == CS_OK, "rotate");
-    }
-    return bytes;
-}
-
-/* The same number of bytes, appended to a preallocated file by one write, and one fdatasync. */
-static void raw(int fd, uint64_t *at, size_t n)
-{
-    static uint8_t bytes[CS_JOURNAL_BATCH];
-    demand(pwrite(fd, bytes, n, (off_t)*at) == (ssize_t)n && fdatasync(fd) == 0, "raw");
-    *at += n;
-}
-
-static void group_commit(const char *directory, const struct cs_csr_to *to)
-{
-    static struct commit c;
-    struct cs_journal_recovery found = {0, 0, 0};
-    char path[600], path_raw[600];
-    double many[ROUNDS], one[ROUNDS];
-    uint64_t at = 0;
-    (void)snprintf(path, sizeof path, "%s/journal", directory);
-    (void)snprintf(path_raw, sizeof path_raw, "%s/raw", directory);
-    demand(cs_journal_open(&c.journal, path, 0, nothing, NULL, &found) == CS_OK, "journal");
-    c.copier = cs_copier_new(c.journal.dir);
-    c.recordings = cs_recordings_new(&c.journal, c.copier);
-    demand(c.recordings != NULL, "memory");
-    cs_recordings_keys(c.recordings, to);
-    for (size_t i = 0; i < EVENTS; i++) {
-        c.sessions[i] = cs_id_new();
-    }
-    int fd = open(path_raw, O_RDWR | O_CREAT | O_TRUNC, 0600);
-    demand(fd >= 0 && posix_fallocate(fd, 0, CS_SEGMENT_FILE_MAX) == 0 && fsync(fd) == 0,
-           "raw file");
-    size_t n_many = commit(&c, EVENTS), n_one = commit(&c, 1); /* warm, and their sizes */
-    for (size_t k = 0; k < ROUNDS; k++) {
-        uint64_t t0 = cs_mono_ns();
-        raw(fd, &at, n_many);
-        uint64_t t1 = cs_mono_ns();
-        n_many = commit(&c, EVENTS);
-        uint64_t t2 = cs_mono_ns();
-        raw(fd, &at, n_one);
-        uint64_t t3 = cs_mono_ns();
-        n_one = commit(&c, 1);
-        uint64_t t4 = cs_mono_ns();
-        many[k] = (double)(t1 - t0) / (double)(t2 - t1);
-        one[k] = (double)(t4 - t3) / (double)(t3 - t2);
-    }
-    figure("record-group-commit-to-raw", median(many, ROUNDS), "ratio", false, 0.7);
-    figure("record-one-commit-to-barrier", median(one, ROUNDS), "ratio", true, 1.3);
-    printf("        %d waiting: %zu bytes a batch; one: %zu bytes\n", EVENTS, n_many, n_one);
-    (void)close(fd);
-    cs_recordings_free(c.recordings);
-    cs_copier_free(c.copier);
-    cs_journal_close(&c.journal);
-}
-
 int main(int argc, char **argv)
 {
     char made[] = "/tmp/cs-bench-record-XXXXXX", path[600], name[CS_CSR_NAME], command[700];
@@ -316,7 +212,6 @@ int main(int argc, char **argv)
     one_file(path, &to, &session, mb * 1000000);
     check(path, &length_ms);
     seek(directory, &session, private, length_ms);
-    group_commit(directory, &to);
     (void)unlink(path);
     if (argc <= 1) {
         (void)snprintf(command, sizeof command, "rm -rf %s", directory);

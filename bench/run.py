@@ -254,12 +254,23 @@ def decision(peers):
         figure(name, float(value), "us", 20)
 
 
-@bench
-def recording(peers):
-    exe = os.path.join(harness.BUILD, "bench", "record")
+def figures_of(program):
+    exe = os.path.join(harness.BUILD, "bench", program)
     out = subprocess.run([exe], capture_output=True, text=True, check=True).stdout
     for name, value, unit, op, bound in re.findall(r"^figure: (\S+)\s+([\d.]+) (\S+)\s+must (<=|>=) (\S+)", out, re.M):
         figure(name, float(value), unit, float(bound), op == "<=")
+    for line in re.findall(r"^        (\S.*)$", out, re.M):
+        note(line)
+
+
+@bench
+def recording(peers):
+    figures_of("record")
+
+
+@bench
+def group_commit(peers):
+    figures_of("commit")
 
 
 @bench

@@ -21,12 +21,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { OPEN_FILES = 256, ASIDE_NAME = CS_CSR_NAME + 40, COPY_ROOM = 64 * 1024 };
+enum {
+    SETS = 256,
+    WAYS = 4,
+    OPEN_FILES = SETS * WAYS,
+    ASIDE_NAME = CS_CSR_NAME + 40,
+    COPY_ROOM = 64 * 1024
+};
 
 struct open_file {
     struct cs_journal_file file;
-    int fd;     /* owned; -1 = none */
-    bool dirty; /* in the list of those to sync */
+    int fd;        /* owned; -1 = none */
+    bool dirty;    /* in the list of those to sync */
+    uint64_t used; /* when, in puts */
 };
 
 struct names {
@@ -35,8 +42,9 @@ struct names {
 };
 
 struct cs_copier {
-    int dir; /* borrowed */
-    struct open_file files[OPEN_FILES];
+    int dir;                            /* borrowed */
+    struct open_file files[OPEN_FILES]; /* in sets of WAYS; session ids are random */
+    uint64_t puts;
     struct names dirty;
     /* the thread's */
     pthread_t thread;
@@ -217,11 +225,20 @@ static bool same(const struct cs_journal_file *a, const struct cs_journal_file *
            (!a->foreign || a->epoch == b->epoch);
 }
 
-/* One place a file; whoever is there is closed. Session ids are random. */
+/* Its own place, or the one of its set that was unused for longest. */
 static struct open_file *place_of(struct cs_copier *c, const struct cs_journal_file *f)
 {
-    size_t at = f->session.b[0] ^ (f->foreign ? (size_t)f->epoch % OPEN_FILES : 0);
-    return &c->files[at % OPEN_FILES];
+    size_t set = (f->session.b[0] ^ (f->foreign ? (size_t)f->epoch : 0)) % SETS;
+    struct open_file *at = &c->files[set * WAYS], *best = at;
+    for (size_t i = 0; i < WAYS; i++) {
+        if (at[i].fd >= 0 && same(&at[i].file, f)) {
+            return &at[i];
+        }
+        if (at[i].used < best->used) {
+            best = &at[i];
+        }
+    }
+    return best;
 }
 
 static enum cs_err file_open(struct cs_copier *c, const struct cs_journal_file *f,
@@ -237,8 +254,9 @@ static enum cs_err file_open(struct cs_copier *c, const struct cs_journal_file *
         if (o->fd >= 0) {
             (void)close(o->fd);
         }
-        *o = (struct open_file){*f, fd, false};
+        *o = (struct open_file){*f, fd, false, 0};
     }
+    o->used = ++c->puts;
     *ret = o;
     return CS_OK;
 }
@@ -266,6 +284,7 @@ static void forget(struct cs_copier *c, const struct cs_journal_file *f)
     if (o->fd >= 0 && same(&o->file, f)) {
         (void)close(o->fd);
         o->fd = -1;
+        o->used = 0;
     }
 }
 

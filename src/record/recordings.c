@@ -12,7 +12,10 @@
 #include "base/writer.h"
 
 enum {
-    STREAMS = 64,
+    /* So many sessions may be written to in turn without beginning their compression anew, which
+     * costs twice the time and most of the ratio. One takes up as much memory as its session wrote
+     * since its last reset, at most 1.3 MB. */
+    STREAMS = 256,
     BUCKETS = 4096, /* a power of two */
     PER_GATE = CS_LIMIT_SESSIONS_PER_GATE + 1024,
     /* A recording's header or RECOVER, an INDEX, an END and four heads of entries at most. */
@@ -26,6 +29,7 @@ struct recording {
     struct cs_journal_file file;
     struct cs_csr_writer w; /* without a key (epoch 0) until it is written to */
     struct recording *next; /* of its bucket */
+    size_t lent;            /* the place of its stream, if w.stream is one */
     bool found;             /* by recovery; nothing was written to it since */
     bool ended;             /* goes when the batch is in the files */
 };
@@ -37,9 +41,12 @@ struct cs_recordings {
     struct cs_csr_to to; /* n 0 = none yet */
     struct recording *buckets[BUCKETS];
     struct cs_csr_stream *streams[STREAMS]; /* owned; NULL = not made yet */
-    uint64_t used[STREAMS], turn;
-    size_t needs;   /* of the batch, for what waits in streams */
-    size_t pending; /* plain bytes of it */
+    size_t n_streams;                       /* made so far */
+    uint64_t used[STREAMS], turn;           /* 0 = by no recording that is open */
+    size_t waiting[STREAMS], n_waiting;     /* places of those that something waits in */
+    bool listed[STREAMS];                   /* there */
+    size_t needs;                           /* of the batch, for what waits in streams */
+    size_t pending;                         /* plain bytes of it */
     bool any_ended;
 };
 
@@ -73,9 +80,12 @@ static struct recording *insert(struct cs_recordings *r, const struct cs_journal
     return x;
 }
 
-static void drop(struct recording **at)
+static void drop(struct cs_recordings *r, struct recording **at)
 {
     struct recording *x = *at;
+    if (x->w.stream != NULL) {
+        r->used[x->lent] = 0;
+    }
     *at = x->next;
     cs_csr_writer_done(&x->w);
     cs_free(x);
@@ -104,10 +114,10 @@ void cs_recordings_free(struct cs_recordings *r)
     }
     for (size_t i = 0; i < BUCKETS; i++) {
         while (r->buckets[i] != NULL) {
-            drop(&r->buckets[i]);
+            drop(r, &r->buckets[i]);
         }
     }
-    for (size_t i = 0; i < STREAMS; i++) {
+    for (size_t i = 0; i < r->n_streams; i++) {
         cs_csr_stream_free(r->streams[i]);
     }
     cs_gcm_free(r->gcm);
@@ -330,32 +340,45 @@ static struct recording *recording_of(struct cs_csr_writer *w)
     return (struct recording *)(void *)((uint8_t *)w - offsetof(struct recording, w));
 }
 
-/* One for this recording: its own, a free one, a new one, or the one unused for longest. */
-static enum cs_err stream_for(struct cs_recordings *r, struct recording *x,
-                              struct cs_csr_stream **ret)
+/* One that nobody has, one more while there may be more, or the one unused for longest. */
+static enum cs_err lend(struct cs_recordings *r, size_t *ret)
 {
     size_t best = 0;
-    for (size_t i = 0; i < STREAMS; i++) {
-        if (r->streams[i] != NULL && r->streams[i] == x->w.stream) {
-            r->used[i] = ++r->turn;
-            *ret = r->streams[i];
-            return CS_OK;
-        }
-        /* One that was never made counts as unused since ever. */
+    for (size_t i = 1; i < r->n_streams; i++) {
         if (r->used[i] < r->used[best]) {
             best = i;
         }
     }
-    if (r->streams[best] == NULL) {
+    if (r->n_streams < STREAMS && (r->n_streams == 0 || r->used[best] > 0)) {
+        best = r->n_streams;
         r->streams[best] = cs_csr_stream_new();
         if (r->streams[best] == NULL) {
             return CS_ERR_NO_MEMORY;
         }
+        r->n_streams++;
     }
-    struct cs_csr_stream *s = r->streams[best];
-    r->used[best] = ++r->turn;
+    *ret = best;
+    return CS_OK;
+}
+
+/* One for this recording: its own, or another, emptied of what waits in it. */
+static enum cs_err stream_for(struct cs_recordings *r, struct recording *x,
+                              struct cs_csr_stream **ret)
+{
+    if (x->w.stream == NULL) {
+        enum cs_err err = lend(r, &x->lent);
+        if (err != CS_OK) {
+            return err;
+        }
+    }
+    struct cs_csr_stream *s = r->streams[x->lent];
+    cs_assert(x->w.stream == NULL || x->w.stream == s);
+    r->used[x->lent] = ++r->turn;
     *ret = s;
-    return cs_csr_is_pending(s) ? flush(r, recording_of(cs_csr_owner(s))) : CS_OK;
+    if (x->w.stream == NULL && cs_csr_is_pending(s)) {
+        return flush(r, recording_of(cs_csr_owner(s)));
+    }
+    return CS_OK;
 }
 
 enum cs_err cs_recordings_add(struct cs_recordings *r, uint64_t epoch,
@@ -380,6 +403,10 @@ enum cs_err cs_recordings_add(struct cs_recordings *r, uint64_t epoch,
     /* What it may take when it is sealed; each flush frees less than was set aside for it. */
     r->needs += plain + plain / 128 + 1 + (cs_csr_is_pending(s) ? 0 : AROUND);
     r->pending += plain;
+    if (!r->listed[x->lent]) {
+        r->listed[x->lent] = true;
+        r->waiting[r->n_waiting++] = x->lent;
+    }
     err = cs_csr_add(&x->w, s, frame, head->kind == CS_FRAME_ACTION, cs_wall_ms() * CS_NS_PER_MS);
     if (err == CS_OK && head->kind == CS_FRAME_SESSION_CLOSE) {
         err = end(r, x, CS_CSR_END_CLOSED);
@@ -389,9 +416,11 @@ enum cs_err cs_recordings_add(struct cs_recordings *r, uint64_t epoch,
 
 enum cs_err cs_recordings_finish(struct cs_recordings *r, struct cs_slice rows)
 {
-    for (size_t i = 0; i < STREAMS; i++) {
-        struct cs_csr_stream *s = r->streams[i];
-        if (s != NULL && cs_csr_is_pending(s)) {
+    while (r->n_waiting > 0) {
+        size_t place = r->waiting[--r->n_waiting];
+        struct cs_csr_stream *s = r->streams[place];
+        r->listed[place] = false;
+        if (cs_csr_is_pending(s)) {
             enum cs_err err = flush(r, recording_of(cs_csr_owner(s)));
             if (err != CS_OK) {
                 return err;
@@ -411,7 +440,7 @@ void cs_recordings_cleared(struct cs_recordings *r)
         struct recording **at = &r->buckets[i];
         while (*at != NULL) {
             if ((*at)->ended) {
-                drop(at); /* its file says from now on that it has ended */
+                drop(r, at); /* its file says from now on that it has ended */
             } else {
                 at = &(*at)->next;
             }
