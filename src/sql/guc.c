@@ -10,6 +10,7 @@ enum guc_rule {
     G_ON,         /* a boolean that may only be true */
     G_UTF8,       /* SECURITY: in SJIS or GBK a backslash can be half a character */
     G_EMPTY_PATH, /* SECURITY: any other path lets a user's lower() stand in front of ours */
+    G_RESTRICT,   /* only what restricts more: pg_dump's own protection from hostile definitions */
 };
 
 static const struct {
@@ -45,6 +46,8 @@ static const struct {
     {"default_transaction_deferrable", G_ANY},
     {"transaction_deferrable", G_ANY},
     {"synchronize_seqscans", G_ANY},
+    {"row_security", G_ANY}, /* off: an error where a policy would have left rows out */
+    {"restrict_nonsystem_relation_kind", G_RESTRICT},
     {"check_function_bodies", G_ANY},
     {"plan_cache_mode", G_ANY},
     {"from_collapse_limit", G_ANY},
@@ -89,6 +92,7 @@ static bool value_fits(enum guc_rule rule, struct cs_slice value)
     static const char *const on[] = {"on", "true", "yes", "1"};
     static const char *const utf8[] = {"utf8", "utf-8", "unicode"};
     static const char *const path[] = {"", "\"\"", "pg_catalog", "pg_catalog, pg_temp"};
+    static const char *const both[] = {"view, foreign-table"};
     if (rule == G_ANY) {
         return true;
     }
@@ -102,6 +106,8 @@ static bool value_fits(enum guc_rule rule, struct cs_slice value)
         return one_of(value, utf8, CS_ARRAY_LEN(utf8));
     case G_EMPTY_PATH:
         return one_of(value, path, CS_ARRAY_LEN(path));
+    case G_RESTRICT:
+        return one_of(value, both, CS_ARRAY_LEN(both));
     case G_ANY:
     default:
         return false;

@@ -197,6 +197,7 @@ static void do_select(struct cs_sql_walk *w, const void *node, struct cs_sql_sta
     if (top != NULL) {
         cs_sql_effect(w, cs_sql_only_session_calls(w, s) ? S : R);
     }
+    cs_sql_note_config(w, s);
     cs_sql_enter_with(w, s->withClause);
     if (s->intoClause != NULL) {
         cs_sql_verb(top, "SELECT INTO");

@@ -300,15 +300,64 @@ uint8_t cs_sql_set_effects(struct cs_slice name, struct cs_slice value)
 }
 
 /* set_config('name', 'value', local): like SET if both are constants. */
-static uint8_t set_config_effects(const FuncCall *f)
+static uint8_t set_config_effects(const struct cs_sql_walk *w, const FuncCall *f)
 {
     struct cs_slice name, value;
     if (cs_sql_items(f->args) != 3 || f->func_variadic ||
-        !constant_text(cs_sql_item(f->args, 0), &name) || name.p == NULL ||
         !constant_text(cs_sql_item(f->args, 1), &value)) {
         return CS_SQL_ADMIN;
     }
+    if (f == w->config_call) {
+        name = cs_slice_str(w->config_name);
+    } else if (!constant_text(cs_sql_item(f->args, 0), &name) || name.p == NULL) {
+        return CS_SQL_ADMIN;
+    }
     return cs_sql_set_effects(name, value);
+}
+
+static bool column_is(const void *node, const char *name)
+{
+    const ColumnRef *c = node;
+    if (c == NULL || nodeTag(c) != T_ColumnRef || cs_sql_items(c->fields) != 1) {
+        return false;
+    }
+    const Node *field = cs_sql_item(c->fields, 0);
+    return nodeTag(field) == T_String &&
+           strcmp(((const String *)(const void *)field)->sval, name) == 0;
+}
+
+/* name = 'constant' */
+static const char *name_asked(const void *node)
+{
+    const A_Expr *e = node;
+    struct cs_slice name;
+    if (e == NULL || nodeTag(e) != T_A_Expr || e->kind != AEXPR_OP || cs_sql_items(e->name) != 1 ||
+        strcmp(last_of(e->name), "=") != 0 || !column_is(e->lexpr, "name") ||
+        !constant_text(e->rexpr, &name)) {
+        return NULL;
+    }
+    return (const char *)name.p;
+}
+
+void cs_sql_note_config(struct cs_sql_walk *w, const SelectStmt *s)
+{
+    /* SECURITY: nothing else may stand in it that could give `name` another meaning (WITH, an
+     * alias, a second relation), and no second call: the pointer says which one was looked at. */
+    if (s->withClause != NULL || w->n_ctes > 0 || s->op != SETOP_NONE ||
+        cs_sql_items(s->fromClause) != 1 || cs_sql_items(s->targetList) != 1) {
+        return;
+    }
+    const RangeVar *r = cs_sql_item(s->fromClause, 0);
+    const ResTarget *t = cs_sql_item(s->targetList, 0);
+    const FuncCall *f = (const void *)t->val;
+    const char *name = name_asked(s->whereClause);
+    if (nodeTag(r) == T_RangeVar && r->alias == NULL && r->catalogname == NULL &&
+        (r->schemaname == NULL || strcmp(r->schemaname, "pg_catalog") == 0) &&
+        strcmp(r->relname, "pg_settings") == 0 && f != NULL && nodeTag(f) == T_FuncCall &&
+        cs_sql_items(f->args) == 3 && column_is(cs_sql_item(f->args, 0), "name") && name != NULL) {
+        w->config_call = f;
+        w->config_name = name;
+    }
 }
 
 static uint8_t function_effects(const struct cs_sql_walk *w, const FuncCall *f)
@@ -318,7 +367,7 @@ static uint8_t function_effects(const struct cs_sql_walk *w, const FuncCall *f)
         return CS_SQL_OPAQUE;
     }
     uint8_t effects = cs_sql_names_function(w->names, name);
-    return (effects & CS_SQL_FN_SET_CONFIG) != 0 ? set_config_effects(f) : effects;
+    return (effects & CS_SQL_FN_SET_CONFIG) != 0 ? set_config_effects(w, f) : effects;
 }
 
 /* May be a user's own: not one that is written as pg_catalog's. An unqualified name may be a

@@ -16,6 +16,8 @@ struct cs_sql_walk {
     bool plain_explain;           /* inside EXPLAIN without ANALYZE: planned, not executed */
     bool writing;                 /* a relation met here is written, not read */
     bool locking;                 /* … is locked by FOR UPDATE or the like as well */
+    const FuncCall *config_call;  /* set_config of the one setting that its WHERE names … */
+    const char *config_name;      /* … which it is; borrowed from the tree */
     uint32_t wrote;               /* relations of this statement listed as written */
     struct cs_sql_statement *top; /* set while the next statement node is the top one */
     /* Names of WITH in scope; the hashes apart so that the search is one tight loop. */
@@ -42,6 +44,10 @@ void cs_sql_note_written_parts(struct cs_sql_walk *w, const char *const *parts, 
 void cs_sql_enter_with(struct cs_sql_walk *w, const WithClause *with);
 /* Effects of SET name = value (value.p NULL: no constant). */
 uint8_t cs_sql_set_effects(struct cs_slice name, struct cs_slice value);
+/* SELECT set_config(name, 'constant', ...) FROM pg_settings WHERE name = 'constant', as pg_dump
+ * says "set it if there is such a setting": the call is judged like one with that name. To be
+ * called before the statement's fields are visited. */
+void cs_sql_note_config(struct cs_sql_walk *w, const SelectStmt *s);
 /* SELECT of nothing but functions that act on the session, with constants. */
 bool cs_sql_only_session_calls(const struct cs_sql_walk *w, const SelectStmt *s);
 

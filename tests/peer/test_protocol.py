@@ -166,9 +166,9 @@ class Opening(ProtocolCase):
             self.refused("42501", "replication", pairs=("replication", value))
 
     def test_encodings_other_than_utf8_are_refused(self):
-        for value in ("SJIS", "LATIN1", "GBK", "sql_asci", ""):
+        for value in ("SJIS", "LATIN1", "GBK", "sql_asci", "", "'sjis'", "UTF88", "UTF\xc38", "u-t-f-8-" + "-" * 300 + "x", "''", "---"):
             self.refused("42501", "client_encoding", pairs=("client_encoding", value))
-        for value in ("UTF8", "utf-8"):
+        for value in ("UTF8", "utf-8", "'utf-8'", "Unicode"):  # as the server, which looks at letters and digits only
             self.assertEqual(self.shown("client_encoding", client_encoding=value), "UTF8")
 
     def test_options_are_judged_like_parameters_of_their_own(self):

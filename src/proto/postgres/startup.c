@@ -41,10 +41,22 @@ static bool keep(struct reading *r, struct cs_slice key, struct cs_slice value, 
 static bool key_encoding(struct reading *r, struct cs_slice key, struct cs_slice value)
 {
     /* The session's encoding is always UTF8 (a byte lexer and the server would disagree about SJIS
-     * and its kind). SQL_ASCII is what libpq derives from the C locale: it means "no opinion". */
-    static const char *const fine[] = {"UTF8", "UTF-8", "unicode", "SQL_ASCII"};
-    for (size_t i = 0; i < CS_ARRAY_LEN(fine); i++) {
-        if (cs_slice_eq_nocase(value, cs_slice_str(fine[i]))) {
+     * and its kind). SQL_ASCII is what libpq derives from the C locale: it means "no opinion". The
+     * server compares letters and digits only; asyncpg sends 'utf-8', with the quotes. */
+    static const char *const fine[] = {"utf8", "unicode", "sqlascii"};
+    char name[16];
+    size_t n = 0;
+    for (size_t i = 0; i < value.n && n < sizeof name; i++) {
+        uint8_t c = value.p[i];
+        if (c >= 0x80) {
+            return refuse_key(r, key, "only UTF8 is possible");
+        }
+        if ((c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z')) {
+            name[n++] = (char)c;
+        }
+    }
+    for (size_t i = 0; n < sizeof name && i < CS_ARRAY_LEN(fine); i++) {
+        if (cs_slice_eq_nocase(cs_slice(name, n), cs_slice_str(fine[i]))) {
             return true;
         }
     }

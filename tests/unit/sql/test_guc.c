@@ -42,7 +42,6 @@ CS_TEST(guc_refuses_roles_code_and_unknown_names)
     static const char *const names[] = {"role",
                                         "session_authorization",
                                         "session_replication_role",
-                                        "row_security",
                                         "local_preload_libraries",
                                         "session_preload_libraries",
                                         "dynamic_library_path",
