@@ -1,4 +1,5 @@
-/* libpq in pipeline mode; the steps of steps.py. What to connect to is in libpq's own environment variables. */
+/* libpq in pipeline mode; the steps of steps.py. What to connect to is in libpq's own environment
+ * variables. */
 #include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,7 +77,8 @@ static void fails(const char *sqlstate, const char *words)
         fail("it did not fail", PQcmdStatus(r));
     }
     check("SQLSTATE", PQresultErrorField(r, PG_DIAG_SQLSTATE), sqlstate);
-    if (strstr(PQresultVerboseErrorMessage(r, PQERRORS_VERBOSE, PQSHOW_CONTEXT_ALWAYS), words) == NULL) {
+    if (strstr(PQresultVerboseErrorMessage(r, PQERRORS_VERBOSE, PQSHOW_CONTEXT_ALWAYS), words) ==
+        NULL) {
         fail(words, PQresultErrorMessage(r));
     }
     PQclear(r);
@@ -151,7 +153,8 @@ static void step_cancel(void)
 {
     char why[256];
     PGcancel *k = PQgetCancel(c);
-    send("select count(*) from generate_series(1, 100000000) a, generate_series(1, 100000) b", NULL);
+    send("select count(*) from generate_series(1, 100000000) a, generate_series(1, 100000) b",
+         NULL);
     send("select 2", NULL);
     need(PQpipelineSync(c));
     need(PQflush(c) == 0);
@@ -230,9 +233,10 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } steps[] = {{"tls", step_tls},   {"prepared", step_prepared}, {"transaction", step_transaction},
-                 {"cancel", step_cancel}, {"hold", step_hold},     {"denied", step_denied},
-                 {"not_yet", step_not_yet}, {"again", step_again}};
+    } steps[] = {
+        {"tls", step_tls},         {"prepared", step_prepared}, {"transaction", step_transaction},
+        {"cancel", step_cancel},   {"hold", step_hold},         {"denied", step_denied},
+        {"not_yet", step_not_yet}, {"again", step_again}};
     table = getenv("CS_TABLE");
     number = getenv("CS_NUMBER");
     c = PQconnectdb("");
