@@ -33,6 +33,7 @@ C_RULES = [
     ("printing in library code", CALL % "printf|fprintf|vfprintf|puts|fputs|fputc|putc|putchar|perror|fwrite", ("src/",), {
         "src/cli/": "commands print",
         "src/roles/serve.c": "serve tells whoever started it",
+        "src/roles/programs.c": "the same, of programs that are missing",
         "src/roles/listen.c": "the same, of an address that cannot be opened",
         "src/programs/": "said when started by hand and wrongly",
     }),

@@ -227,10 +227,15 @@ static void replay_run(struct replay *r)
     rings_settle(sv);
     char path[CS_PATH], id[CS_ID_TEXT];
     const char *const argv[] = {"job-replayer", sv->recordings, cs_id_text(&r->session, id), NULL};
+    const struct cs_job job = {.path = cs_program_path(sv, "job-replayer", path),
+                               .program = cs_program_open(sv, "job-replayer"),
+                               .argv = argv,
+                               .deadline_ns = cs_mono_ns() + 2 * REPLAY_NS,
+                               .stop = &sv->stop,
+                               .ask = &ask};
     struct cs_buf answer = cs_buf(REPLAY_ANSWER_MAX);
     int fd = -1;
-    enum cs_err err = cs_job_run(sv->loop, cs_program_path(sv, "job-replayer", path), argv,
-                                 cs_mono_ns() + 2 * REPLAY_NS, &ask, &answer, &fd);
+    enum cs_err err = cs_job_run(sv->loop, &job, &answer, &fd);
     struct cs_slice text = cs_slice_str(cs_err_text(err));
     if (err == CS_OK) {
         struct cs_reader rd = cs_reader(cs_buf_slice(&answer));

@@ -45,13 +45,6 @@ struct cs_child *cs_child_of(struct cs_supervisor *sv, enum cs_role role, uint64
     return NULL;
 }
 
-const char *cs_program_path(const struct cs_supervisor *sv, const char *program,
-                            char out[static CS_PATH])
-{
-    (void)snprintf(out, CS_PATH, "%.400s/%.100s", sv->libexec, program);
-    return out;
-}
-
 void cs_child_kill(struct cs_child *c, const char *why)
 {
     if (c->pid > 0) {
@@ -135,8 +128,9 @@ static enum cs_err launch(struct cs_child *c, int ours, int theirs, struct cs_fd
     char path[CS_PATH], why[CS_WHY];
     bool clean;
     const char *const argv[] = {c->row->program, c->name, NULL};
-    enum cs_err err =
-        cs_process_start(cs_program_path(c->sv, c->row->program, path), argv, &theirs, 1, &c->pid);
+    enum cs_err err = cs_process_start_open(cs_program_open(c->sv, c->row->program),
+                                            cs_program_path(c->sv, c->row->program, path), argv,
+                                            &theirs, 1, &c->pid);
     if (err != CS_OK) {
         c->pid = 0;
         (void)close(ours);

@@ -5,8 +5,8 @@
 #include "base/writer.h"
 #include "roles/supervisor.h"
 
-enum { LISTENER_MAX = 2 * 32 + CS_PATH + 4 * 8, GATE_BYTES = 15 * 8 };
-static const uint8_t magic[8] = {'C', 'S', 'G', 'E', 'N', 0, 0, 1};
+enum { LISTENER_MAX = 2 * 32 + CS_PATH + 4 * 8, GATE_BYTES = 15 * 8, PROGRAM_BYTES = 24 + 2 * 8 };
+static const uint8_t magic[8] = {'C', 'S', 'G', 'E', 'N', 0, 0, 2};
 
 const char *cs_generation_format(void)
 {
@@ -38,7 +38,8 @@ static void write_all(struct cs_writer *w, const struct cs_generation *g)
                                 (uint64_t)g->program,
                                 (uint64_t)g->configuration,
                                 (uint64_t)g->n_listeners,
-                                (uint64_t)g->n_gates};
+                                (uint64_t)g->n_gates,
+                                (uint64_t)g->programs.n};
     for (size_t i = 0; i < CS_ARRAY_LEN(numbers); i++) {
         cs_writer_u64le(w, numbers[i]);
     }
@@ -59,11 +60,16 @@ static void write_all(struct cs_writer *w, const struct cs_generation *g)
         write_ring(w, &t->ring);
         write_ring(w, &t->old_ring);
     }
+    for (size_t i = 0; i < CS_MIN(g->programs.n, (size_t)CS_PROGRAMS); i++) {
+        write_text(w, g->programs.at[i].name, sizeof g->programs.at[i].name);
+        cs_writer_u64le(w, (uint64_t)g->programs.at[i].fd);
+    }
 }
 
 void cs_generation_write(struct cs_buf *out, const struct cs_generation *g)
 {
-    size_t most = 4096 + g->n_listeners * LISTENER_MAX + g->n_gates * GATE_BYTES;
+    size_t most = 4096 + g->n_listeners * LISTENER_MAX + g->n_gates * GATE_BYTES +
+                  g->programs.n * PROGRAM_BYTES;
     uint8_t *room = cs_buf_room(out, most);
     if (room == NULL) {
         return;
@@ -135,8 +141,9 @@ bool cs_generation_read(struct cs_slice in, struct cs_generation *ret)
     ret->program = read_fd(&r, true);
     ret->configuration = read_fd(&r, false);
     uint64_t listeners = cs_reader_u64le(&r), gates = cs_reader_u64le(&r);
+    uint64_t programs = cs_reader_u64le(&r);
     if (r.bad || ret->self.n >= CS_PATH || ret->rollback > 1 || listeners > CS_SNAPSHOT_LISTENERS ||
-        gates > CS_GATES_MAX) {
+        gates > CS_GATES_MAX || programs > CS_PROGRAMS) {
         return false;
     }
     for (; ret->n_listeners < listeners; ret->n_listeners++) {
@@ -148,6 +155,11 @@ bool cs_generation_read(struct cs_slice in, struct cs_generation *ret)
     }
     for (; ret->n_gates < gates; ret->n_gates++) {
         read_gate(&r, &ret->gates[ret->n_gates]);
+    }
+    for (; ret->programs.n < programs; ret->programs.n++) {
+        size_t i = ret->programs.n;
+        read_text(&r, ret->programs.at[i].name, sizeof ret->programs.at[i].name);
+        ret->programs.at[i].fd = read_fd(&r, false);
     }
     return cs_reader_done(&r);
 }

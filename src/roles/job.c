@@ -67,12 +67,12 @@ static enum cs_err receive(int socket, struct cs_buf *ret_message, int *ret_fd)
     return CS_OK;
 }
 
-static enum cs_err wait_until(struct cs_fd *f, uint64_t deadline_ns)
+static enum cs_err wait_until(struct cs_fd *f, const struct cs_job *job, uint64_t deadline_ns)
 {
-    struct cs_wait w = CS_WAIT_ON(CS_WAIT_READ, f);
-    enum cs_woke woke = cs_wait(&w, 1, deadline_ns);
+    struct cs_wait w[] = {CS_WAIT_ON(CS_WAIT_READ, f), CS_WAIT_ON(CS_WAIT_EVENT, job->stop)};
+    enum cs_woke woke = cs_wait(w, job->stop != NULL ? 2 : 1, deadline_ns);
     if (woke == CS_WOKE_READY) {
-        return CS_OK;
+        return w[0].ready ? CS_OK : CS_ERR_CANCELLED;
     }
     return woke == CS_WOKE_DEADLINE ? CS_ERR_TIMEOUT : CS_ERR_CANCELLED;
 }
@@ -84,11 +84,12 @@ static bool asks(struct cs_slice message)
 }
 
 /* Its answer, after at most one question. */
-static enum cs_err converse(struct cs_fd *f, uint64_t deadline_ns, const struct cs_job_ask *ask,
-                            struct cs_buf *ret_message, int *ret_fd)
+static enum cs_err converse(struct cs_fd *f, const struct cs_job *job, struct cs_buf *ret_message,
+                            int *ret_fd)
 {
+    const struct cs_job_ask *ask = job->ask;
     for (bool first = true;; first = false) {
-        enum cs_err err = wait_until(f, deadline_ns);
+        enum cs_err err = wait_until(f, job, job->deadline_ns);
         if (err == CS_OK) {
             err = receive(f->fd, ret_message, ret_fd);
         }
@@ -113,11 +114,11 @@ static enum cs_err converse(struct cs_fd *f, uint64_t deadline_ns, const struct 
 }
 
 /* Waits for its end, and brings it about when the time is up. */
-static void finish(pid_t pid, struct cs_fd *pidfd, uint64_t deadline_ns, const char *name)
+static void finish(pid_t pid, struct cs_fd *pidfd, const struct cs_job *job, uint64_t deadline_ns)
 {
     char why[CS_WHY];
     bool clean = false;
-    if (wait_until(pidfd, deadline_ns) != CS_OK) {
+    if (wait_until(pidfd, job, deadline_ns) != CS_OK) {
         (void)kill(pid, SIGKILL);
     }
     while (!cs_process_reap(pid, why, sizeof why, &clean)) {
@@ -125,13 +126,12 @@ static void finish(pid_t pid, struct cs_fd *pidfd, uint64_t deadline_ns, const c
         (void)poll(&p, 1, REAP_POLL_MS); /* it is dying: moments */
     }
     if (!clean) {
-        cs_log(CS_EV_ROLE_DIED, NULL, "job=%s why=\"%s\"", name, why);
+        cs_log(CS_EV_ROLE_DIED, NULL, "job=%s why=\"%s\"", job->argv[0], why);
     }
 }
 
-enum cs_err cs_job_run(struct cs_loop *loop, const char *path, const char *const argv[],
-                       uint64_t deadline_ns, const struct cs_job_ask *ask,
-                       struct cs_buf *ret_message, int *ret_fd)
+enum cs_err cs_job_run(struct cs_loop *loop, const struct cs_job *job, struct cs_buf *ret_message,
+                       int *ret_fd)
 {
     int pair[2];
     pid_t pid = 0;
@@ -141,7 +141,7 @@ enum cs_err cs_job_run(struct cs_loop *loop, const char *path, const char *const
     if (err != CS_OK) {
         return err;
     }
-    err = cs_process_start(path, argv, &pair[1], 1, &pid);
+    err = cs_process_start_open(job->program, job->path, job->argv, &pair[1], 1, &pid);
     (void)close(pair[1]);
     if (err != CS_OK) {
         (void)close(pair[0]);
@@ -155,13 +155,13 @@ enum cs_err cs_job_run(struct cs_loop *loop, const char *path, const char *const
     }
     err = cs_fd_open(loop, &answer, pair[0]);
     if (err == CS_OK) {
-        err = converse(&answer, deadline_ns, ask, ret_message, &fd);
+        err = converse(&answer, job, ret_message, &fd);
         cs_fd_close(&answer);
     }
     if (err != CS_OK) {
         (void)kill(pid, SIGKILL); /* nothing it could say now would be heard */
     }
-    finish(pid, &pidfd, err == CS_OK ? deadline_ns : cs_mono_ns() + CS_NS_PER_S, argv[0]);
+    finish(pid, &pidfd, job, err == CS_OK ? job->deadline_ns : cs_mono_ns() + CS_NS_PER_S);
     cs_fd_close(&pidfd);
     if (err == CS_OK) {
         *ret_fd = fd;

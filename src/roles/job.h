@@ -15,12 +15,21 @@ struct cs_job_ask {
     void *arg;
 };
 
+struct cs_job {
+    const char *path;
+    int program; /* the same, open (O_PATH); -1: by its path */
+    const char *const *argv;
+    uint64_t deadline_ns;
+    struct cs_event *stop; /* it is killed when this is set; NULL: nothing but the deadline */
+    const struct cs_job_ask *ask; /* NULL: it may ask nothing */
+};
+
 /* Starts it, waits in a coroutine for its message and for its end. On CS_OK `ret_message` (given an
  * empty cs_buf with a ceiling) holds the message and ret_fd the descriptor that came with it, or
- * -1. TIMEOUT: it was killed. UNAVAILABLE: it ended without an answer. PROTOCOL: the answer is
- * larger than the ceiling or carries several descriptors, or the job asks and `ask` is NULL. */
-enum cs_err cs_job_run(struct cs_loop *loop, const char *path, const char *const argv[],
-                       uint64_t deadline_ns, const struct cs_job_ask *ask,
-                       struct cs_buf *ret_message, int *ret_fd) CS_MUST_CHECK;
+ * -1. TIMEOUT, CANCELLED: it was killed. UNAVAILABLE: it ended without an answer. PROTOCOL: the
+ * answer is larger than the ceiling or carries several descriptors, or the job asks and `ask` is
+ * NULL. */
+enum cs_err cs_job_run(struct cs_loop *loop, const struct cs_job *job, struct cs_buf *ret_message,
+                       int *ret_fd) CS_MUST_CHECK;
 
 #endif

@@ -46,10 +46,14 @@ enum cs_err cs_configuration_load(struct cs_supervisor *sv, struct cs_configurat
 {
     char path[CS_PATH];
     const char *const argv[] = {"job-compile", sv->config_path, NULL};
+    const struct cs_job job = {.path = cs_program_path(sv, "job-compile", path),
+                               .program = cs_program_open(sv, "job-compile"),
+                               .argv = argv,
+                               .deadline_ns = cs_mono_ns() + COMPILE_NS,
+                               .stop = &sv->stop};
     struct cs_buf answer = cs_buf(ANSWER_MAX);
     int fd = -1;
-    enum cs_err err = cs_job_run(sv->loop, cs_program_path(sv, "job-compile", path), argv,
-                                 cs_mono_ns() + COMPILE_NS, NULL, &answer, &fd);
+    enum cs_err err = cs_job_run(sv->loop, &job, &answer, &fd);
     if (err != CS_OK) {
         cs_buf_printf(text, "%s: error: the configuration compiler failed: %s\n", sv->config_path,
                       cs_err_text(err));

@@ -32,6 +32,10 @@ bool cs_resume_read(struct cs_supervisor *sv)
         if (handed.program >= 0) {
             cs_fd_cloexec(handed.program, true);
         }
+        for (size_t i = 0; i < handed.programs.n; i++) {
+            cs_fd_cloexec(handed.programs.at[i].fd, true);
+        }
+        l->programs = handed.programs;
         for (size_t i = 0; i < handed.n_listeners; i++) {
             cs_fd_cloexec(handed.listeners[i].fd, true);
             l->listeners[l->n_listeners++] = handed.listeners[i];
@@ -183,6 +187,7 @@ void cs_legacy_done(struct cs_legacy *l)
     if (l->program >= 0) {
         (void)close(l->program);
     }
+    cs_programs_close(&l->programs);
     if (l->configuration >= 0) {
         (void)close(l->configuration);
     }

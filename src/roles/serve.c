@@ -116,17 +116,6 @@ static int read_arguments(struct cs_supervisor *sv, int argc, char **argv)
     return -1;
 }
 
-bool cs_has_program(const struct cs_supervisor *sv, const char *program)
-{
-    char path[CS_PATH];
-    return access(cs_program_path(sv, program, path), X_OK) == 0;
-}
-
-static bool has_programs(const struct cs_supervisor *sv)
-{
-    return cs_has_program(sv, "job-compile");
-}
-
 /* The path that we were started by, for an upgrade: what a link leads to then is what comes. */
 static void find_self(struct cs_supervisor *sv)
 {
@@ -144,42 +133,6 @@ static void find_self(struct cs_supervisor *sv)
         int n = snprintf(sv->self, sizeof sv->self, "%.255s/%.250s", here, given.path);
         sv->self[n > 0 && (size_t)n < sizeof sv->self ? n : 0] = 0;
     }
-}
-
-/* COUNTERSIGN_LIBEXEC; beside our own executable (a build tree); ../libexec/countersign from there.
- */
-static bool find_programs(struct cs_supervisor *sv)
-{
-    char self[CS_PATH - 64];
-    const char *given = getenv("COUNTERSIGN_LIBEXEC");
-    if (given != NULL) {
-        (void)snprintf(sv->libexec, sizeof sv->libexec, "%s", given);
-        if (!has_programs(sv)) {
-            (void)fprintf(stderr, "countersign: no job-compile in %s (from COUNTERSIGN_LIBEXEC)\n",
-                          given);
-            return false;
-        }
-        return true;
-    }
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[n > 0 ? n : 0] = 0;
-    char *slash = strrchr(self, '/');
-    if (slash != NULL) {
-        *slash = 0;
-        (void)snprintf(sv->libexec, sizeof sv->libexec, "%s", self);
-        if (has_programs(sv)) {
-            return true;
-        }
-        (void)snprintf(sv->libexec, sizeof sv->libexec, "%s/../libexec/countersign", self);
-        if (has_programs(sv)) {
-            return true;
-        }
-    }
-    (void)fprintf(stderr,
-                  "countersign: its other programs (gate, control, …) are not in %s nor in "
-                  "../libexec/countersign; COUNTERSIGN_LIBEXEC can name their directory\n",
-                  self);
-    return false;
 }
 
 /* ---- for the service manager ---- */
@@ -511,7 +464,7 @@ int cs_serve(int argc, char **argv)
         (void)fprintf(stderr, "countersign serve: --resume is for an upgrade alone\n");
         return FAILED;
     }
-    if (!find_programs(sv)) {
+    if (!cs_programs_open(sv)) {
         return FAILED;
     }
     if (sv->trial) {
@@ -526,6 +479,7 @@ int cs_serve(int argc, char **argv)
     cs_listeners_close(sv);
     cs_free(sv->children);
     cs_configuration_done(&sv->config);
+    cs_programs_close(&sv->programs);
     cs_legacy_done(&sv->legacy);
     cs_log(CS_EV_STOPPED, NULL, "status=%d", sv->status);
     return sv->status;

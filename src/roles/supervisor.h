@@ -90,13 +90,25 @@ struct cs_reload_asker { /* a call of control's that waits for a reload */
     uint32_t corr;
 };
 
+enum { CS_PROGRAMS = 16 };
+/* The programs of the roles and jobs, opened at the start (programs.c): what is started is what was
+ * installed then, also when the files are replaced. */
+struct cs_programs {
+    struct {
+        char name[24];
+        int fd; /* owned */
+    } at[CS_PROGRAMS];
+    size_t n;
+};
+
 /* What the program before an upgrade has left, besides gates and listeners (generation.c). */
 struct cs_legacy {
     bool any;
-    bool rollback;     /* we are the program before, called back */
-    int program;       /* owned: it, to call it back; -1 = none */
-    int configuration; /* owned: its snapshot; -1 = none */
-    uint64_t version;  /* of that snapshot */
+    bool rollback;               /* we are the program before, called back */
+    int program;                 /* owned: it, to call it back; -1 = none */
+    int configuration;           /* owned: its snapshot; -1 = none */
+    uint64_t version;            /* of that snapshot */
+    struct cs_programs programs; /* owned: those of its roles */
     struct cs_open_listener listeners[CS_SNAPSHOT_LISTENERS]; /* not taken over yet */
     size_t n_listeners;
 };
@@ -113,6 +125,7 @@ struct cs_supervisor {
     bool upgrading;
     struct cs_legacy legacy;
     char libexec[CS_PATH];
+    struct cs_programs programs;
     char recordings[CS_PATH]; /* fixed at the start */
     char escrow[72];          /* hex; "" = nobody else can open recordings; fixed at the start */
     unsigned n_gates;
@@ -137,8 +150,16 @@ struct cs_supervisor {
     int status;                   /* exit status */
 };
 
-/* ---- serve.c ---- */
-bool cs_has_program(const struct cs_supervisor *sv, const char *program);
+/* ---- programs.c ---- */
+/* Finds the directory of the programs and opens them; says on standard error when there is none.
+ * A program that was called back has those that it had. */
+bool cs_programs_open(struct cs_supervisor *sv);
+void cs_programs_close(struct cs_programs *p);
+/* Borrowed; -1: it was not there at the start. */
+int cs_program_open(const struct cs_supervisor *sv, const char *program);
+/* A path in the libexec directory. */
+const char *cs_program_path(const struct cs_supervisor *sv, const char *program,
+                            char out[static CS_PATH]);
 
 /* ---- upgrade.c: the program that goes ---- */
 /* Begins an upgrade, in a coroutine of its own. */
@@ -178,6 +199,7 @@ struct cs_generation {
     size_t n_listeners;
     struct cs_generation_gate gates[CS_GATES_MAX];
     size_t n_gates;
+    struct cs_programs programs; /* of the one that goes, to be called back with */
 };
 /* A text that two programs have in common when a process of one can talk to those of the other. */
 extern const char cs_generation_hash[65]; /* made by tools/format-of at build time */
@@ -193,9 +215,6 @@ enum cs_err cs_child_begin(struct cs_child *c) CS_MUST_CHECK;
 enum cs_err cs_child_adopt(struct cs_child *c, int channel) CS_MUST_CHECK;
 void cs_child_kill(struct cs_child *c, const char *why);
 struct cs_child *cs_child_of(struct cs_supervisor *sv, enum cs_role role, uint64_t index);
-/* A path in the libexec directory. */
-const char *cs_program_path(const struct cs_supervisor *sv, const char *program,
-                            char out[static CS_PATH]);
 
 /* ---- wire.c: who gets what ---- */
 /* Everything a role that was just started needs, and its ends to those that run already. */

@@ -32,7 +32,8 @@ static bool role_starts(struct cs_supervisor *sv, const char *program, struct cs
     if (cs_socketpair(pair) != CS_OK) {
         return false;
     }
-    enum cs_err err = cs_process_start(cs_program_path(sv, program, path), argv, &pair[1], 1, &pid);
+    enum cs_err err = cs_process_start_open(
+        cs_program_open(sv, program), cs_program_path(sv, program, path), argv, &pair[1], 1, &pid);
     (void)close(pair[0]);
     (void)close(pair[1]);
     if (err == CS_OK && cs_process_watch(sv->loop, pid, &pidfd) == CS_OK) {
@@ -58,7 +59,7 @@ static bool role_starts(struct cs_supervisor *sv, const char *program, struct cs
 
 static bool programs_start(struct cs_supervisor *sv, struct cs_buf *text)
 {
-    bool ok = cs_has_program(sv, "job-replayer");
+    bool ok = cs_program_open(sv, "job-replayer") >= 0;
     if (!ok) {
         cs_buf_str(text, "the program job-replayer is missing\n");
     }
@@ -141,9 +142,13 @@ bool cs_trial_run(struct cs_supervisor *sv, struct cs_buf *why)
     argv[n++] = "--trial";
     argv[n] = NULL;
     struct cs_buf answer = cs_buf(ANSWER_MAX);
+    const struct cs_job job = {.path = sv->self,
+                               .program = -1, /* what lies there now is what would come */
+                               .argv = argv,
+                               .deadline_ns = cs_mono_ns() + TRIAL_NS,
+                               .stop = &sv->stop};
     int fd = -1;
-    enum cs_err err =
-        cs_job_run(sv->loop, sv->self, argv, cs_mono_ns() + TRIAL_NS, NULL, &answer, &fd);
+    enum cs_err err = cs_job_run(sv->loop, &job, &answer, &fd);
     bool ok = false;
     if (err == CS_OK) {
         ok = understand(cs_buf_slice(&answer), why);

@@ -180,6 +180,8 @@ static void fill(const struct cs_supervisor *sv, struct cs_generation *g, bool r
     g->program = rollback ? -1 : open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     g->configuration = rollback ? sv->legacy.configuration : sv->config.fd;
     g->version = rollback ? sv->legacy.version : sv->config.snapshot.version;
+    /* … and so are the programs of its roles. */
+    g->programs = rollback ? sv->legacy.programs : sv->programs;
     for (size_t i = 0; i < sv->n_listeners; i++) {
         g->listeners[g->n_listeners++] = sv->listeners[i];
     }
@@ -204,6 +206,9 @@ static void keep_open(const struct cs_generation *g, int state, bool open_there)
     }
     for (size_t i = 0; i < g->n_listeners; i++) {
         cs_fd_cloexec(g->listeners[i].fd, !open_there);
+    }
+    for (size_t i = 0; i < g->programs.n; i++) {
+        cs_fd_cloexec(g->programs.at[i].fd, !open_there);
     }
     for (size_t i = 0; i < g->n_gates; i++) {
         const struct cs_generation_gate *t = &g->gates[i];

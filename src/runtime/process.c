@@ -43,6 +43,7 @@ static struct {
 
 struct child {
     const char *path;
+    int program; /* the same, open; -1: by its path */
     const char *const *argv;
     const int *fds;
     size_t n_fds;
@@ -109,6 +110,12 @@ static void child_descriptors(struct child *c)
     if (null_fd < 0) {
         child_fail(c);
     }
+    if (c->program >= 0) {
+        c->program = fcntl(c->program, F_DUPFD_CLOEXEC, above);
+        if (c->program < 0) {
+            child_fail(c);
+        }
+    }
     for (size_t i = 0; i < c->n_fds; i++) {
         moved[i] = fcntl(c->fds[i], F_DUPFD_CLOEXEC, above);
         if (moved[i] < 0) {
@@ -158,6 +165,12 @@ static _Noreturn void child_main(struct child *c)
         const char *const *in;
         char *const *out; /* execve's type is older than const */
     } argv = {c->argv};
+    if (c->program >= 0) {
+        (void)syscall(SYS_execveat, c->program, "", argv.out, c->env, AT_EMPTY_PATH);
+        if (errno != ENOENT) { /* else a script: its interpreter would find the descriptor closed */
+            child_fail(c);
+        }
+    }
     (void)execve(c->path, argv.out, c->env);
     child_fail(c);
 }
@@ -259,7 +272,14 @@ static enum cs_err start_any(struct child *c, pid_t *ret_pid)
 enum cs_err cs_process_start(const char *path, const char *const argv[], const int *fds,
                              size_t n_fds, pid_t *ret_pid)
 {
+    return cs_process_start_open(-1, path, argv, fds, n_fds, ret_pid);
+}
+
+enum cs_err cs_process_start_open(int program, const char *path, const char *const argv[],
+                                  const int *fds, size_t n_fds, pid_t *ret_pid)
+{
     struct child c = {.path = path,
+                      .program = program,
                       .argv = argv,
                       .fds = fds,
                       .n_fds = n_fds,
@@ -271,7 +291,8 @@ enum cs_err cs_process_start(const char *path, const char *const argv[], const i
 enum cs_err cs_process_start_output(const char *path, const char *const argv[], int output,
                                     pid_t *ret_pid)
 {
-    struct child c = {.path = path, .argv = argv, .output_fd = output, .parent = getpid()};
+    struct child c = {
+        .path = path, .program = -1, .argv = argv, .output_fd = output, .parent = getpid()};
     return start_any(&c, ret_pid);
 }
 
@@ -364,6 +385,9 @@ void cs_process_harden(void)
         cs_assert(rc == 0);
     }
     rc = prctl(PR_SET_PDEATHSIG, SIGKILL);
+    cs_assert(rc == 0);
+    /* Started by a descriptor, it would be listed under that number. */
+    rc = prctl(PR_SET_NAME, program_invocation_short_name);
     cs_assert(rc == 0);
     /* A terminal's Ctrl-C and service managers signal whole groups. Only the supervisor acts on
      * that and stops its roles in order by message; a role that fell at once would lose what it

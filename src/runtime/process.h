@@ -15,6 +15,10 @@
  * executed is an error of the start (NOT_FOUND, DENIED). */
 enum cs_err cs_process_start(const char *path, const char *const argv[], const int *fds,
                              size_t n_fds, pid_t *ret_pid) CS_MUST_CHECK;
+/* The same, of the program that `program` (O_PATH) has open, whatever lies at `path` by now. A
+ * script can be run by its path only, and is. */
+enum cs_err cs_process_start_open(int program, const char *path, const char *const argv[],
+                                  const int *fds, size_t n_fds, pid_t *ret_pid) CS_MUST_CHECK;
 /* The same with no descriptors but standard output, which becomes `output`. */
 enum cs_err cs_process_start_output(const char *path, const char *const argv[], int output,
                                     pid_t *ret_pid) CS_MUST_CHECK;

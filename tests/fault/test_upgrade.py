@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import harness  # noqa: E402
 from base import GatewayCase  # noqa: E402
-from pgwire import Wire, cancel, kinds, query  # noqa: E402
+from pgwire import Closed, PgError, Wire, cancel, kinds, query  # noqa: E402
 
 PROGRAMS = os.path.join(harness.BUILD, "src", "programs")
 
@@ -346,6 +346,73 @@ class Back(UpgradeCase):
         self.assertFalse(self.gates(True))
         self.upgrade()  # and one that can serve is taken afterwards
         self.works(w)
+
+
+class InPlace(UpgradeCase):
+    """Programs that are replaced in the directory that they lie in, as packages do."""
+
+    def replace(self, **content):
+        """Every file becomes another one of the same name."""
+        where = os.path.realpath(os.path.join(self.installed, "current"))
+        for name in os.listdir(where):
+            path = os.path.join(where, name)
+            new = os.path.join(self.installed, "new")
+            shutil.copy(os.path.join(PROGRAMS, name), new)
+            if name in content:
+                with open(new, "wb") as f:
+                    f.write(content[name])
+            os.rename(new, path)
+
+    def program_of(self, pid):
+        return os.stat("/proc/%d/exe" % pid).st_ino
+
+    def pid(self, role):
+        return next(r["pid"] for r in self.status()["roles"] if r["role"] == role)
+
+    def test_the_one_before_is_called_back_with_the_roles_that_it_had(self):
+        w = self.session()
+        now, before = self.status()["generation"], {r["role"]: self.program_of(r["pid"]) for r in self.status()["roles"]}
+        self.replace(control=b"#!/bin/sh\nexit 1\n")
+        self.assertIn("could not serve", self.refused())
+        harness.wait_until("the one before to serve", self.status)
+        self.assertEqual(self.status()["generation"], now)
+        self.assertEqual({r["role"]: self.program_of(r["pid"]) for r in self.status()["roles"]}, before)
+        self.works(w)
+        self.works(self.session())
+        with self.subTest("a role that dies comes back as what it was"):
+            old = self.pid("keeper")
+            os.kill(old, signal.SIGKILL)
+            harness.wait_until("another keeper", lambda: self.status() and self.pid("keeper") not in (0, old))
+            self.assertEqual(self.program_of(self.pid("keeper")), before["keeper"])
+            harness.wait_until("it to serve", self.connects)
+        with self.subTest("it is listed by its name"):
+            with open("/proc/%d/comm" % self.pid("keeper")) as f:
+                self.assertEqual(f.read().strip(), "keeper")
+        self.replace()
+        self.signal()
+        harness.wait_until("the next generation", lambda: (self.status() or {}).get("generation") == now + 1)
+        self.assertNotEqual(self.program_of(self.pid("keeper")), before["keeper"])
+        self.works(w)
+
+    def connects(self):
+        try:
+            self.session().close()
+            return True
+        except (PgError, Closed, OSError):
+            return False
+
+
+class StoppedInTheTrial(UpgradeCase):
+    def test_the_order_to_stop_does_not_wait_for_a_program_that_hangs(self):
+        where, began = self.install(), os.path.join(self.installed, "began")
+        with open(os.path.join(where, "countersign"), "w") as f:
+            f.write("#!/bin/sh\n: > %s\nexec sleep 1000\n" % began)
+        self.signal()
+        harness.wait_until("the trial to have begun", lambda: os.path.exists(began))
+        os.kill(self.gw.process.pid, signal.SIGTERM)
+        self.assertEqual(self.gw.process.wait(harness.PATIENCE), 0)
+        said = [line for line in self.gw.log_text().splitlines() if "upgrade-failed" in line]
+        self.assertIn("it was cancelled", said[-1])  # and not the end of its time
 
 
 class Deadline(UpgradeCase):
