@@ -7,6 +7,8 @@
 #define CS_CLEANUP(fn)  __attribute__((cleanup(fn)))
 #define CS_UNUSED       __attribute__((unused))
 #define CS_COUNTED_BY(n)
+/* Room that is written before it is read, on the way of every action: not zeroed. */
+#define CS_UNINIT __attribute__((uninitialized))
 
 #define CS_ARRAY_LEN(a)                 (sizeof(a) / sizeof((a)[0]))
 #define CS_MIN(a, b)                    ((a) < (b) ? (a) : (b))

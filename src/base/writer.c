@@ -1,6 +1,7 @@
 /* The checked writer. */
 #include "base/writer.h"
 
+#include <endian.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -34,8 +35,9 @@ static void big(struct cs_writer *w, uint64_t v, size_t n)
 static void little(struct cs_writer *w, uint64_t v, size_t n)
 {
     uint8_t *at = cs_writer_reserve(w, n);
-    for (size_t i = 0; at != NULL && i < n; i++) {
-        at[i] = (uint8_t)(v >> (8 * i));
+    uint64_t le = htole64(v);
+    if (at != NULL) {
+        memcpy(at, &le, n);
     }
 }
 

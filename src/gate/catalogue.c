@@ -163,10 +163,34 @@ static void want(struct cs_gate *g, struct cs_gate_catalogue *k, bool changed)
 
 /* ---- judging ---- */
 
-void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class,
+static bool remembered(const struct cs_session *s, const struct cs_memo *m)
+{
+    return m != NULL && m->has_judged && m->judged_generation == s->policy_generation &&
+           m->judged_catalogue == s->gate->catalogue_generation;
+}
+
+/* Not where something is unknown, which asks for a newer catalogue each time, and not where a fresh
+ * one could narrow, because freshness ends with time. */
+static void remember(const struct cs_session *s, const struct cs_sql_class *class,
+                     const struct cs_sql_judged *j, struct cs_memo *m)
+{
+    if (m == NULL || j->unknown || j->narrowed || class->by_strangers) {
+        return;
+    }
+    m->has_judged = true;
+    m->judged = *j;
+    m->judged_generation = s->policy_generation;
+    m->judged_catalogue = s->gate->catalogue_generation;
+}
+
+void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class, struct cs_memo *memo,
                    struct cs_sql_judged *ret)
 {
     struct cs_gate *g = s->gate;
+    if (remembered(s, memo)) {
+        *ret = memo->judged;
+        return;
+    }
     struct cs_gate_catalogue *k = of_session(s);
     if (k == NULL || !k->have || !cs_slice_eq_str(s->target->address, k->address) ||
         !cs_slice_eq_str(s->target->database, k->database)) {
@@ -182,6 +206,7 @@ void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class,
     if (ret->unknown) {
         want(g, k, false);
     }
+    remember(s, class, ret, memo);
 }
 
 /* ---- definitions that change ---- */

@@ -88,13 +88,12 @@ static size_t params_size(const struct cs_action *a)
 static enum cs_err record_action(struct cs_session *s, const struct cs_action *a,
                                  const struct cs_verdict *v)
 {
-    uint8_t small[512];
+    CS_UNINIT uint8_t small[512], rules[CS_RULES_FIRED * 65], effects[64];
     size_t size = params_size(a);
     uint8_t *params = size <= sizeof small ? small : cs_alloc(size);
     if (params == NULL) {
         return CS_ERR_NO_MEMORY;
     }
-    uint8_t rules[CS_RULES_FIRED * 65], effects[64];
     struct cs_writer rw = cs_writer(rules, sizeof rules), ew = cs_writer(effects, sizeof effects);
     const struct cs_fact *verb = &a->facts.v[CS_FACT_SQL_VERB];
     struct cs_frame_action f = {
@@ -134,6 +133,33 @@ static void outcome_to_verdict(struct cs_verdict *v)
         v->refusal = CS_REFUSAL_RULE;
         (void)snprintf(v->message, sizeof v->message, "Countersign denied this: %s", d->why);
         say(v->hint, sizeof v->hint, "Ask whoever owns the rules if this should be possible.");
+    }
+}
+
+/* Only what says something: the texts are strings, and the decision is always written whole. */
+static void verdict_clear(struct cs_verdict *v)
+{
+    memset(v, 0, offsetof(struct cs_verdict, message));
+    v->message[0] = v->hint[0] = v->detail[0] = 0;
+}
+
+struct cs_verdict *cs_verdict_new(struct cs_session *s)
+{
+    struct cs_verdict *v = s->gate->spare_verdict;
+    if (v == NULL) {
+        return cs_alloc(sizeof *v);
+    }
+    s->gate->spare_verdict = NULL;
+    verdict_clear(v);
+    return v;
+}
+
+void cs_verdict_free(struct cs_session *s, struct cs_verdict *v)
+{
+    if (s->gate->spare_verdict == NULL) {
+        s->gate->spare_verdict = v;
+    } else {
+        cs_free(v);
     }
 }
 
@@ -184,7 +210,7 @@ void cs_memo_done(struct cs_memo *m)
 void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_memo *memo,
                     struct cs_verdict *ret)
 {
-    memset(ret, 0, sizeof *ret);
+    verdict_clear(ret);
     ret->n = ++s->actions;
     if (!remembered(s, a, memo, CS_VERDICT_DECISION(ret))) {
         rules_say(s, a, CS_VERDICT_DECISION(ret));

@@ -64,6 +64,7 @@ struct cs_gate {
     uint32_t state_count[CS_SESSION_STATES];
     struct cs_sql *sql;
     struct cs_gate_catalogue *catalogues; /* catalogue.c */
+    struct cs_verdict *spare_verdict;     /* owned: of cs_verdict_new */
     uint64_t catalogue_generation;        /* counts whatever may change a judgement */
     uint8_t *scratch;                     /* one frame being encoded: CS_LIMIT_RECORD_FRAME_BYTES */
     uint64_t cancel_seed;                 /* 0 = not drawn yet */

@@ -19,6 +19,7 @@
 #include "crypto/crypto.h"
 #include "gate/session.h"
 #include "runtime/stream.h"
+#include "sql/catalogue.h"
 #include "wire/credentials.h"
 
 struct cs_gate;
@@ -124,8 +125,16 @@ struct cs_memo {
     uint64_t generation;          /* of the session's rules */
     uint64_t catalogue;           /* of the targets' catalogues */
     struct cs_slice tx;           /* a literal: the fact sql.tx */
+    /* What cs_gate_judge said, while no freshness of the catalogue could make it say another. */
+    bool has_judged;
+    uint64_t judged_generation, judged_catalogue;
+    struct cs_sql_judged judged;
 };
 void cs_memo_done(struct cs_memo *m);
+
+/* A verdict to be filled in, DENY until then; the gate keeps one at hand. NULL without memory. */
+struct cs_verdict *cs_verdict_new(struct cs_session *s);
+void cs_verdict_free(struct cs_session *s, struct cs_verdict *v);
 
 /* Decides and records; `memo` may be NULL. Never allocates for an allowed action; waits only for
  * durability where the action changes something. */
@@ -189,9 +198,9 @@ struct cs_slice cs_gate_target_host(const struct cs_session *s);
 
 /* ---- the target's catalogue ---- */
 struct cs_sql_class;
-struct cs_sql_judged;
-/* The class of a text with what is known of the session's target. */
-void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class,
+/* The class of a text with what is known of the session's target. `memo` may be NULL; if not, it
+ * has only ever been used with this class. */
+void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class, struct cs_memo *memo,
                    struct cs_sql_judged *ret);
 /* Nothing is owed and no transaction is open on any of the session's connections: definitions that
  * its actions changed are in force now. Cheap; call it whenever that is so. */

@@ -373,6 +373,7 @@ void cs_gate_free(struct cs_gate *g)
     cs_pool_done(&g->sessions);
     cs_sql_free(g->sql);
     cs_free(g->scratch);
+    cs_free(g->spare_verdict);
     cs_free(g);
 }
 

@@ -111,7 +111,7 @@ static void set_effects(struct cs_action *a, uint8_t effects)
 
 /* The action that this text is, in the session's present state. */
 void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
-                 struct cs_action *a)
+                 struct cs_memo *memo, struct cs_action *a)
 {
     uint8_t tx = pg_now(p)->tx;
     memset(a, 0, sizeof *a);
@@ -125,7 +125,7 @@ void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice
     a->in_transaction = tx != 'I' || p->group_ran;
     a->tx = a->in_transaction ? cs_buf_slice(&p->ran) : CS_SLICE_NULL;
     struct cs_sql_judged j;
-    cs_gate_judge(p->s, class, &j);
+    cs_gate_judge(p->s, class, memo, &j);
     cs_sql_facts(cs_gate_sql(p->s->gate), class, &j, text, &a->facts);
     fact_string(a, CS_FACT_SQL_DATABASE, a->database);
     fact_string(a, CS_FACT_SQL_ROLE, a->role);

@@ -71,7 +71,7 @@ enum pg_act pg_on_parse(struct pg *p, struct pg_batch *b, const struct pg_frame 
         pg_end(p, "out of memory");
         return PG_STOP;
     }
-    pg_describe(p, st->class, st->text, &a);
+    pg_describe(p, st->class, st->text, &st->memo, &a);
     if (cs_gate_preview(p->s, &a) == CS_DENY) {
         struct cs_verdict *v = cs_alloc(sizeof *v);
         bool ok = false;
@@ -232,14 +232,13 @@ static enum pg_act decide_bind(struct pg *p, struct pg_batch *b, const struct pg
 }
 
 static void describe_bind(struct pg *p, const struct cs_sql_class *class, struct pg_statement *st,
+                          const struct cs_param *params, size_t n_params,
                           struct cs_slice names[static 6], struct cs_buf *settings,
                           struct cs_action *a)
 {
-    struct cs_action fresh;
-    pg_describe(p, class, st->text, &fresh);
-    fresh.params = a->params;
-    fresh.n_params = a->n_params;
-    *a = fresh;
+    pg_describe(p, class, st->text, st->class != NULL ? &st->memo : NULL, a);
+    a->params = params;
+    a->n_params = n_params;
     if (st->class == NULL) { /* made by SQL PREPARE */
         settings->len = 0;
         pg_describe_prepared(a, st, names, settings);
@@ -249,25 +248,23 @@ static void describe_bind(struct pg *p, const struct cs_sql_class *class, struct
 static enum pg_act judge_bind(struct pg *p, struct pg_batch *b, const struct pg_bind *m,
                               struct pg_statement *st, struct cs_slice message)
 {
-    struct cs_param few[8],
-        *params = m->n_params <= CS_ARRAY_LEN(few) ? few : cs_alloc(m->n_params * sizeof *params);
-    struct cs_verdict *v = cs_alloc(sizeof *v);
+    CS_UNINIT struct cs_param few[8];
+    struct cs_param *params =
+        m->n_params <= CS_ARRAY_LEN(few) ? few : cs_alloc(m->n_params * sizeof *params);
+    struct cs_verdict *v = cs_verdict_new(p->s);
     struct cs_buf settings = cs_buf(2 * CS_LIMIT_PG_QUERY_BYTES);
     struct cs_slice names[6];
-    struct cs_action a;
+    CS_UNINIT struct cs_action a; /* pg_describe writes it whole */
     enum pg_act act = PG_STOP;
     pg_statement_ref(st);
     const struct cs_sql_class *class = st->class != NULL ? st->class : pg_classify(p, st->text);
     if (params != NULL && v != NULL && class != NULL) {
         read_params(m, st, params);
-        memset(&a, 0, sizeof a);
-        a.params = params;
-        a.n_params = m->n_params;
-        describe_bind(p, class, st, names, &settings, &a);
+        describe_bind(p, class, st, params, m->n_params, names, &settings, &a);
         act = PG_PASS;
         if (p->replies.count > 0 && cs_gate_preview(p->s, &a) != CS_ALLOW) {
             act = pg_settle_first(p, b);
-            describe_bind(p, class, st, names, &settings, &a);
+            describe_bind(p, class, st, params, m->n_params, names, &settings, &a);
         }
         if (act == PG_PASS) {
             act = decide_bind(p, b, m, st, &a, st->class != NULL, v, message);
@@ -281,7 +278,7 @@ static enum pg_act judge_bind(struct pg *p, struct pg_batch *b, const struct pg_
     }
     pg_statement_unref(p, st);
     cs_buf_done(&settings);
-    cs_free(v);
+    cs_verdict_free(p->s, v);
     if (params != few) {
         cs_free(params);
     }

@@ -32,7 +32,7 @@ char *pg_name_copy(struct cs_slice s);
 const struct cs_sql_class *pg_classify(struct pg *p, struct cs_slice text);
 /* The action that this text is, in the session's present state. */
 void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
-                 struct cs_action *a);
+                 struct cs_memo *memo, struct cs_action *a);
 /* The facts of a prepared statement stand for EXECUTE of its name and for Bind of an SQL-level one:
  * what it does was classified when it was prepared. Its text becomes part of what is approved. */
 void pg_describe_prepared(struct cs_action *a, const struct pg_statement *st,

@@ -31,7 +31,7 @@ void pg_fatal(struct pg *p, const char *sqlstate, const char *message)
 /* Sends all of it, waiting for room as needed, but not past a kill of the session. */
 static bool send_all(struct pg *p, struct cs_stream *to, struct cs_slice bytes)
 {
-    uint64_t deadline = cs_mono_ns() + PEER_STUCK_NS;
+    uint64_t deadline = 0;
     while (bytes.n > 0) {
         size_t n = CS_MIN(bytes.n, cs_stream_room(to));
         if (n > 0) {
@@ -43,6 +43,9 @@ static bool send_all(struct pg *p, struct cs_stream *to, struct cs_slice bytes)
         }
         struct cs_wait items[2] = {cs_stream_wait_write(to),
                                    CS_WAIT_ON(CS_WAIT_EVENT, &p->s->kill)};
+        if (deadline == 0) {
+            deadline = cs_mono_ns() + PEER_STUCK_NS;
+        }
         if (cs_wait(items, 2, deadline) != CS_WOKE_READY || p->s->kill.set ||
             cs_stream_flush(to) == CS_IO_ERR) {
             return false;

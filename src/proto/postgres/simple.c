@@ -92,7 +92,7 @@ static uint8_t effects_of(struct pg *p, const struct pg_statement *prepared,
     struct cs_sql_judged j = {.effects = prepared->effects};
     uint8_t of_parameters = execute->n_kept > 0 ? execute->statements[0].inner_effects : 0;
     if (prepared->class != NULL) {
-        cs_gate_judge(p->s, prepared->class, &j);
+        cs_gate_judge(p->s, prepared->class, NULL, &j);
     }
     return j.effects | of_parameters;
 }
@@ -101,7 +101,7 @@ static enum pg_act describe_query(struct pg *p, struct asked *q, struct cs_slice
                                   struct cs_slice names[static 6], struct cs_buf *settings)
 {
     bool wait;
-    pg_describe(p, q->class, text, &q->a);
+    pg_describe(p, q->class, text, NULL, &q->a);
     const struct pg_statement *st = executed(p, q->class, &wait);
     q->followed = st != NULL;
     if (st != NULL) {
@@ -135,7 +135,7 @@ static enum pg_act judge_query(struct pg *p, struct pg_batch *b, struct cs_slice
                                struct cs_slice message)
 {
     struct asked q = {.class = pg_classify(p, text), .message = message};
-    struct cs_verdict *v = cs_alloc(sizeof *v);
+    struct cs_verdict *v = cs_verdict_new(p->s);
     struct cs_slice names[6];
     struct cs_buf settings = cs_buf(2 * CS_LIMIT_PG_QUERY_BYTES);
     enum pg_act act = PG_STOP;
@@ -146,7 +146,7 @@ static enum pg_act judge_query(struct pg *p, struct pg_batch *b, struct cs_slice
         act = judge_settled(p, b, &q, text, names, &settings, v);
     }
     cs_buf_done(&settings);
-    cs_free(v);
+    cs_verdict_free(p->s, v);
     if (q.class != NULL) {
         cs_sql_release(cs_gate_sql(p->s->gate), q.class);
     }
