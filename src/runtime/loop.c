@@ -1,12 +1,27 @@
 /* The scheduler: turns of the loop, epoll, deadlines. A turn wakes whose deadline has come, runs
  * the queue until it is empty, and asks the kernel; an idle turn makes one system call, epoll_wait.
- */
+ * Deadlines ring by a timerfd that stands where it is until an earlier one comes: a relay's turns,
+ * thousands of them before any deadline, neither look at the clock for it nor have the kernel start
+ * and stop a timer each. */
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "runtime/loop_internal.h"
 
 #include <errno.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
+
+#define TIMER UINT64_MAX /* in epoll's data, where a descriptor has its handle */
+
+static void close_both(struct cs_loop *loop)
+{
+    if (loop->timer >= 0) {
+        (void)close(loop->timer);
+    }
+    if (loop->epfd >= 0) {
+        (void)close(loop->epfd);
+    }
+}
 
 struct cs_loop *cs_loop_new(void)
 {
@@ -14,8 +29,12 @@ struct cs_loop *cs_loop_new(void)
     if (loop == NULL) {
         return NULL;
     }
+    struct epoll_event ring = {.events = EPOLLIN | EPOLLET, .data.u64 = TIMER};
     loop->epfd = epoll_create1(EPOLL_CLOEXEC);
-    if (loop->epfd < 0) {
+    loop->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (loop->epfd < 0 || loop->timer < 0 ||
+        epoll_ctl(loop->epfd, EPOLL_CTL_ADD, loop->timer, &ring) != 0) {
+        close_both(loop);
         cs_free(loop);
         return NULL;
     }
@@ -44,7 +63,7 @@ void cs_loop_free(struct cs_loop *loop)
     cs_pool_done(&loop->cos);
     cs_pool_done(&loop->slots);
     cs_heap_done(&loop->deadlines);
-    (void)close(loop->epfd);
+    close_both(loop);
     cs_free(loop);
 }
 
@@ -88,8 +107,9 @@ static void run_queue(struct cs_loop *loop)
     }
 }
 
-/* How long the kernel may keep us, in milliseconds; rounded up, a deadline never comes early. */
-static int poll_timeout(const struct cs_loop *loop)
+/* How long the kernel may keep us: not at all, or until something happens, the timer's ringing
+ * among it. It may ring for a deadline that is no more; nobody is woken then. */
+static int poll_timeout(struct cs_loop *loop)
 {
     if (loop->run.first != NULL || loop->next.first != NULL) {
         return 0;
@@ -97,13 +117,19 @@ static int poll_timeout(const struct cs_loop *loop)
     if (loop->deadlines.n == 0) {
         return -1;
     }
-    uint64_t now = cs_mono_ns();
     uint64_t deadline = loop->deadlines.at[0]->deadline_ns;
-    if (deadline <= now) {
+    if (loop->rings_ns != 0 && loop->rings_ns <= deadline) {
+        return -1;
+    }
+    if (deadline <= loop->now_ns) {
         return 0;
     }
-    uint64_t ms = (deadline - now - 1) / CS_NS_PER_MS + 1;
-    return ms > 60000 ? 60000 : (int)ms;
+    struct itimerspec at = {.it_value = {.tv_sec = (time_t)(deadline / CS_NS_PER_S),
+                                         .tv_nsec = (long)(deadline % CS_NS_PER_S)}};
+    int set = timerfd_settime(loop->timer, TFD_TIMER_ABSTIME, &at, NULL);
+    cs_assert(set == 0);
+    loop->rings_ns = deadline;
+    return -1;
 }
 
 static void ask_kernel(struct cs_loop *loop)
@@ -113,6 +139,10 @@ static void ask_kernel(struct cs_loop *loop)
     cs_assert(n >= 0 || errno == EINTR);
     loop->now_ns = cs_mono_ns();
     for (int i = 0; i < n; i++) {
+        if (loop->events[i].data.u64 == TIMER) {
+            loop->rings_ns = 0; /* not read: setting it again makes the next edge */
+            continue;
+        }
         cs_fd_happened(loop, loop->events[i].data.u64, loop->events[i].events);
     }
     /* Those who let others run come behind the ones that the kernel has woken. */

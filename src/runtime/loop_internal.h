@@ -71,7 +71,9 @@ struct cs_heap {
 };
 
 struct cs_loop {
-    int epfd; /* owned */
+    int epfd;          /* owned */
+    int timer;         /* owned: a timerfd, heard by epfd */
+    uint64_t rings_ns; /* when it does; 0: never */
     bool running, stopping;
     uint64_t now_ns;
     struct cs_pool cos, slots;
