@@ -13,6 +13,9 @@ demo: build           ## a scratch PostgreSQL, the gateway, an agent, and one DR
 	@$(PYTHON) examples/demo/demo.py --build $(BUILD)
 check: build          ## every test; the closing line counts them
 	@$(PYTHON) tests/run.py --build $(BUILD)
+check-drivers: build  ## the clients that need Java, Go, Rust or Node; says which of them it could not install
+	@tools/deps drivers
+	@$(PYTHON) tests/drivers/check.py --build $(BUILD)
 asan: deps            ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(call MESON,$(BUILD)-asan,-Dfatal_warnings=true --buildtype=debugoptimized -Db_sanitize=address$(comma)undefined)
 	@ninja -C $(BUILD)-asan --quiet
@@ -30,7 +33,7 @@ format: deps          ## clang-format in place
 clean:
 	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
 help:
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 comma := ,
-.PHONY: all deps build demo check asan fuzz bench lint format clean help
+.PHONY: all deps build demo check check-drivers asan fuzz bench lint format clean help

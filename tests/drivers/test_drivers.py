@@ -4,8 +4,7 @@ A driver's program (programs/) is started once for each step, with the name of t
 programs/steps.py. This file plays the people who approve and refuse. Where COUNTERSIGN_DRIVER_RESULTS names a file, the results are
 written to it, and tools/gen-drivers makes the table in docs/postgresql.md of it.
 
-`make check` runs the drivers that need nothing but Debian's Python; `make check-drivers` (COUNTERSIGN_DRIVERS=all)
-also those with tool chains of their own."""
+`make check` runs the drivers that need nothing but Debian's Python; `make check-drivers` (check.py) those with tool chains of their own."""
 import atexit
 import importlib.machinery
 import json
