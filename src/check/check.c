@@ -69,6 +69,7 @@ static struct cs_slice fix_of(struct evaluation *e, const struct cs_check *c)
     const struct cs_check_names names = {.everyday = t->user,
                                          .elevated = t->has_elevated ? t->elevated_user
                                                                      : CS_SLICE_LIT("elevated"),
+                                         .probe = t->has_probe ? t->probe_user : t->user,
                                          .database = t->database,
                                          .target = t->name};
     struct cs_buf out = cs_buf(8192);

@@ -11,6 +11,10 @@ enum { CS_CHECK_ROWS_MAX = 200 }; /* of one answer */
 
 /* clang-format off */
 #define CS_CHECK_ME "WITH me AS (SELECT * FROM pg_catalog.pg_roles WHERE rolname = $1::text) "
+/* The role that asks, where it is not the everyday one. */
+#define CS_CHECK_LOOKING                                                                           \
+    "WITH looking AS (SELECT * FROM pg_catalog.pg_roles WHERE rolname = session_user AND rolname " \
+    "<> $1::text) "
 #define CS_CHECK_BOSS "WITH boss AS (SELECT * FROM pg_catalog.pg_roles WHERE rolname = $2::text) "
 /* The role and all that it is a member of, SET ROLE included. Empty for a superuser: that it may do
  * everything is one finding, not sixty. */

@@ -1,4 +1,4 @@
-/* `target sql`: the statements that make a target's two roles well, from the configuration and its
+/* `target sql`: the statements that make a target's roles well, from the configuration and its
  * rules. Called by control, for whoever may set up. It writes text for people to read and run; it
  * must never hold a password (psql asks for it, and the server gets a SCRAM verifier), and no name
  * in it without quotes. What a rule may need on some tables only, it leaves to the reader, as a
@@ -66,6 +66,19 @@ static void create_role(struct writing *w, const char *text)
 
 /* Who is a member of what is taken back whoever gave it: the role's rights are those written here.
  */
+#define MEMBERSHIPS(role)                                                                          \
+    "DECLARE g record;\n"                                                                          \
+    "BEGIN\n"                                                                                      \
+    "  FOR g IN SELECT r.rolname, b.rolname AS grantor FROM pg_auth_members a JOIN pg_roles r ON " \
+    "r.oid = a.roleid\n"                                                                           \
+    "      JOIN pg_roles m ON m.oid = a.member LEFT JOIN pg_roles b ON b.oid = a.grantor WHERE "   \
+    "m.rolname = " role " LOOP\n"                                                                  \
+    "    EXECUTE format('REVOKE %I FROM %I', g.rolname, " role ")\n"                               \
+    "      || CASE WHEN current_setting('server_version_num')::int >= 160000 THEN "                \
+    "format(' GRANTED BY %I', g.grantor) ELSE '' END;\n"                                           \
+    "  END LOOP;\n"                                                                                \
+    "END"
+
 static void everyday(struct writing *w)
 {
     put(w, "\n-- The everyday role: every session runs as this one.\n");
@@ -79,17 +92,7 @@ static void everyday(struct writing *w)
            "  CONNECTION LIMIT 100; -- no less than the sessions that you expect at once\n"
            "ALTER ROLE {everyday} RESET role;\n"
            "ALTER ROLE {everyday} IN DATABASE {database} RESET role;\n");
-    put_block(w, "DECLARE g record;\n"
-                 "BEGIN\n"
-                 "  FOR g IN SELECT r.rolname, b.rolname AS grantor FROM pg_auth_members a JOIN "
-                 "pg_roles r ON r.oid = a.roleid\n"
-                 "      JOIN pg_roles m ON m.oid = a.member LEFT JOIN pg_roles b ON b.oid = "
-                 "a.grantor WHERE m.rolname = {'everyday} LOOP\n"
-                 "    EXECUTE format('REVOKE %I FROM %I', g.rolname, {'everyday})\n"
-                 "      || CASE WHEN current_setting('server_version_num')::int >= 160000 THEN "
-                 "format(' GRANTED BY %I', g.grantor) ELSE '' END;\n"
-                 "  END LOOP;\n"
-                 "END");
+    put_block(w, MEMBERSHIPS("{'everyday}"));
     if (w->reads_only) {
         put(w, "-- No rule lets a change run as this role, so the server may refuse them as well.\n"
                "ALTER ROLE {everyday} IN DATABASE {database} SET default_transaction_read_only = "
@@ -125,6 +128,35 @@ static void elevated(struct writing *w)
         put(w, "-- It works in another database than the everyday role: grant it there what it "
                "shall change.\n");
     }
+}
+
+static bool of_its_own(const struct writing *w)
+{
+    return w->target->has_probe && !cs_slice_eq(w->target->probe_user, w->target->user);
+}
+
+/* It sees definitions and sizes of everything without any right of its own. */
+static void probe(struct writing *w)
+{
+    if (!of_its_own(w)) {
+        return;
+    }
+    put(w, "\n-- The probe role: looks at definitions, sizes and plans. Plans are of what it could "
+           "read itself:\n"
+           "-- grant it SELECT where you want them.\n");
+    create_role(w, "BEGIN\n"
+                   "  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {'probe}) THEN\n"
+                   "    CREATE ROLE {probe};\n"
+                   "  END IF;\n"
+                   "END");
+    put(w, "ALTER ROLE {probe} LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION "
+           "NOBYPASSRLS\n"
+           "  CONNECTION LIMIT 10;\n"
+           "ALTER ROLE {probe} RESET role;\n"
+           "ALTER ROLE {probe} IN DATABASE {database} RESET role;\n"
+           "ALTER ROLE {probe} IN DATABASE {database} SET default_transaction_read_only = on;\n"
+           "GRANT CONNECT ON DATABASE {database} TO {probe};\n");
+    put_block(w, MEMBERSHIPS("{'probe}"));
 }
 
 static void database(struct writing *w)
@@ -285,6 +317,9 @@ static void tail(struct writing *w)
     if (w->target->has_elevated) {
         put(w, "\\password {elevated}\n");
     }
+    if (of_its_own(w)) {
+        put(w, "\\password {probe}\n");
+    }
     put(w, "\n-- pg_hba.conf, above every other line that could fit. GATEWAY is the gateway's own "
            "address.\n");
     cs_buf_str(w->out, tls ? "--   hostssl " : "--   host    ");
@@ -296,9 +331,16 @@ static void tail(struct writing *w)
         put(w, "{database}  {elevated}  GATEWAY/32  scram-sha-256\n");
         w->names.database = db;
     }
+    if (of_its_own(w)) {
+        cs_buf_str(w->out, tls ? "--   hostssl " : "--   host    ");
+        put(w, "{database}  {probe}  GATEWAY/32  scram-sha-256\n");
+    }
     put(w, "--   host     all  {everyday}  all  reject\n");
     if (w->target->has_elevated) {
         put(w, "--   host     all  {elevated}  all  reject\n");
+    }
+    if (of_its_own(w)) {
+        put(w, "--   host     all  {probe}  all  reject\n");
     }
     put(w, "-- then: SELECT pg_reload_conf();\n");
 }
@@ -325,6 +367,9 @@ static enum cs_err check_names(const struct writing *w, const struct cs_slice *s
     }
     if (t->has_elevated && !cs_check_name_writable(t->elevated_user)) {
         return refuse(why, why_size, "elevated role", t->elevated_user);
+    }
+    if (t->has_probe && !cs_check_name_writable(t->probe_user)) {
+        return refuse(why, why_size, "probe role", t->probe_user);
     }
     if (t->elevated_database.n > 0 && !cs_check_name_writable(t->elevated_database)) {
         return refuse(why, why_size, "elevated role's database", t->elevated_database);
@@ -353,6 +398,7 @@ enum cs_err cs_check_sql(const struct cs_policy *policy, const struct cs_target 
                         .out = out,
                         .names = {.everyday = target->user,
                                   .elevated = target->elevated_user,
+                                  .probe = target->probe_user,
                                   .database = target->database,
                                   .target = target->name},
                         .reads_only = cs_check_reads_only(policy, target)};
@@ -367,6 +413,7 @@ enum cs_err cs_check_sql(const struct cs_policy *policy, const struct cs_target 
     head(&w);
     everyday(&w);
     elevated(&w);
+    probe(&w);
     database(&w);
     for (size_t i = 0; i < CS_MAX(n_schemas, (size_t)1); i++) {
         schema(&w, n_schemas > 0 ? schemas[i] : public);

@@ -44,11 +44,8 @@ static struct cs_slice name_of(const struct cs_check_names *n, struct cs_slice w
     const struct {
         const char *word;
         struct cs_slice name;
-    } table[] = {{"everyday", n->everyday},
-                 {"elevated", n->elevated},
-                 {"database", n->database},
-                 {"schema", n->schema},
-                 {"target", n->target}};
+    } table[] = {{"everyday", n->everyday}, {"elevated", n->elevated}, {"probe", n->probe},
+                 {"database", n->database}, {"schema", n->schema},     {"target", n->target}};
     for (size_t i = 0; i < CS_ARRAY_LEN(table); i++) {
         if (cs_slice_eq_str(word, table[i].word)) {
             return table[i].name;

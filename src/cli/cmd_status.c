@@ -231,6 +231,7 @@ static void check_targets(struct checkup *k, const json_t *status)
               "without verify-full somebody on the way can pose as the database");
         check_credential(k, t, "credential");
         check_credential(k, t, "elevated");
+        check_credential(k, t, "probe");
         check_target_roles(k, t);
     }
 }

@@ -89,11 +89,13 @@ static void print_check(struct cs_cli *c, const json_t *root)
     json_t *f;
     const json_t *findings = json_object_get(root, "findings");
     const char *elevated = cs_cli_text(c, root, "elevated");
-    printf("%s%s%s: database %s at %s\n    everyday role  %s\n    elevated role  %s\n",
+    const char *probe = cs_cli_text(c, root, "probe");
+    printf("%s%s%s: database %s at %s\n    everyday role  %s\n    elevated role  %s\n"
+           "    probe role     %s\n",
            cs_cli_paint(c, CS_CLI_BOLD), cs_cli_text(c, root, "target"),
            cs_cli_paint(c, CS_CLI_PLAIN), cs_cli_text(c, root, "database"),
            cs_cli_text(c, root, "address"), cs_cli_text(c, root, "everyday"),
-           elevated[0] != 0 ? elevated : "(none)");
+           elevated[0] != 0 ? elevated : "(none)", probe[0] != 0 ? probe : "(the everyday one)");
     const json_t *certificate = json_object_get(root, "certificate");
     printf("    tls            %s", cs_cli_text(c, root, "tls"));
     if (json_is_object(certificate)) {

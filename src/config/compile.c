@@ -280,7 +280,10 @@ static void compile_target(struct cs_compiler *c, const struct cs_cfg_target *fr
                             .has_elevated = from->elevated.head.set,
                             .elevated_user = from->elevated.user.v,
                             .elevated_password = from->elevated.password.v,
-                            .elevated_database = from->elevated.database.v};
+                            .elevated_database = from->elevated.database.v,
+                            .has_probe = from->probe.head.set,
+                            .probe_user = from->probe.user.v,
+                            .probe_password = from->probe.password.v};
     if (from->postgres.head.set && !from->postgres.head.bad) {
         check_target_tls(c, &from->postgres, t);
     }
@@ -289,6 +292,13 @@ static void compile_target(struct cs_compiler *c, const struct cs_cfg_target *fr
             c->m, from->elevated.user.pos,
             "\"elevated\" is the same role as \"credential\": then what the rules hold could "
             "be done without approval, if the rules have a gap");
+    }
+    /* SECURITY: what reads a server's answers would have that role's rights without a grant. */
+    if (t->has_probe && t->has_elevated && t->probe_user.n > 0 &&
+        cs_slice_eq(t->probe_user, t->elevated_user)) {
+        cs_mistake(c->m, from->probe.user.pos,
+                   "\"probe\" is the same role as \"elevated\": what is looked at needs no such "
+                   "rights, and would have them without approval");
     }
 }
 

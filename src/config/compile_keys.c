@@ -154,7 +154,7 @@ static int by_secret(const void *a, const void *b)
 /* SECURITY: an everyday proof of the same secret would be the elevated one without a grant. */
 static void check_uses(struct cs_compiler *c)
 {
-    struct use *uses = CS_NEW_ARRAY(c->arena, struct use, 2 * c->n_targets + 1);
+    struct use *uses = CS_NEW_ARRAY(c->arena, struct use, 3 * c->n_targets + 1);
     size_t n = 0;
     if (uses == NULL) {
         c->m->no_memory = true;
@@ -163,6 +163,9 @@ static void check_uses(struct cs_compiler *c)
     for (size_t i = 0; i < c->n_targets; i++) {
         const struct cs_cfg_target *t = c->from[i];
         uses[n++] = (struct use){t->credential.password.v, &t->credential.password, false};
+        if (t->probe.head.set) { /* nobody approves what is looked at either */
+            uses[n++] = (struct use){t->probe.password.v, &t->probe.password, false};
+        }
         if (t->elevated.head.set) {
             uses[n++] = (struct use){t->elevated.password.v, &t->elevated.password, true};
         }
@@ -171,10 +174,11 @@ static void check_uses(struct cs_compiler *c)
     for (size_t i = 1; i < n; i++) {
         if (uses[i].secret.n > 0 && uses[i].elevated && !uses[i - 1].elevated &&
             cs_slice_eq(uses[i].secret, uses[i - 1].secret)) {
-            cs_mistake(c->m, uses[i].at->pos,
-                       "the secret \"%s\" is an everyday credential's too, on line %u: then it "
-                       "could be used without approval",
-                       cs_shown(uses[i].secret), uses[i - 1].at->pos.line);
+            cs_mistake(
+                c->m, uses[i].at->pos,
+                "the secret \"%s\" is an everyday or probe credential's too, on line %u: then it "
+                "could be used without approval",
+                cs_shown(uses[i].secret), uses[i - 1].at->pos.line);
         }
     }
 }
@@ -189,12 +193,13 @@ void cs_cfg_credentials(struct cs_compiler *c)
         if (certificate->set) {
             pins_of(c, certificate, &pins);
         }
-        const struct cs_credential_row row = {.target = t->name,
-                                              .secret = t->password,
-                                              .elevated = t->has_elevated ? t->elevated_password
-                                                                          : CS_SLICE_NULL,
-                                              .binding = cs_channel_binding_of(t->channel_binding),
-                                              .pins = cs_buf_slice(&pins)};
+        const struct cs_credential_row row = {
+            .target = t->name,
+            .secret = t->password,
+            .elevated = t->has_elevated ? t->elevated_password : CS_SLICE_NULL,
+            .probe = t->has_probe ? t->probe_password : CS_SLICE_NULL,
+            .binding = cs_channel_binding_of(t->channel_binding),
+            .pins = cs_buf_slice(&pins)};
         cs_credentials_write(&c->credentials, &row);
         cs_buf_done(&pins);
     }

@@ -95,7 +95,7 @@ struct cs_cfg_target {
     struct cs_cfg_text name;
     struct cs_cfg_labels labels;
     struct cs_cfg_target_pg postgres;
-    struct cs_cfg_credential credential, elevated;
+    struct cs_cfg_credential credential, elevated, probe;
 };
 struct cs_cfg_except {
     struct cs_cfg_head head;

@@ -255,17 +255,21 @@ static json_t *targets(struct cs_api_call *call, const struct cs_store_secret *l
     for (size_t i = 0; i < cs_policy_target_count(p); i++) {
         const struct cs_target *t = cs_policy_target_at(p, i);
         json_t *o = json_object();
-        bool ok = cs_json_put(o, "name", cs_json_text(t->name, a)) &&
-                  cs_json_put(o, "kind", cs_json_text(t->kind, a)) &&
-                  cs_json_put(o, "address", cs_json_text(t->address, a)) &&
-                  cs_json_put(o, "database", cs_json_text(t->database, a)) &&
-                  cs_json_put(o, "tls", cs_json_text(t->tls, a)) &&
-                  cs_json_put(o, "credential", credential(call, t->user, t->password, list, n)) &&
-                  cs_json_put(o, "elevated",
-                              t->has_elevated ? credential(call, t->elevated_user,
-                                                           t->elevated_password, list, n)
-                                              : json_null()) &&
-                  cs_json_put(o, "check", cs_ctl_check_last(call->c, t->name));
+        bool ok =
+            cs_json_put(o, "name", cs_json_text(t->name, a)) &&
+            cs_json_put(o, "kind", cs_json_text(t->kind, a)) &&
+            cs_json_put(o, "address", cs_json_text(t->address, a)) &&
+            cs_json_put(o, "database", cs_json_text(t->database, a)) &&
+            cs_json_put(o, "tls", cs_json_text(t->tls, a)) &&
+            cs_json_put(o, "credential", credential(call, t->user, t->password, list, n)) &&
+            cs_json_put(o, "elevated",
+                        t->has_elevated
+                            ? credential(call, t->elevated_user, t->elevated_password, list, n)
+                            : json_null()) &&
+            cs_json_put(o, "probe",
+                        t->has_probe ? credential(call, t->probe_user, t->probe_password, list, n)
+                                     : json_null()) &&
+            cs_json_put(o, "check", cs_ctl_check_last(call->c, t->name));
         if (json_array_append_new(all, o) != 0 || !ok) {
             json_decref(all);
             return NULL;

@@ -105,19 +105,21 @@ static json_t *result_json(const struct cs_target *t, const struct cs_check_resu
                            struct cs_arena *a)
 {
     json_t *o = json_object();
-    bool ok = cs_json_put(o, "target", cs_json_text(t->name, a)) &&
-              cs_json_put(o, "address", cs_json_text(t->address, a)) &&
-              cs_json_put(o, "database", cs_json_text(t->database, a)) &&
-              cs_json_put(o, "everyday", cs_json_text(t->user, a)) &&
-              cs_json_put(o, "elevated",
-                          t->has_elevated ? cs_json_text(t->elevated_user, a) : json_null()) &&
-              cs_json_put(o, "tls", cs_json_text(t->tls, a)) &&
-              cs_json_put(o, "certificate",
-                          r->certificate.n > 0 ? certificate_json(r, a) : json_null()) &&
-              cs_json_put(o, "at", cs_json_time(cs_wall_ms())) &&
-              cs_json_put(o, "made", json_integer((json_int_t)(cs_check_count() - r->n_unseen))) &&
-              put_counts(o, r) && cs_json_put(o, "findings", findings_json(r, a)) &&
-              cs_json_put(o, "not_seen", unseen_json(r, a));
+    bool ok =
+        cs_json_put(o, "target", cs_json_text(t->name, a)) &&
+        cs_json_put(o, "address", cs_json_text(t->address, a)) &&
+        cs_json_put(o, "database", cs_json_text(t->database, a)) &&
+        cs_json_put(o, "everyday", cs_json_text(t->user, a)) &&
+        cs_json_put(o, "elevated",
+                    t->has_elevated ? cs_json_text(t->elevated_user, a) : json_null()) &&
+        cs_json_put(o, "probe", t->has_probe ? cs_json_text(t->probe_user, a) : json_null()) &&
+        cs_json_put(o, "tls", cs_json_text(t->tls, a)) &&
+        cs_json_put(o, "certificate",
+                    r->certificate.n > 0 ? certificate_json(r, a) : json_null()) &&
+        cs_json_put(o, "at", cs_json_time(cs_wall_ms())) &&
+        cs_json_put(o, "made", json_integer((json_int_t)(cs_check_count() - r->n_unseen))) &&
+        put_counts(o, r) && cs_json_put(o, "findings", findings_json(r, a)) &&
+        cs_json_put(o, "not_seen", unseen_json(r, a));
     if (!ok) {
         json_decref(o);
         return NULL;

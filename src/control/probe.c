@@ -47,6 +47,11 @@ static void forget(struct cs_control *c, struct cs_ctl_probe *t)
     cs_view_drop(t->view);
 }
 
+static struct cs_slice looking_user(const struct cs_target *t)
+{
+    return t->has_probe ? t->probe_user : t->user;
+}
+
 /* ---- the connection ---- */
 
 static void not_connected(struct cs_job *j, enum cs_err e, const char *text)
@@ -78,7 +83,8 @@ void cs_probe_connect(struct cs_job *j)
         not_connected(j, CS_ERR_CANCELLED, "nobody waits for it any more");
     } else {
         t->connection = ++c->connections;
-        struct cs_msg_probe_connected out = {.connection = t->connection, .user = target->user};
+        struct cs_msg_probe_connected out = {.connection = t->connection,
+                                             .user = looking_user(target)};
         (void)cs_peer_send(j->peer, CS_MSG_PROBE_CONNECTED, j->corr, &out, &fd, 1);
     }
     if (fd >= 0) {
@@ -119,15 +125,16 @@ void cs_probe_prove(struct cs_job *j)
     t->proved = true;
     struct cs_view *view = cs_view_keep(t->view);
     const struct cs_target *target = t->target;
-    struct cs_msg_prove_for ask = {.session = t->id,
-                                   .target = target->name,
-                                   .connection = t->connection,
-                                   .which = CS_CREDENTIAL_EVERYDAY,
-                                   .name = target->password,
-                                   .mechanism = m->mechanism,
-                                   .client_first_bare = m->client_first_bare,
-                                   .server_first = m->server_first,
-                                   .client_final_bare = m->client_final_bare};
+    struct cs_msg_prove_for ask = {
+        .session = t->id,
+        .target = target->name,
+        .connection = t->connection,
+        .which = target->has_probe ? CS_CREDENTIAL_PROBE : CS_CREDENTIAL_EVERYDAY,
+        .name = target->has_probe ? target->probe_password : target->password,
+        .mechanism = m->mechanism,
+        .client_first_bare = m->client_first_bare,
+        .server_first = m->server_first,
+        .client_final_bare = m->client_final_bare};
     enum cs_err e = cs_connect_proof(c, &ask, &j->arena, &call, why, sizeof why);
     proof(j, e, why[0] != 0 || e == CS_OK ? why : cs_err_text(e), &call);
     cs_call_done(&call);

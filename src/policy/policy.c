@@ -65,6 +65,9 @@ static void put_target(struct cs_buf *out, const struct cs_target *t)
     put_slice(out, t->elevated_user);
     put_slice(out, t->elevated_password);
     put_slice(out, t->elevated_database);
+    put_u32(out, t->has_probe);
+    put_slice(out, t->probe_user);
+    put_slice(out, t->probe_password);
 }
 
 static void put_rule(struct cs_buf *out, const struct cs_rule_full *r)
@@ -165,6 +168,9 @@ static void get_target(struct loader *l, struct cs_target *t)
     t->elevated_user = cs_reader_slice(&l->r);
     t->elevated_password = cs_reader_slice(&l->r);
     t->elevated_database = cs_reader_slice(&l->r);
+    t->has_probe = get_bool(l);
+    t->probe_user = cs_reader_slice(&l->r);
+    t->probe_password = cs_reader_slice(&l->r);
     l->r.bad |= keys.n != values.n || t->name.n == 0 || cs_target_kind_families(t->kind) == 0;
 }
 

@@ -46,6 +46,8 @@ struct cs_target {
     bool has_elevated;
     struct cs_slice elevated_user, elevated_password; /* database of the elevated one: below */
     struct cs_slice elevated_database;
+    bool has_probe; /* else what is looked at is looked at with the everyday one */
+    struct cs_slice probe_user, probe_password;
 };
 
 /* Parses and checks the policy part of a snapshot; slices borrow from `snapshot`, arrays come from

@@ -34,7 +34,8 @@ static bool elevated(const struct cs_msg_prove_for *m)
 /* "" when its fields are there, else what is wrong. */
 static const char *ticket_check(const struct cs_msg_prove_for *m)
 {
-    if (!elevated(m) && m->which != CS_CREDENTIAL_EVERYDAY) {
+    if (m->which != CS_CREDENTIAL_EVERYDAY && m->which != CS_CREDENTIAL_ELEVATED &&
+        m->which != CS_CREDENTIAL_PROBE) {
         return "there is no such credential";
     }
     if (cs_id_is_zero(&m->session) || m->target.n == 0 || m->target.n > TARGET_MAX ||
@@ -45,7 +46,7 @@ static const char *ticket_check(const struct cs_msg_prove_for *m)
         return "an elevated proof needs a consumed grant";
     }
     if (!elevated(m) && (!cs_id_is_zero(&m->grant) || m->consumed != 0)) {
-        return "an everyday proof has no grant";
+        return "such a proof has no grant";
     }
     if (m->name.n == 0 || m->name.n > CS_VAULT_NAME_MAX || m->version == 0) {
         return "the secret's name or version is missing";
@@ -67,7 +68,9 @@ static enum cs_err find_target(struct proving *p)
     if (!cs_credentials_find(p->k->credentials, m->target, &p->target)) {
         return refuse(p, CS_ERR_DENIED, "the target is not in the configuration");
     }
-    struct cs_slice secret = elevated(m) ? p->target.elevated : p->target.secret;
+    struct cs_slice secret = elevated(m)                       ? p->target.elevated
+                             : m->which == CS_CREDENTIAL_PROBE ? p->target.probe
+                                                               : p->target.secret;
     if (secret.n == 0 || !cs_slice_eq(secret, m->name)) {
         return refuse(p, CS_ERR_DENIED,
                       "in the configuration, this secret is not that credential of the target");

@@ -13,9 +13,9 @@
 static const struct cs_field fields[] = {
     SLICE(target),   SLICE(secret),
     SLICE(elevated), {CS_FIELD_KIND_U64, offsetof(struct cs_credential_row, binding), "binding"},
-    SLICE(pins),
+    SLICE(pins),     SLICE(probe),
 };
-enum { SLICES = 4, NAME_MAX_BYTES = 128 };
+enum { SLICES = 5, NAME_MAX_BYTES = 128 };
 _Static_assert(sizeof(struct cs_credential_row) == SLICES * sizeof(struct cs_slice) + 8, "table");
 
 enum cs_channel_binding cs_channel_binding_of(struct cs_slice word)
@@ -36,11 +36,13 @@ enum cs_channel_binding cs_channel_binding_of(struct cs_slice word)
 void cs_credentials_write(struct cs_buf *out, const struct cs_credential_row *row)
 {
     if (row->target.n > NAME_MAX_BYTES || row->secret.n > NAME_MAX_BYTES ||
-        row->elevated.n > NAME_MAX_BYTES || row->pins.n > CS_PINS_MAX * (1 + CS_PIN_MAX)) {
+        row->elevated.n > NAME_MAX_BYTES || row->probe.n > NAME_MAX_BYTES ||
+        row->pins.n > CS_PINS_MAX * (1 + CS_PIN_MAX)) {
         out->bad = true;
         return;
     }
-    size_t n = SLICES * 4 + 8 + row->target.n + row->secret.n + row->elevated.n + row->pins.n;
+    size_t n = SLICES * 4 + 8 + row->target.n + row->secret.n + row->elevated.n + row->probe.n +
+               row->pins.n;
     uint8_t *at = cs_buf_room(out, n);
     if (at != NULL) {
         struct cs_writer w = cs_writer(at, n);
@@ -67,7 +69,8 @@ static bool pins_valid(struct cs_slice pins)
 static bool row_valid(const struct cs_credential_row *row)
 {
     bool names = row->target.n > 0 && row->target.n <= NAME_MAX_BYTES && row->secret.n > 0 &&
-                 row->secret.n <= NAME_MAX_BYTES && row->elevated.n <= NAME_MAX_BYTES;
+                 row->secret.n <= NAME_MAX_BYTES && row->elevated.n <= NAME_MAX_BYTES &&
+                 row->probe.n <= NAME_MAX_BYTES;
     bool binding = row->binding > CS_BINDING_NONE && row->binding < CS_BINDING_MAX;
     /* SECURITY: a pin is looked at in a bound proof only: with any other word it would be none. */
     return names && binding && pins_valid(row->pins) &&

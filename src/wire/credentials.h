@@ -24,6 +24,7 @@ struct cs_credential_row {
     struct cs_slice elevated; /* of the elevated one's; empty: it has none */
     uint64_t binding;         /* enum cs_channel_binding */
     struct cs_slice pins;     /* up to CS_PINS_MAX of: a byte with the length, the hash */
+    struct cs_slice probe;    /* of the one for looking; empty: that is the everyday one */
 };
 
 /* CS_BINDING_NONE for a word that is none. */

@@ -276,6 +276,8 @@ class Gateway:
             lines.append('    credential: { user: %s, password: "secret:%s" }' % (t["user"], t["name"] + "-ro"))
             if t.get("owner"):
                 lines.append('    elevated: { user: %s, password: "secret:%s" }' % (t["owner"], t["name"] + "-owner"))
+            if t.get("probe"):
+                lines.append('    probe: { user: %s, password: "secret:%s" }' % (t["probe"], t["name"] + "-probe"))
         with open(self.config_path, "w") as f:
             f.write("\n".join(lines) + "\n" + self.more + rules)
 
@@ -291,6 +293,8 @@ class Gateway:
                 self.cli("secret", "set", t["name"] + "-ro", stdin=t["password"])
                 if t.get("owner"):
                     self.cli("secret", "set", t["name"] + "-owner", stdin=t["owner_password"])
+                if t.get("probe"):
+                    self.cli("secret", "set", t["name"] + "-probe", stdin=t["probe_password"])
         return self
 
     def _serving(self):

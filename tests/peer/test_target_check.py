@@ -143,7 +143,7 @@ class CheckCase(GatewayCase):
     def tame(cls, target, roles):
         """Runs what `target sql` prints, as a superuser would."""
         sql = cls.gw.cli("target", "sql", target).stdout
-        answers = [roles["password"]] * 2 + [roles["owner_password"]] * 2
+        answers = [roles["password"]] * 2 + [roles["owner_password"]] * 2 + [roles.get("probe_password", "")] * 2
         r = cls.psql_as_superuser(sql, roles.get("database", target), "\n".join(answers) + "\n")
         assert r.returncode == 0 and "ERROR" not in r.stderr, r.stdout + r.stderr
         return sql
@@ -207,6 +207,86 @@ class PrintedSql(CheckCase):
         found, _ = self.check()
         self.pg.sql("drop table public.mine, public.bosses", self.name)
         self.assertEqual(found, {})
+
+
+PROBE_CASES = [
+    ("probe-elevated", "serious", "grant {owner} to {probe}", "revoke {owner} from {probe}", "{probe}"),
+    ("probe-power", "serious", "alter role {probe} superuser", "alter role {probe} nosuperuser", "attribute superuser"),
+    ("probe-power", "serious", "alter role {probe} createdb bypassrls", "alter role {probe} nocreatedb nobypassrls", "attribute bypassrls"),
+    ("probe-power", "serious", "grant pg_write_all_data to {probe}", "revoke pg_write_all_data from {probe}", "pg_write_all_data"),
+    ("probe-writes", "note", "grant update on orders to {probe}", "revoke update on orders from {probe}", "public.orders"),
+]
+
+
+class OfItsOwn(CheckCase):
+    """A target with `probe`: another role looks, with another secret, and the everyday one is still what is judged."""
+
+    @classmethod
+    def setUpClass(cls):
+        target_of = harness.target_of
+
+        def with_probe(pg, name, roles, **more):
+            roles["probe"], roles["probe_password"] = roles["user"] + "_look", "looks only"
+            return target_of(pg, name, roles, probe=roles["probe"], probe_password=roles["probe_password"], **more)
+        harness.target_of = with_probe
+        try:
+            super().setUpClass()
+        finally:
+            harness.target_of = target_of
+
+    def fill(self, text):
+        return text.format(owner=self.roles["owner"], probe=self.roles["probe"], ro=self.roles["user"])
+
+    def test_the_role_made_by_the_printed_sql_looks_and_is_found_good(self):
+        found, result = self.check()
+        self.assertEqual(found, {})
+        self.assertEqual((result["everyday"], result["probe"]), (self.roles["user"], self.roles["probe"]))
+        self.assertIn(self.roles["probe"], self.gw.cli("target", "check", self.name).stdout)
+        status, body = self.gw.api("GET", "/v1/targets/%s/answers" % self.name)
+        self.assertEqual(status, 200, body)
+        self.assertEqual(body["tables"]["server"]["rows"][0][2:5], [self.name, self.roles["probe"], self.roles["probe"]])
+        self.assertEqual([r[0] for r in body["tables"]["roles"]["rows"]], [self.roles["user"], self.roles["owner"]])
+        r = self.gw.psql("bot", self.name, "select current_user")
+        self.assertEqual(r.stdout.strip(), self.roles["user"])
+
+    def test_each_way_of_making_it_badly_is_found_and_its_mending_too(self):
+        for finding, severity, bad, good, detail in PROBE_CASES:
+            with self.subTest(finding, how=bad):
+                try:
+                    self.sql(self.fill(bad))
+                    found, _ = self.check()
+                    self.assertIn(finding, found)
+                    self.assertEqual(found[finding]["severity"], severity)
+                    self.assertIn(self.fill(detail), "\n".join(found[finding]["details"]))
+                finally:
+                    self.sql(self.fill(good))
+        self.assertEqual(self.check()[0], {})
+
+    def test_the_everyday_role_is_judged_all_the_same(self):
+        self.sql(self.fill("alter role {ro} createdb"))
+        try:
+            self.assertIn("everyday-createdb", self.check()[0])
+        finally:
+            self.sql(self.fill("alter role {ro} nocreatedb"))
+
+    def test_catalogues_are_read_with_it(self):
+        harness.wait_until("a catalogue", lambda: self.gw.api("GET", "/v1/status")[1]["catalogues"][self.name] is not None)
+        with open(self.pg.log, encoding="utf-8") as f:
+            self.assertIn("user=" + self.roles["probe"], f.read())
+
+    def test_without_its_secret_nobody_looks_and_doctor_says_which_one(self):
+        self.gw.configure(RULES, [dict(self.gw.targets[0], probe=self.roles["probe"]), dict(self.gw.targets[0], name="second")])
+        self.gw.cli("reload")
+        try:
+            self.gw.cli("secret", "set", "second-ro", stdin=self.roles["password"])
+            self.gw.cli("secret", "set", "second-owner", stdin=self.roles["owner_password"])
+            self.assertIn("second-probe of target second is not stored", self.gw.cli("doctor", ok=False).stdout)
+            r = self.gw.cli("target", "check", "second", ok=False)
+            self.assertEqual(r.returncode, 1)
+            self.assertEqual(self.gw.psql("bot", "second", "select 1").stdout.strip(), "1")
+        finally:
+            self.gw.configure(RULES, [self.gw.targets[0]])
+            self.gw.cli("reload")
 
 
 class HostileNames(CheckCase):

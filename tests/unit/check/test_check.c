@@ -29,7 +29,8 @@ CS_TEST(every_check_has_words_and_an_id_of_its_own)
         }
         for (const char *at = strchr(c->fix, '{'); at != NULL; at = strchr(at + 1, '{')) {
             CS_CHECK(strncmp(at, "{everyday}", 10) == 0 || strncmp(at, "{elevated}", 10) == 0 ||
-                     strncmp(at, "{database}", 10) == 0 || strncmp(at, "{target}", 8) == 0);
+                     strncmp(at, "{database}", 10) == 0 || strncmp(at, "{probe}", 7) == 0 ||
+                     strncmp(at, "{target}", 8) == 0);
         }
     }
     CS_CHECK(cs_check_at(cs_check_count()) == NULL);

@@ -160,6 +160,7 @@ CS_TEST(keeper_is_told_which_secret_is_for_which_target)
              "    postgres: { address: \"db:1\", database: d, certificate: tls/both.pem }\n"
              "    credential: { user: u, password: \"secret:p\" }\n"
              "    elevated: { user: o, password: \"secret:q\" }\n"
+             "    probe: { user: looker, password: \"secret:l\" }\n"
              "  - name: a\n"
              "    postgres: { address: \"db:1\", database: d, channel_binding: disable }\n"
              "    credential: { user: u, password: \"secret:p\" }\n"
@@ -172,11 +173,17 @@ CS_TEST(keeper_is_told_which_secret_is_for_which_target)
     CS_CHECK(cs_credentials_find(a.snapshot.credentials, CS_SLICE_LIT("z"), &row));
     CS_EQ_STR(row.secret, "p");
     CS_EQ_STR(row.elevated, "q");
+    CS_EQ_STR(row.probe, "l");
+    const struct cs_target *z = cs_policy_target(a.policy, CS_SLICE_LIT("z"));
+    CS_CHECK(z->has_probe);
+    CS_EQ_STR(z->probe_user, "looker");
+    CS_EQ_STR(z->probe_password, "l");
     CS_CHECK(row.binding == CS_BINDING_REQUIRE && row.pins.n == 2 * 33);
     CS_CHECK(cs_credential_pinned(&row, CS_SLICE_LIT(SERVER_SHA256)));
     CS_EQ_STR(cs_policy_target(a.policy, CS_SLICE_LIT("z"))->channel_binding, "require");
     CS_CHECK(cs_credentials_find(a.snapshot.credentials, CS_SLICE_LIT("a"), &row));
     CS_CHECK(row.binding == CS_BINDING_DISABLE && row.pins.n == 0 && row.elevated.n == 0);
+    CS_CHECK(row.probe.n == 0 && !cs_policy_target(a.policy, CS_SLICE_LIT("a"))->has_probe);
     CS_CHECK(cs_credentials_find(a.snapshot.credentials, CS_SLICE_LIT("m"), &row));
     CS_CHECK(row.binding == CS_BINDING_PREFER);
     compiled_done(&a);

@@ -245,11 +245,13 @@ void world_keeper_keys(struct world *w, uint8_t present, uint8_t previous)
 
 static void keeper_table(struct world *w)
 {
-    const struct cs_credential_row rows[] = {{CS_SLICE_LIT("closed"), CS_SLICE_LIT("orders-ro"),
-                                              CS_SLICE_NULL, CS_BINDING_PREFER, CS_SLICE_NULL},
-                                             {CS_SLICE_LIT("orders"), CS_SLICE_LIT("orders-ro"),
-                                              CS_SLICE_LIT("orders-owner"), CS_BINDING_PREFER,
-                                              CS_SLICE_NULL}};
+    const struct cs_credential_row rows[] = {{.target = CS_SLICE_LIT("closed"),
+                                              .secret = CS_SLICE_LIT("orders-ro"),
+                                              .binding = CS_BINDING_PREFER},
+                                             {.target = CS_SLICE_LIT("orders"),
+                                              .secret = CS_SLICE_LIT("orders-ro"),
+                                              .elevated = CS_SLICE_LIT("orders-owner"),
+                                              .binding = CS_BINDING_PREFER}};
     struct cs_buf out = cs_buf(4096);
     uint8_t hash[CS_SHA256];
     int fd = -1;

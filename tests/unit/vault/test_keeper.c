@@ -102,14 +102,25 @@ static void give_table(struct cs_slice pins, bool spoiled)
     uint8_t hash[CS_SHA256];
     int fd = -1;
     const struct cs_credential_row rows[] = {
-        {CS_SLICE_LIT("billing"), CS_SLICE_LIT("billing-ro"), CS_SLICE_NULL, CS_BINDING_PREFER,
-         CS_SLICE_NULL},
-        {CS_SLICE_LIT("bound"), CS_SLICE_LIT("orders-ro"), CS_SLICE_NULL, CS_BINDING_REQUIRE,
-         CS_SLICE_NULL},
-        {CS_SLICE_LIT("orders"), CS_SLICE_LIT("orders-ro"), CS_SLICE_LIT("orders-owner"),
-         CS_BINDING_PREFER, CS_SLICE_NULL},
-        {CS_SLICE_LIT("pinned"), CS_SLICE_LIT("orders-ro"), CS_SLICE_NULL, CS_BINDING_REQUIRE,
-         pins},
+        {.target = CS_SLICE_LIT("billing"),
+         .secret = CS_SLICE_LIT("billing-ro"),
+         .binding = CS_BINDING_PREFER},
+        {.target = CS_SLICE_LIT("bound"),
+         .secret = CS_SLICE_LIT("orders-ro"),
+         .binding = CS_BINDING_REQUIRE},
+        {.target = CS_SLICE_LIT("looked-at"),
+         .secret = CS_SLICE_LIT("billing-ro"),
+         .elevated = CS_SLICE_LIT("orders-owner"),
+         .probe = CS_SLICE_LIT("orders-ro"),
+         .binding = CS_BINDING_PREFER},
+        {.target = CS_SLICE_LIT("orders"),
+         .secret = CS_SLICE_LIT("orders-ro"),
+         .elevated = CS_SLICE_LIT("orders-owner"),
+         .binding = CS_BINDING_PREFER},
+        {.target = CS_SLICE_LIT("pinned"),
+         .secret = CS_SLICE_LIT("orders-ro"),
+         .binding = CS_BINDING_REQUIRE,
+         .pins = pins},
     };
     struct cs_buf out = cs_buf(CS_CREDENTIALS_MAX);
     for (size_t i = 0; i < CS_ARRAY_LEN(rows); i++) {
@@ -279,7 +290,8 @@ static void script_spoiled(void)
     SPOILED(target, CS_SLICE_NULL, CS_ERR_INVALID, "missing")
     SPOILED(target, cs_slice(big, sizeof big), CS_ERR_INVALID, "missing")
     SPOILED(connection, 0, CS_ERR_INVALID, "missing")
-    SPOILED(which, 2, CS_ERR_INVALID, "no such credential")
+    SPOILED(which, 3, CS_ERR_INVALID, "no such credential")
+    SPOILED(which, UINT64_MAX, CS_ERR_INVALID, "no such credential")
     SPOILED(which, CS_CREDENTIAL_ELEVATED, CS_ERR_INVALID, "consumed grant")
     SPOILED(grant, cs_id_new(), CS_ERR_INVALID, "has no grant")
     SPOILED(deadline, cs_mono_ns(), CS_ERR_TIMEOUT, "too late")
@@ -556,6 +568,27 @@ static void script_targets(void)
     m.name = CS_SLICE_LIT("orders-owner");
     m.box = owner;
     CS_EQ_U64(prove(&m, "not that credential"), CS_ERR_DENIED);
+    m = good(); /* a target that is looked at with its everyday credential has no other for that */
+    m.which = CS_CREDENTIAL_PROBE;
+    CS_EQ_U64(prove(&m, "not that credential"), CS_ERR_DENIED);
+    m = good();
+    m.target = CS_SLICE_LIT("looked-at"); /* whose everyday secret this is not */
+    CS_EQ_U64(prove(&m, "not that credential"), CS_ERR_DENIED);
+    m.which = CS_CREDENTIAL_PROBE;
+    CS_EQ_U64(prove(&m, NULL), CS_OK);
+    m.grant = cs_id_new();
+    CS_EQ_U64(prove(&m, "has no grant"), CS_ERR_INVALID);
+    m.grant = (struct cs_id){{0}};
+    m.name = CS_SLICE_LIT("orders-owner"); /* the elevated one, called the one for looking */
+    m.box = owner;
+    CS_EQ_U64(prove(&m, "not that credential"), CS_ERR_DENIED);
+    m = good();
+    m.which = CS_CREDENTIAL_ELEVATED;
+    m.grant = cs_id_new();
+    m.consumed = cs_mono_ns();
+    m.target = CS_SLICE_LIT("billing"); /* which has no elevated one */
+    m.name = CS_SLICE_LIT("orders-owner");
+    m.box = owner;
     /* None of these took the grant's chance. */
     m.target = CS_SLICE_LIT("orders");
     CS_EQ_U64(prove(&m, NULL), CS_OK);

@@ -20,12 +20,14 @@ CS_TEST(credentials_survive_the_trip)
     struct cs_buf out = cs_buf(CS_CREDENTIALS_MAX);
     struct cs_credential_row a = row("a"), b = row("b"), got;
     b.elevated = b.pins = CS_SLICE_NULL;
+    b.probe = CS_SLICE_LIT("looks");
     b.binding = CS_BINDING_PREFER;
     cs_credentials_write(&out, &a);
     cs_credentials_write(&out, &b);
     CS_CHECK(!out.bad && cs_credentials_valid(cs_buf_slice(&out)));
     CS_CHECK(cs_credentials_find(cs_buf_slice(&out), CS_SLICE_LIT("b"), &got));
     CS_EQ_STR(got.secret, "ro");
+    CS_EQ_STR(got.probe, "looks");
     CS_CHECK(got.elevated.n == 0 && got.pins.n == 0 && got.binding == CS_BINDING_PREFER);
     CS_CHECK(cs_credentials_find(cs_buf_slice(&out), CS_SLICE_LIT("a"), &got));
     CS_EQ_STR(got.elevated, "owner");
@@ -80,6 +82,7 @@ CS_TEST(credentials_refuse_impossible_rows)
     BAD(secret, CS_SLICE_NULL)
     BAD(secret, cs_slice(long_name, sizeof long_name))
     BAD(elevated, cs_slice(long_name, sizeof long_name))
+    BAD(probe, cs_slice(long_name, sizeof long_name))
     BAD(binding, CS_BINDING_NONE)
     BAD(binding, CS_BINDING_MAX)
     BAD(binding, CS_BINDING_PREFER) /* with a pin it must be "require" */
