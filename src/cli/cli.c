@@ -34,7 +34,7 @@ static const char overview[] =
     "\n"
     "Without --url and --socket: COUNTERSIGN_URL, COUNTERSIGN_SOCKET, run/countersign.sock in\n"
     "COUNTERSIGN_DIR, /var/lib/countersign/run/countersign.sock, whichever is set first.\n"
-    "Exit status: 0 done, 1 refused or failed, 2 wrong usage.\n";
+    "Exit status: 0 done, 1 refused or failed, 2 wrong usage (verify has its own).\n";
 
 size_t cs_cli_command_count(void)
 {
@@ -95,6 +95,22 @@ static enum takes option_kind(struct cs_slice list, struct cs_slice name)
     return UNKNOWN_OPTION;
 }
 
+static bool take_option(struct cs_cli *c, const char *name, const char *value, char *why,
+                        size_t why_size)
+{
+    if (value == NULL) {
+        (void)snprintf(why, why_size, "--%s needs a value", name);
+        return false;
+    }
+    if (c->n_options == CS_CLI_OPTIONS) {
+        (void)snprintf(why, why_size, "too many options");
+        return false;
+    }
+    c->option[c->n_options].name = name;
+    c->option[c->n_options++].value = value;
+    return true;
+}
+
 /* One "--name", "--name=value" or "--name value"; *at is left on its last word. */
 static bool parse_option(struct cs_cli *c, int argc, char *const *argv, int *at, char *why,
                          size_t why_size)
@@ -116,19 +132,10 @@ static bool parse_option(struct cs_cli *c, int argc, char *const *argv, int *at,
         return false;
     }
     if (kind == TAKES_VALUE && value == NULL) {
-        if (*at + 1 >= argc) {
-            (void)snprintf(why, why_size, "--%s needs a value", (const char *)name.p);
-            return false;
-        }
-        value = argv[++*at];
+        value = *at + 1 < argc ? argv[++*at] : NULL;
+        return take_option(c, (const char *)name.p, value, why, why_size);
     }
-    if (c->n_options == CS_CLI_OPTIONS) {
-        (void)snprintf(why, why_size, "too many options");
-        return false;
-    }
-    c->option[c->n_options].name = (const char *)name.p;
-    c->option[c->n_options++].value = value != NULL ? value : "";
-    return true;
+    return take_option(c, (const char *)name.p, value != NULL ? value : "", why, why_size);
 }
 
 bool cs_cli_parse(struct cs_cli *c, int argc, char *const *argv, char *why, size_t why_size)
@@ -141,6 +148,13 @@ bool cs_cli_parse(struct cs_cli *c, int argc, char *const *argv, char *why, size
         }
         if (options && strncmp(argv[i], "--", 2) == 0) {
             if (!parse_option(c, argc, argv, &i, why, why_size)) {
+                return false;
+            }
+            continue;
+        }
+        if (options && strcmp(argv[i], "-o") == 0 &&
+            option_kind(cs_slice_str(c->command->options), CS_SLICE_LIT("output")) == TAKES_VALUE) {
+            if (!take_option(c, "output", i + 1 < argc ? argv[++i] : NULL, why, why_size)) {
                 return false;
             }
             continue;
@@ -238,7 +252,8 @@ int cs_cli_usage(struct cs_cli *c, const char *fmt, ...)
     } else {
         (void)fprintf(stderr, "see: countersign help\n");
     }
-    return CS_CLI_USAGE;
+    bool verify = c->command != NULL && c->command->fn == cs_cmd_verify;
+    return verify ? CS_CLI_VERIFY_USAGE : CS_CLI_USAGE;
 }
 
 /* ---- help ---- */

@@ -1,6 +1,6 @@
 /* The command line: one table of commands (commands.def), one function each. Commands reach the
  * gateway only through its API (docs/api.md), over TLS or the local socket; `serve` and `init` work
- * on files. Exit status: 0 done, 1 refused or failed, 2 usage. */
+ * on files, and so do `verify` and `export`. Exit status: 0 done, 1 refused or failed, 2 usage. */
 #ifndef CS_CLI_CLI_H
 #define CS_CLI_CLI_H
 
@@ -12,6 +12,8 @@
 #include <stdio.h>
 
 enum { CS_CLI_OK = 0, CS_CLI_FAILED = 1, CS_CLI_USAGE = 2 };
+/* `verify` has 2 and 3 for what it finds: docs/format.md. */
+enum { CS_CLI_VERIFY_MISSING = 3, CS_CLI_VERIFY_USAGE = 64 };
 enum { CS_CLI_POSITIONS = 8, CS_CLI_OPTIONS = 16 };
 
 struct cs_cli;

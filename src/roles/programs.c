@@ -52,40 +52,9 @@ static void open_one(struct cs_supervisor *sv, const char *program)
     }
 }
 
-static bool are_there(const struct cs_supervisor *sv)
-{
-    char path[CS_PATH];
-    return access(cs_program_path(sv, "job-compile", path), X_OK) == 0;
-}
-
-/* COUNTERSIGN_LIBEXEC; beside our own executable (a build tree); ../libexec/countersign from there.
- */
-static bool find(struct cs_supervisor *sv, char self[static CS_PATH - 64])
-{
-    const char *given = getenv("COUNTERSIGN_LIBEXEC");
-    if (given != NULL) {
-        (void)snprintf(sv->libexec, sizeof sv->libexec, "%s", given);
-        return are_there(sv);
-    }
-    ssize_t n = readlink("/proc/self/exe", self, CS_PATH - 65);
-    self[n > 0 ? n : 0] = 0;
-    char *slash = strrchr(self, '/');
-    if (slash == NULL) {
-        return false;
-    }
-    *slash = 0;
-    (void)snprintf(sv->libexec, sizeof sv->libexec, "%s", self);
-    if (are_there(sv)) {
-        return true;
-    }
-    (void)snprintf(sv->libexec, sizeof sv->libexec, "%s/../libexec/countersign", self);
-    return are_there(sv);
-}
-
 bool cs_programs_open(struct cs_supervisor *sv)
 {
-    char self[CS_PATH - 64] = "";
-    bool found = find(sv, self);
+    bool found = cs_process_libexec("job-compile", sv->libexec, sizeof sv->libexec);
     if (sv->legacy.rollback && sv->legacy.programs.n > 0) {
         sv->programs = sv->legacy.programs; /* wherever they lay, and whatever lies there now */
         sv->legacy.programs.n = 0;
@@ -98,7 +67,7 @@ bool cs_programs_open(struct cs_supervisor *sv)
         (void)fprintf(stderr,
                       "countersign: its other programs (gate, control, …) are not in %s nor in "
                       "../libexec/countersign; COUNTERSIGN_LIBEXEC can name their directory\n",
-                      self);
+                      sv->libexec);
     }
     for (size_t i = 0; found && i < cs_role_row_count; i++) {
         open_one(sv, cs_role_rows[i].program);

@@ -296,6 +296,37 @@ enum cs_err cs_process_start_output(const char *path, const char *const argv[], 
     return start_any(&c, ret_pid);
 }
 
+static bool has_program(const char *dir, const char *program)
+{
+    char path[1024];
+    int n = snprintf(path, sizeof path, "%s/%s", dir, program);
+    return n > 0 && (size_t)n < sizeof path && access(path, X_OK) == 0;
+}
+
+bool cs_process_libexec(const char *program, char *out, size_t n)
+{
+    char self[512];
+    const char *given = getenv("COUNTERSIGN_LIBEXEC");
+    if (given != NULL) {
+        (void)snprintf(out, n, "%s", given);
+        return has_program(out, program);
+    }
+    ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[len > 0 ? len : 0] = 0;
+    char *slash = strrchr(self, '/');
+    if (slash == NULL) {
+        (void)snprintf(out, n, "%s", self);
+        return false;
+    }
+    *slash = 0;
+    (void)snprintf(out, n, "%s/../libexec/countersign", self);
+    if (!has_program(self, program) && has_program(out, program)) {
+        return true;
+    }
+    (void)snprintf(out, n, "%s", self);
+    return has_program(out, program);
+}
+
 enum cs_err cs_process_watch(struct cs_loop *loop, pid_t pid, struct cs_fd *ret)
 {
     int fd = pidfd_open(pid, 0); /* close-on-exec by definition */

@@ -22,6 +22,10 @@ enum cs_err cs_process_start_open(int program, const char *path, const char *con
 /* The same with no descriptors but standard output, which becomes `output`. */
 enum cs_err cs_process_start_output(const char *path, const char *const argv[], int output,
                                     pid_t *ret_pid) CS_MUST_CHECK;
+/* The directory of our other programs, by looking for `program` in it: COUNTERSIGN_LIBEXEC; beside
+ * our own executable (a build tree); ../libexec/countersign from there. False: not there; `out` is
+ * the directory that was looked into first then. */
+bool cs_process_libexec(const char *program, char *out, size_t n);
 /* Every process that is started from now on runs as this user and group, with no other groups. Only
  * for a process that may do so (root). */
 void cs_process_run_as(uid_t uid, gid_t gid);

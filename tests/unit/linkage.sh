@@ -15,6 +15,7 @@ front:        libcrypto libssl
 recorder:     libcrypto libzstd
 job-compile:  libcrypto libyaml-0
 job-replayer: libcrypto libzstd
+job-verify:   libcrypto libzstd
 "
 never_in_gate="sqlite curl xml libpq jansson yaml"
 n=0 bad=0
