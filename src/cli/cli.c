@@ -138,6 +138,19 @@ static bool parse_option(struct cs_cli *c, int argc, char *const *argv, int *at,
     return take_option(c, (const char *)name.p, value != NULL ? value : "", why, why_size);
 }
 
+/* "-o", where the command has --output. */
+static bool is_output(const struct cs_cli *c, const char *word)
+{
+    return strcmp(word, "-o") == 0 &&
+           option_kind(cs_slice_str(c->command->options), CS_SLICE_LIT("output")) == TAKES_VALUE;
+}
+
+/* "-h" is --help. */
+static bool is_help(const char *word)
+{
+    return strcmp(word, "-h") == 0;
+}
+
 bool cs_cli_parse(struct cs_cli *c, int argc, char *const *argv, char *why, size_t why_size)
 {
     bool options = true;
@@ -152,18 +165,17 @@ bool cs_cli_parse(struct cs_cli *c, int argc, char *const *argv, char *why, size
             }
             continue;
         }
-        if (options && strcmp(argv[i], "-o") == 0 &&
-            option_kind(cs_slice_str(c->command->options), CS_SLICE_LIT("output")) == TAKES_VALUE) {
+        if (options && is_output(c, argv[i])) {
             if (!take_option(c, "output", i + 1 < argc ? argv[++i] : NULL, why, why_size)) {
                 return false;
             }
             continue;
         }
-        if (options && argv[i][0] == '-' && argv[i][1] != 0 && strcmp(argv[i], "-h") != 0) {
+        if (options && argv[i][0] == '-' && argv[i][1] != 0 && !is_help(argv[i])) {
             (void)snprintf(why, why_size, "there is no option %s here", argv[i]);
             return false;
         }
-        if (options && strcmp(argv[i], "-h") == 0) {
+        if (options && is_help(argv[i])) {
             c->option[0].name = "help";
             c->option[0].value = "";
             c->n_options = CS_MAX(c->n_options, 1);

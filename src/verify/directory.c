@@ -230,15 +230,18 @@ static void with_log(const struct cs_verify *v, int log, struct cs_report *repor
     struct walk w = {.v = v, .report = report};
     cs_history_init(&h, report);
     bool intact = false;
-    if (v->key == NULL && cs_verify_key(log, &own) == CS_OK) {
+    enum cs_err err = v->key == NULL ? cs_verify_key(log, &own) : CS_ERR_NOT_FOUND;
+    if (err == CS_OK) {
         mine.key = &own;
         cs_report_note(report, "the public key was taken from the directory itself; whoever could "
                                "change all of it could have put another one there: give the key "
                                "that was kept elsewhere with --key");
     }
     if (mine.key == NULL) {
-        cs_report_add(report, CS_VERDICT_MISSING, NULL,
-                      "the log's public key is not there; give it with --key")
+        bool is_none = err == CS_ERR_INVALID || err == CS_ERR_TOO_LARGE || err == CS_ERR_CORRUPT;
+        cs_report_add(report, is_none ? CS_VERDICT_TAMPERED : CS_VERDICT_MISSING, NULL,
+                      is_none ? "this is no public key of a log; give the right one with --key"
+                              : "the log's public key is not there; give it with --key")
             ->file = "log/" KEY_FILE;
     } else {
         intact = cs_verify_log(&mine, log, &h, report);

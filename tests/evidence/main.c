@@ -1,6 +1,6 @@
 /* make-evidence DIRECTORY WHAT: evidence for tests in Python. WHAT: "usual" (one session is still
- * open), "finished", or a row of the table below: a log that its writer signed, though what it says
- * must never have been. */
+ * open), "finished", "long", or a row of the table below: a log that its writer signed, though what
+ * it says must never have been. */
 #include "evidence.h"
 
 #include <stdio.h>
@@ -145,6 +145,19 @@ static int strange(const char *dir, void (*fn)(void))
     return 0;
 }
 
+/* One recording of more than 100 MB. */
+static void long_one(const char *dir)
+{
+    evidence_begin(&e, dir);
+    evidence_open(&s, &e, 1);
+    for (unsigned i = 0; i < 120; i++) {
+        evidence_frame(&s, 1024 * 1024);
+    }
+    evidence_close(&s, false);
+    evidence_save(&s);
+    evidence_done(&e);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "--list") == 0) {
@@ -162,6 +175,10 @@ int main(int argc, char **argv)
         if (strcmp(argv[2], rows[i].name) == 0) {
             return strange(argv[1], rows[i].fn);
         }
+    }
+    if (strcmp(argv[2], "long") == 0) {
+        long_one(argv[1]);
+        return 0;
     }
     bool finished = strcmp(argv[2], "finished") == 0;
     if (!finished && strcmp(argv[2], "usual") != 0) {

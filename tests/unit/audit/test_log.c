@@ -1,5 +1,5 @@
 /* Whole logs: written, gone on with, proved from, and tampered with in every way that the files
- * allow. Each tampered copy is also given to the second verifier (examples/verify-log.py), which
+ * allow. Each tampered copy is also given to the second verifier (examples/verify.py), which
  * was written from docs/format.md: the two must agree. */
 #include "audit/check.h"
 #include "audit/proof.h"
@@ -173,12 +173,12 @@ static int run_python(char *const argv[])
     return WEXITSTATUS(status);
 }
 
-static char script[] = CS_SOURCE_DIR "/examples/verify-log.py";
+static char script[] = CS_SOURCE_DIR "/examples/verify.py";
 static char python[] = "python3", remove_program[] = "rm", remove_flags[] = "-rf";
 
 static int second(struct store *s, struct cs_slice since)
 {
-    char dir[] = "/tmp/cs-log-XXXXXX", older[64], option[] = "--since";
+    char dir[] = "/tmp/cs-log-XXXXXX", older[64], option[] = "--since", key_option[] = "--key";
     struct cs_buf k = cs_buf(256);
     CS_CHECK(mkdtemp(dir) != NULL);
     for (size_t i = 0; i < s->n; i++) {
@@ -187,9 +187,9 @@ static int second(struct store *s, struct cs_slice since)
     (void)snprintf(older, sizeof older, "%s/older", dir);
     save(dir, "older", since);
     cs_audit_key_write(&key, &k);
-    char *const with[] = {python, script, (char *)(uintptr_t)cs_buf_cstr(&k), dir, option,
-                          older,  NULL};
-    char *const without[] = {python, script, with[2], dir, NULL};
+    char *const with[] = {python, script, dir, key_option, (char *)(uintptr_t)cs_buf_cstr(&k),
+                          option, older,  NULL};
+    char *const without[] = {python, script, dir, key_option, with[4], NULL};
     int code = run_python(since.n > 0 ? with : without);
     char *const clean[] = {remove_program, remove_flags, dir, NULL};
     CS_CHECK(run_python(clean) == 0);
