@@ -77,10 +77,13 @@ def base64_bytes(text, n=None):
 
 
 def read_key(text):
-    part = text.strip().split("+", 2)
+    try:
+        part = text.decode().strip(" \t\r\n").split("+", 2)
+    except UnicodeDecodeError:
+        raise Bad("not a public key", 1) from None
     need(len(part) == 3, "not a public key")
     public = base64_bytes(part[2], 33)
-    need(public[0] == 1 and sha256(part[0].encode(), b"\n", public)[:4].hex() == part[1], "not a public key")
+    need(re.fullmatch(r"[^\s\x00-\x1f\x7f]{1,128}", part[0]) and public[0] == 1 and sha256(part[0].encode(), b"\n", public)[:4].hex() == part[1], "not a public key")
     return part[0], bytes.fromhex(part[1]), public[1:]
 
 
@@ -405,7 +408,7 @@ def check_bundle(data, given):
     name, a, b = next(all_members)
     m = re.fullmatch(rb"countersign-bundle/1\nsession ([0-9a-f]{32})\nkey ([^\n]+)\n", data[a:b])
     need(name == "manifest" and m and b - a <= 1024, "not the manifest of a bundle")
-    session, key = bytes.fromhex(m.group(1).decode()), read_key(m.group(2).decode("utf-8", "replace"))
+    session, key = bytes.fromhex(m.group(1).decode()), read_key(m.group(2))
     need(given in (None, key), "its key is not the one that was given")
     name, a, b = next(all_members)
     note = data[a:b]
@@ -442,7 +445,7 @@ def check_directory(directory, key, since, say):
     log, history, seen = os.path.join(directory, "log"), None, set()
     log = directory if not os.path.isdir(log) and os.path.exists(os.path.join(directory, "checkpoint")) else log
     with say(log):
-        history = check_log(log, key or read_key(open(os.path.join(log, "log.pub")).read()), since)
+        history = check_log(log, key or read_key(open(os.path.join(log, "log.pub"), "rb").read()), since)
     for name in sorted(os.listdir(directory)):
         m = re.fullmatch(r"([0-9a-f]{32})(-[0-9a-f]{16})?\.csr", name)
         with say(name):
@@ -482,7 +485,7 @@ def main(args):
         return 64
     path, key, say = args[0], options.get("--key"), Saying()
     with say("key"):
-        key = read_key(open(key).read() if os.path.exists(key) else key) if key else None
+        key = read_key(open(key, "rb").read() if os.path.exists(key) else key.encode()) if key else None
     with say(path):
         name = re.fullmatch(r"([0-9a-f]{32})\.csr", os.path.basename(path))
         if os.path.isdir(path):

@@ -3,6 +3,7 @@
  * are started from what belongs to this program, not from what lies at the path by then. Called by
  * whoever starts something. Must never open one a second time. */
 #include "roles/supervisor.h"
+#include "runtime/process.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -89,7 +89,7 @@ class Verify(unittest.TestCase):
                     continue  # a partial tile that a complete one has taken the place of is not looked at
                 for at in sorted(rnd.sample(range(len(data)), min(12, len(data)))):
                     yield "flip %d" % at, file, data[:at] + bytes([data[at] ^ 1 << rnd.randrange(8)]) + data[at + 1:]
-                for n in (0, 1, len(data) // 2, len(data) - 1):
+                for n in (0, 1, len(data) // 2, len(data) - 2):
                     yield "cut to %d" % n, file, data[:n]
                 yield "longer", file, data + b"\0"
                 yield "twice", file, data + data
