@@ -73,6 +73,18 @@ static enum cs_err copy_batch(struct cs_recorder *rec)
     return err;
 }
 
+/* The segment has no room for a batch, and the batch is empty: the next segment. */
+static enum cs_err rotate(struct cs_recorder *rec)
+{
+    enum cs_err err = cs_journal_rotate(&rec->journal);
+    if (err == CS_OK) {
+        rec->rotated = true;
+        cs_recordings_list(rec->recordings);
+        rec->unsynced_since = cs_mono_ns();
+    }
+    return err;
+}
+
 /* Everything read is in the journal, durable, and in its files; the rings are told. */
 enum cs_err cs_batch_sync(struct cs_recorder *rec)
 {
@@ -80,7 +92,10 @@ enum cs_err cs_batch_sync(struct cs_recorder *rec)
     if (!rec->sealed && rec->unsynced_since == 0) {
         return CS_OK;
     }
-    if (!rec->sealed) {
+    if (!rec->sealed && cs_journal_full(&rec->journal)) {
+        err = rotate(rec); /* rows alone: of rings whose frames were known, or were no frames */
+    }
+    if (err == CS_OK && !rec->sealed) {
         err = seal_batch(rec);
         rec->sealed = err == CS_OK;
     }
@@ -137,12 +152,7 @@ bool cs_batch_make_room(struct cs_recorder *rec)
 {
     enum cs_err err = cs_batch_sync(rec);
     if (err == CS_OK && cs_journal_full(&rec->journal)) {
-        err = cs_journal_rotate(&rec->journal);
-        if (err == CS_OK) {
-            rec->rotated = true;
-            cs_recordings_list(rec->recordings);
-            rec->unsynced_since = cs_mono_ns();
-        }
+        err = rotate(rec);
     }
     return cs_recorder_ok(rec, err);
 }

@@ -307,29 +307,49 @@ static enum cs_err open_there(struct cs_copier *c, const struct cs_journal_file 
     return CS_OK;
 }
 
+/* A descriptor that remembers that it could not be read: a file that a disk does not give is not
+ * one that was changed, and must not be put aside as such. */
+struct there {
+    int fd;
+    bool failed;
+};
+
+static size_t read_there(void *arg, uint64_t at, void *into, size_t n)
+{
+    struct there *t = arg;
+    size_t done = 0;
+    while (done < n) {
+        ssize_t got = pread(t->fd, (uint8_t *)into + done, n - done, (off_t)(at + done));
+        if (got == 0) {
+            break;
+        }
+        if (got < 0 && errno != EINTR) {
+            t->failed = true;
+            break;
+        }
+        done += got > 0 ? (size_t)got : 0;
+    }
+    return done;
+}
+
 enum cs_err cs_copier_look(struct cs_copier *c, const struct cs_journal_file *f,
                            struct cs_csr_tail *ret)
 {
-    int fd = -1;
-    uint64_t size = 0;
-    enum cs_err err = open_there(c, f, &fd, &size);
+    struct there t = {.fd = -1};
+    struct cs_csr_source in = {.arg = &t, .read_at = read_there};
+    enum cs_err err = open_there(c, f, &t.fd, &in.size);
     if (err != CS_OK) {
         return err;
     }
-    err = cs_csr_find_tail(cs_csr_descriptor(&fd, size), ret);
-    (void)close(fd);
+    err = cs_csr_find_tail(in, ret);
+    (void)close(t.fd);
+    if (t.failed) {
+        return CS_ERR_IO;
+    }
     if (err == CS_OK && !cs_id_eq(&ret->head.session, &f->session)) {
         err = CS_ERR_CORRUPT; /* another session's file under this name */
     }
     return err;
-}
-
-static const char *aside_name(const struct cs_journal_file *f, char out[static ASIDE_NAME])
-{
-    char name[CS_CSR_NAME];
-    (void)snprintf(out, ASIDE_NAME, "%s.%llu.torn", name_of(f, name),
-                   (unsigned long long)cs_wall_ms());
-    return out;
 }
 
 static enum cs_err copy_rest(int from, uint64_t at, int to)
@@ -352,7 +372,7 @@ static enum cs_err copy_rest(int from, uint64_t at, int to)
 
 enum cs_err cs_copier_cut(struct cs_copier *c, const struct cs_journal_file *f, uint64_t size)
 {
-    char aside[ASIDE_NAME];
+    char name[CS_CSR_NAME], aside[CS_ASIDE_NAME];
     int fd = -1;
     uint64_t now = 0;
     forget(c, f);
@@ -360,7 +380,8 @@ enum cs_err cs_copier_cut(struct cs_copier *c, const struct cs_journal_file *f, 
     if (err != CS_OK) {
         return err;
     }
-    int to = openat(c->dir, aside_name(f, aside), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int to = openat(c->dir, cs_file_aside(c->dir, name_of(f, name), aside),
+                    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     err = to < 0 ? cs_file_err(errno) : copy_rest(fd, size, to);
     if (to >= 0) {
         (void)close(to);
@@ -374,9 +395,10 @@ enum cs_err cs_copier_cut(struct cs_copier *c, const struct cs_journal_file *f, 
 
 enum cs_err cs_copier_set_aside(struct cs_copier *c, const struct cs_journal_file *f)
 {
-    char name[CS_CSR_NAME], aside[ASIDE_NAME];
+    char name[CS_CSR_NAME], aside[CS_ASIDE_NAME];
     forget(c, f);
-    if (renameat(c->dir, name_of(f, name), c->dir, aside_name(f, aside)) != 0) {
+    (void)cs_file_aside(c->dir, name_of(f, name), aside);
+    if (renameat(c->dir, name, c->dir, aside) != 0) {
         return cs_file_err(errno);
     }
     return fsync(c->dir) == 0 ? CS_OK : CS_ERR_IO;

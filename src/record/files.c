@@ -3,11 +3,13 @@
 #include "record/files.h"
 
 #include "base/alloc.h"
+#include "base/time.h"
 #include "record/segment.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -125,6 +127,20 @@ enum cs_err cs_file_read(int dir, const char *name, uint8_t **ret, size_t *ret_n
     enum cs_err err = read_all(fd, ret, ret_n);
     (void)close(fd);
     return err;
+}
+
+const char *cs_file_aside(int dir, const char *name, char out[static CS_ASIDE_NAME])
+{
+    uint64_t now = cs_wall_ms();
+    for (unsigned i = 0; i < 1000; i++) {
+        (void)snprintf(out, CS_ASIDE_NAME, "%s.%llu.torn", name, (unsigned long long)now + i);
+        int fd = openat(dir, out, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0) {
+            break; /* as it should be */
+        }
+        (void)close(fd);
+    }
+    return out;
 }
 
 enum cs_err cs_file_write_at(int fd, struct cs_slice s, uint64_t at, size_t *ret_written)

@@ -21,6 +21,10 @@ enum cs_err cs_file_read(int dir, const char *name, uint8_t **ret, size_t *ret_n
  * also counts on failure. NO_SPACE when the disk, a quota or a size limit is full. */
 enum cs_err cs_file_write_at(int fd, struct cs_slice s, uint64_t at,
                              size_t *ret_written) CS_MUST_CHECK;
+/* "NAME.TIME.torn", a name under which nothing is yet: what is put aside must not replace what was
+ * put aside before, in the same millisecond or before the clock was set back. */
+enum { CS_ASIDE_NAME = 104 };
+const char *cs_file_aside(int dir, const char *name, char out[static CS_ASIDE_NAME]);
 /* errno after a failed write. EFBIG counts as no space: a size limit can be lifted like a full disk
  * can be emptied, and nothing is lost meanwhile. */
 enum cs_err cs_file_err(int error_number);

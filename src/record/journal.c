@@ -17,8 +17,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ASIDE_NAME = CS_SEGMENT_NAME + 40 };
-
 /* ---- segments ---- */
 
 static enum cs_err preallocate(int fd, uint64_t from, uint64_t to)
@@ -55,7 +53,7 @@ static enum cs_err segment_fill(int fd, uint32_t number, uint64_t first_seq, uin
 
 static enum cs_err segment_make(struct cs_journal *j, uint32_t number, int *ret_fd)
 {
-    char name[CS_SEGMENT_NAME], temporary[ASIDE_NAME];
+    char name[CS_SEGMENT_NAME], temporary[CS_ASIDE_NAME];
     (void)cs_segment_name(number, name);
     (void)snprintf(temporary, sizeof temporary, "%s.new", name);
     int fd = openat(j->dir, temporary, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -91,17 +89,10 @@ static void segment_use(struct cs_journal *j, int fd, uint32_t number, uint64_t 
 
 /* ---- recovery ---- */
 
-static void aside_name(uint32_t number, char out[static ASIDE_NAME])
-{
-    char name[CS_SEGMENT_NAME];
-    (void)snprintf(out, ASIDE_NAME, "%s.%llu.torn", cs_segment_name(number, name),
-                   (unsigned long long)cs_wall_ms());
-}
-
 static enum cs_err set_aside(struct cs_journal *j, uint32_t number)
 {
-    char name[CS_SEGMENT_NAME], aside[ASIDE_NAME];
-    aside_name(number, aside);
+    char name[CS_SEGMENT_NAME], aside[CS_ASIDE_NAME];
+    (void)cs_file_aside(j->dir, cs_segment_name(number, name), aside);
     if (renameat(j->dir, cs_segment_name(number, name), j->dir, aside) != 0) {
         return cs_file_err(errno);
     }
@@ -110,8 +101,8 @@ static enum cs_err set_aside(struct cs_journal *j, uint32_t number)
 
 static enum cs_err keep_torn(struct cs_journal *j, uint32_t number, struct cs_slice tail)
 {
-    char aside[ASIDE_NAME];
-    aside_name(number, aside);
+    char name[CS_SEGMENT_NAME], aside[CS_ASIDE_NAME];
+    (void)cs_file_aside(j->dir, cs_segment_name(number, name), aside);
     int fd = openat(j->dir, aside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) {
         return cs_file_err(errno);

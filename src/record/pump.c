@@ -53,12 +53,18 @@ static bool take_frame(struct cs_recorder *rec, struct cs_source *s, size_t n)
     return cs_recorder_ok(rec, err == CS_ERR_NO_SPACE ? CS_ERR_IO : err);
 }
 
+/* For a frame of any size, or the end of a recording. */
+static bool room(struct cs_recorder *rec)
+{
+    return cs_recordings_have_room(rec->recordings) ||
+           (cs_batch_make_room(rec) && cs_recordings_have_room(rec->recordings));
+}
+
 static enum taken take_one(struct cs_recorder *rec, struct cs_source *s, size_t *ret_n)
 {
     size_t n = 0;
     uint64_t seq = 0;
-    if (!cs_recordings_have_room(rec->recordings) &&
-        !(cs_batch_make_room(rec) && cs_recordings_have_room(rec->recordings))) {
+    if (!room(rec)) {
         return TAKEN_STOP;
     }
     enum cs_err err = cs_ring_read(&s->ring, rec->frame, CS_LIMIT_RECORD_FRAME_BYTES, &n, &seq);
@@ -131,7 +137,7 @@ static bool end_recordings(struct cs_recorder *rec, uint64_t epoch, enum cs_csr_
 {
     size_t n = 0;
     bool more = false;
-    if (rec->sealed || rec->to.n == 0) {
+    if (rec->sealed || rec->to.n == 0 || !room(rec)) {
         return false;
     }
     for (const struct cs_source *s = rec->sources; s != NULL; s = s->next) {
@@ -235,7 +241,7 @@ static bool pump_round(struct cs_recorder *rec)
     if (rec->stopping && !anything_unmarked(rec) && rec->unsynced_since == 0) {
         return false;
     }
-    return rest(rec);
+    return rec->stopping ? cs_co_yield() : rest(rec);
 }
 
 void cs_recorder_pump(struct cs_recorder *rec)

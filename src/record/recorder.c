@@ -40,23 +40,28 @@ static void files_close(struct cs_recorder *rec)
     rec->copier = NULL;
 }
 
-/* What the journal held is in its files now, and they are made durable before anything else. */
+/* What the journal held is in its files now, and they are made durable before anything else. The
+ * older segments go when this one says durably which recordings are open: their lists are in those.
+ */
 static enum cs_err recovered(struct cs_recorder *rec)
 {
     const struct cs_journal_entry none = {.kind = CS_JOURNAL_COMMIT};
     enum cs_err err = on_recovered(rec, &none);
-    if (err == CS_OK) {
-        cs_recordings_cleared(rec->recordings);
-        err = cs_copier_sync(rec->copier);
+    if (err != CS_OK) {
+        return err;
     }
-    if (err == CS_OK) {
-        err = cs_journal_retire(&rec->journal, rec->journal.number);
+    cs_recordings_cleared(rec->recordings);
+    err = cs_copier_sync(rec->copier);
+    if (err == CS_OK && !cs_journal_full(&rec->journal)) { /* else the next one begins with it */
+        cs_recordings_list(rec->recordings);
     }
-    rec->first_kept = rec->journal.number;
+    rec->unsynced_since = cs_mono_ns();
+    rec->rotated = true;
+    rec->first_kept = rec->journal.number - 1;
     return err;
 }
 
-static bool journal_open(struct cs_recorder *rec)
+bool cs_recorder_open(struct cs_recorder *rec)
 {
     struct cs_journal_recovery found = {0, 0, 0};
     bool before = rec->no_space;
@@ -89,6 +94,22 @@ static bool journal_open(struct cs_recorder *rec)
                (unsigned long long)found.set_aside);
     }
     return true;
+}
+
+void cs_recorder_close(struct cs_recorder *rec)
+{
+    bool clean = rec->open && !rec->failed && !rec->no_space;
+    if (clean) { /* the files say it all; the journal is left empty */
+        clean = cs_copier_sync(rec->copier) == CS_OK &&
+                cs_journal_retire(&rec->journal, rec->journal.number) == CS_OK;
+    }
+    rec->failed = !clean;
+    if (clean) {
+        cs_log(CS_EV_STOPPED, NULL, "segment=%u", rec->journal.number);
+    }
+    files_close(rec);
+    cs_journal_close(&rec->journal);
+    rec->open = false;
 }
 
 /* ---- the role ---- */
@@ -232,7 +253,7 @@ static void recorder_co(void *arg)
     struct cs_recorder *rec = arg;
     bool ready = false;
     if (wait_for_boot(rec)) {
-        while (!journal_open(rec) && !rec->failed) {
+        while (!cs_recorder_open(rec) && !rec->failed) {
             if (!ready) {
                 report_ready(rec);
                 ready = true;
@@ -250,17 +271,7 @@ static void recorder_co(void *arg)
             cs_recorder_pump(rec);
         }
     }
-    bool clean = rec->open && !rec->failed && !rec->no_space;
-    if (clean) { /* the files say it all; the journal is left empty */
-        clean = cs_copier_sync(rec->copier) == CS_OK &&
-                cs_journal_retire(&rec->journal, rec->journal.number) == CS_OK;
-    }
-    rec->failed = !clean;
-    if (clean) {
-        cs_log(CS_EV_STOPPED, NULL, "segment=%u", rec->journal.number);
-    }
-    files_close(rec);
-    cs_journal_close(&rec->journal);
+    cs_recorder_close(rec);
     cs_channel_close(rec->supervisor);
     cs_loop_stop(rec->loop);
 }

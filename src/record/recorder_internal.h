@@ -60,6 +60,13 @@ struct cs_recorder {
     bool lost_done; /* recordings of gates that were gone at the start have their end */
 };
 
+/* ---- recorder.c ---- */
+/* Recovers and opens the journal. False: again after a while (no_space), or never (failed). */
+bool cs_recorder_open(struct cs_recorder *rec);
+/* The end, ordered when nothing failed: the files say it all, and the journal is left empty. Sets
+ * `failed` when it is not that. */
+void cs_recorder_close(struct cs_recorder *rec);
+
 /* ---- source.c: rings ---- */
 /* Takes over the descriptors of a gate's ring. */
 void cs_source_add(struct cs_recorder *rec, const struct cs_msg_ring *m, const int fds[static 3]);

@@ -118,6 +118,11 @@ bool cs_segment_scan_start(struct cs_slice file, struct cs_segment_scan *ret,
 
 size_t cs_zeros_trimmed(struct cs_slice s)
 {
+    uint64_t word = 0;
+    /* Megabytes of them at a start. */
+    while (s.n >= sizeof word && (memcpy(&word, s.p + s.n - sizeof word, sizeof word), word == 0)) {
+        s.n -= sizeof word;
+    }
     while (s.n > 0 && s.p[s.n - 1] == 0) {
         s.n--;
     }
