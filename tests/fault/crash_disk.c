@@ -23,6 +23,7 @@ enum {
     NAMES = 512,
     NAME = 120,
     STACK = 256 * 1024,
+    FRESH = 2 * 1024 * 1024,
 };
 
 /* ---- state ---- */
@@ -782,7 +783,9 @@ static ssize_t read_there(const struct bytes *b, void *p, size_t n, size_t at)
     if (data > 0) {
         memcpy(p, b->p + at, data);
     }
-    memset((uint8_t *)p + data, 0, got - data);
+    if (n < FRESH) { /* larger is what is read at once into memory that was just given, and zero */
+        memset((uint8_t *)p + data, 0, got - data);
+    }
     return (ssize_t)got;
 }
 
