@@ -230,12 +230,21 @@ static enum cs_err segment_recover(struct cs_journal *j, uint32_t number, bool l
         err = CS_ERR_CORRUPT;
     } else {
         scan_committed(&scan, &good, &next_seq, &whole);
-        err = apply(j, cs_slice_head(file, good), fn, arg, found);
     }
+    /* Durable first: after an fdatasync that failed, what can be read here may be on no disk.
+     * Copied into files and then lost here, it would leave files that nobody completes. */
     if (err == CS_OK && last) {
         err = segment_reopen(j, number, file, good, next_seq, found);
-    } else if (err == CS_OK && !whole) {
+    }
+    if (err == CS_OK) {
+        err = apply(j, cs_slice_head(file, good), fn, arg, found);
+    }
+    if (err == CS_OK && !last && !whole) {
         err = CS_ERR_CORRUPT;
+    }
+    if (err != CS_OK && j->fd >= 0) {
+        (void)close(j->fd);
+        j->fd = -1;
     }
     cs_free(bytes);
     return err;

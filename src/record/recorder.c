@@ -98,7 +98,8 @@ bool cs_recorder_open(struct cs_recorder *rec)
 
 void cs_recorder_close(struct cs_recorder *rec)
 {
-    bool clean = rec->open && !rec->failed && !rec->no_space;
+    /* What is not synced may be the list of what is open: then the older segments are needed. */
+    bool clean = rec->open && !rec->failed && !rec->no_space && rec->unsynced_since == 0;
     if (clean) { /* the files say it all; the journal is left empty */
         clean = cs_copier_sync(rec->copier) == CS_OK &&
                 cs_journal_retire(&rec->journal, rec->journal.number) == CS_OK;

@@ -22,7 +22,7 @@ enum {
     NODES = 1024,
     NAMES = 512,
     NAME = 120,
-    STACK = 256 * 1024,
+    STACK = 1024 * 1024,
     FRESH = 2 * 1024 * 1024,
 };
 
@@ -358,6 +358,15 @@ void disk_up(bool power)
     disk_plan(CRASH_NONE, 0, 0);
 }
 
+void disk_put(const char *name, struct cs_slice bytes)
+{
+    struct node *x = node_new();
+    node_write(x, 0, bytes.p, bytes.n);
+    node_sync(x);
+    moved(name, x, "");
+    names_sync();
+}
+
 bool disk_file(size_t i, const char **ret_name, struct cs_slice *ret)
 {
     if (i >= d.now.n) {
@@ -374,12 +383,7 @@ bool disk_file(size_t i, const char **ret_name, struct cs_slice *ret)
     return true;
 }
 
-void disk_spoil(size_t i, size_t at)
-{
-    d.now.v[i].node->now.p[at] ^= 1;
-}
-
-/* ---- the copier's thread, in turns ---- */
+/* ---- the one other thread, in turns ---- */
 
 static struct {
     ucontext_t here, there;
@@ -409,6 +413,11 @@ static void thread_turn(void)
 static void thread_yield(void)
 {
     (void)swapcontext(&thread.there, &thread.here);
+}
+
+void disk_thread(void)
+{
+    thread_turn();
 }
 
 typedef void *(*thread_fn)(void *);
@@ -617,18 +626,6 @@ static mode_t mode_of(va_list args, int flags)
     return (flags & O_CREAT) != 0 ? va_arg(args, mode_t) : 0;
 }
 
-int __wrap_open64(const char *path, int flags, ...)
-{
-    va_list args;
-    va_start(args, flags);
-    mode_t mode = mode_of(args, flags);
-    va_end(args);
-    if (!is_sim(path)) {
-        return __real_open64(path, flags, mode);
-    }
-    return call(CALL_READ, NULL) ? fd_new(NULL) : -1;
-}
-
 static int open_there(const char *name, int flags)
 {
     struct node *x = names_find(&d.now, name);
@@ -653,6 +650,21 @@ static int open_there(const char *name, int flags)
         node_resize(x, 0);
     }
     return fd_new(x);
+}
+
+int __wrap_open64(const char *path, int flags, ...)
+{
+    va_list args;
+    va_start(args, flags);
+    mode_t mode = mode_of(args, flags);
+    va_end(args);
+    if (!is_sim(path)) {
+        return __real_open64(path, flags, mode);
+    }
+    if ((flags & O_DIRECTORY) == 0) {
+        return open_there(strrchr(path, '/') + 1, flags);
+    }
+    return call(CALL_READ, NULL) ? fd_new(NULL) : -1;
 }
 
 int __wrap_openat64(int dir, const char *name, int flags, ...)

@@ -35,8 +35,11 @@ bool disk_struck(void);
 uint64_t disk_calls(void);
 /* Up again; after a power cut with what the disk kept. All descriptors are closed. */
 void disk_up(bool power);
+/* The other thread's turn, until it waits or its next call. */
+void disk_thread(void);
+/* A file that is there, durably. */
+void disk_put(const char *name, struct cs_slice bytes);
 /* What is there: false behind the last file. */
 bool disk_file(size_t i, const char **ret_name, struct cs_slice *ret);
-void disk_spoil(size_t i, size_t at); /* flips a bit of it */
 
 #endif
