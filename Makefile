@@ -24,6 +24,8 @@ fuzz: deps            ## every fuzz harness for SECONDS (60) each, with clang
 	@CC=clang meson setup $(BUILD)-fuzz -Dfuzzers=true --buildtype=debugoptimized >/dev/null 2>&1 || true
 	@ninja -C $(BUILD)-fuzz --quiet fuzzers
 	@tools/fuzz $(BUILD)-fuzz $(or $(SECONDS),60) $(ONLY)
+crash: build          ## SEEDS (100000) crash points of recorder and store on a disk in memory, from number FIRST (1) on
+	@CS_CRASH_SEEDS=$(or $(SEEDS),100000) CS_CRASH_FIRST=$(or $(FIRST),1) meson test -C $(BUILD) --no-rebuild --timeout-multiplier 0 --verbose crash-record crash-store
 bench: build          ## the figures of docs/performance.md; ONLY=NAME for one
 	@$(PYTHON) bench/run.py --build $(BUILD) $(if $(ONLY),--only $(ONLY))
 lint: deps            ## format, banned words, layers, tables against documents, static analysis
@@ -36,4 +38,4 @@ help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 comma := ,
-.PHONY: all deps build demo check check-drivers asan fuzz bench lint format clean help
+.PHONY: all deps build demo check check-drivers asan fuzz bench lint format clean help crash

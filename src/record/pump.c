@@ -246,6 +246,6 @@ static bool pump_round(struct cs_recorder *rec)
 
 void cs_recorder_pump(struct cs_recorder *rec)
 {
-    while (pump_round(rec)) {
+    while (!rec->failed && pump_round(rec)) {
     }
 }
