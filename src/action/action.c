@@ -320,17 +320,18 @@ void cs_action_match(const struct cs_action *a, const struct cs_chain *chain,
 
 void cs_action_digest(const uint8_t match[static CS_DIGEST], struct cs_slice request_id,
                       const uint8_t nonce[static CS_NONCE], uint64_t policy_version,
-                      struct cs_slice tx, uint8_t ret[static CS_DIGEST])
+                      struct cs_slice tx, struct cs_slice claimed, uint8_t ret[static CS_DIGEST])
 {
     struct cs_hasher h;
     cs_hasher_start(&h);
-    hash_head(&h, CS_CBOR_ARRAY, 6);
-    hash_string(&h, CS_CBOR_TEXT, CS_SLICE_LIT("countersign/digest/1"));
+    hash_head(&h, CS_CBOR_ARRAY, 7);
+    hash_string(&h, CS_CBOR_TEXT, CS_SLICE_LIT("countersign/digest/2"));
     hash_string(&h, CS_CBOR_BYTES, cs_slice(match, CS_DIGEST));
     hash_string(&h, CS_CBOR_BYTES, request_id);
     hash_string(&h, CS_CBOR_BYTES, cs_slice(nonce, CS_NONCE));
     hash_head(&h, CS_CBOR_UINT, policy_version);
     hash_string(&h, CS_CBOR_BYTES, tx);
+    hash_string(&h, CS_CBOR_BYTES, claimed);
     cs_hasher_finish(&h, ret);
 }
 

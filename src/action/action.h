@@ -2,14 +2,15 @@
  *
  * match  = SHA-256 over what makes two actions the same question: chain, target, database, upstream
  *          role, bytes, parameters. A repeat finds its request by it.
- * digest = SHA-256 over match, request id, nonce, policy version and transaction record: what is
- *          signed, and what may be executed, once.
+ * digest = SHA-256 over match, request id, nonce, policy version, transaction record and the
+ *          requester's reason (which is shown, hence covered): what is signed, and what may be
+ *          executed, once. A repeat may give another reason: the request keeps its own.
  *
  * Both are over deterministic CBOR (wire/cbor.h). The tag and a principal's kind ("person") are
  * text, everything else that is a string is a byte string, because nothing forces it to be UTF-8:
  *   match  = ["countersign/match/1", [[kind, id], …], target, database, role, settings, bytes,
  *             [[null?, format, type, bytes (empty if null)], …]]
- *   digest = ["countersign/digest/1", match, request id, nonce, policy version, tx] */
+ *   digest = ["countersign/digest/2", match, request id, nonce, policy version, tx, reason] */
 #ifndef CS_ACTION_ACTION_H
 #define CS_ACTION_ACTION_H
 
@@ -61,7 +62,7 @@ void cs_action_match(const struct cs_action *a, const struct cs_chain *chain,
                      struct cs_slice target, uint8_t ret[static CS_DIGEST]);
 void cs_action_digest(const uint8_t match[static CS_DIGEST], struct cs_slice request_id,
                       const uint8_t nonce[static CS_NONCE], uint64_t policy_version,
-                      struct cs_slice tx, uint8_t ret[static CS_DIGEST]);
+                      struct cs_slice tx, struct cs_slice claimed, uint8_t ret[static CS_DIGEST]);
 /* The first line of `settings`: "target=ADDRESS tls=MODE". Gate writes it, control compares it. */
 struct cs_slice cs_action_server(struct cs_slice address, struct cs_slice tls, struct cs_arena *a);
 /* First 40 bits in Crockford's base 32, for people to compare: 8 characters and a NUL. */

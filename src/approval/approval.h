@@ -87,6 +87,7 @@ struct cs_approval_held {
     uint8_t nonce[CS_NONCE];   /* the request's own, also when it was found by its match */
     uint64_t policy_version;
     struct cs_slice by, words; /* in the arena */
+    struct cs_slice claimed;   /* the request's own, also when it was found by its match */
     struct cs_id grant;        /* non-zero: this session may consume now */
     bool created;              /* false: found by its match */
     bool attached;             /* this session hears of changes */

@@ -105,6 +105,9 @@ static enum cs_err ask_check(const struct cs_approval_ask *ask, bool in_transact
     if (ask->claimed.n > CS_LIMIT_REASON_BYTES) {
         return CS_ERR_TOO_LARGE;
     }
+    if (!cs_utf8_valid(ask->claimed)) {
+        return CS_ERR_INVALID; /* what is signed could not be shown as it is */
+    }
     if (ask->again.n != 0 && ask->again.n != CS_REQUEST_ID_CHARS) {
         return CS_ERR_NOT_FOUND;
     }
@@ -135,6 +138,7 @@ static enum cs_err answer(const struct cs_placing *p, const struct cs_store_held
                                      .expires_ms = held->expires_ms,
                                      .by = held->by,
                                      .words = held->words,
+                                     .claimed = held->claimed,
                                      .grant = held->grant,
                                      .created = held->created,
                                      .attached = held->attached};
@@ -170,7 +174,8 @@ static enum cs_err submit(struct cs_approval *a, const struct cs_approval_ask *a
     for (int i = 0; err == CS_ERR_EXISTS && i < CS_ID_TRIES; i++) {
         cs_request_id_new(r->id);
         cs_random(r->nonce, sizeof r->nonce);
-        cs_action_digest(r->match, cs_slice_str(r->id), r->nonce, r->policy_version, tx, r->digest);
+        cs_action_digest(r->match, cs_slice_str(r->id), r->nonce, r->policy_version, tx, r->claimed,
+                         r->digest);
         err = cs_store_request_hold(a->store, r, ask->waiting, placed, &p, arena, &held);
     }
     placing_end(a, &p);

@@ -117,7 +117,7 @@ static bool digest_agrees(const struct cs_session *s, const struct cs_action *a,
         return false;
     }
     cs_action_match(a, s->chain, s->target_name, match);
-    cs_action_digest(match, m->request, m->nonce.p, m->policy, a->tx, digest);
+    cs_action_digest(match, m->request, m->nonce.p, m->policy, a->tx, m->claimed, digest);
     return cs_slice_eq_secret(m->digest, cs_slice(digest, CS_DIGEST));
 }
 
@@ -171,7 +171,8 @@ enum cs_err cs_hold_ask(struct cs_session *s, const struct cs_action *a, const s
                             .rules = rule_names(CS_VERDICT_DECISION_CONST(v), &w),
                             .elevated = v->elevated ? 1 : 0,
                             .snapshot = cs_policy_version(s->config->policy),
-                            .again = cs_slice_str(h->now.request)};
+                            .again = cs_slice_str(h->now.request),
+                            .claimed = cs_slice_str(s->claimed != NULL ? s->claimed : "")};
     memset(&call, 0, sizeof call);
     call.fd[0] = call.fd[1] = call.fd[2] = -1;
     h->asking = true;

@@ -44,6 +44,7 @@ struct cs_session {
     struct cs_arena arena;
     struct cs_chain *chain;      /* arena */
     struct cs_slice chain_bytes; /* arena: the same, encoded */
+    const char *claimed;         /* the protocol's: the requester's reason, NULL for none */
     bool async;                  /* the client does not want to wait (countersign.mode=async) */
     struct cs_slice user;        /* arena: as the client gave it */
     struct cs_slice target_name; /* arena */

@@ -18,6 +18,7 @@ static const struct {
     enum guc_rule rule;
 } gucs[] = {
     {"application_name", G_ANY},
+    {"countersign.reason", G_ANY},
     {"client_encoding", G_UTF8},
     {"search_path", G_EMPTY_PATH},
     {"standard_conforming_strings", G_ON},

@@ -41,6 +41,7 @@ enum cs_sql_kind {
     CS_SQL_CLOSE,   /* cursor, empty = ALL */
     CS_SQL_COPY_IN, /* COPY … FROM STDIN */
     CS_SQL_COPY_OUT,
+    CS_SQL_REASON, /* SET countersign.reason: name is its value, empty = what it began with */
 };
 
 struct cs_sql_statement {

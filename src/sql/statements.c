@@ -451,23 +451,41 @@ static uint8_t reset_effects(const char *name)
     return cs_sql_set_effects(cs_slice_str(name), CS_SLICE_NULL);
 }
 
+static bool is_reason(const VariableSetStmt *s)
+{
+    return s->name != NULL &&
+           cs_slice_eq_nocase(cs_slice_str(s->name), CS_SLICE_LIT("countersign.reason"));
+}
+
 static void do_set(struct cs_sql_walk *w, const void *node, struct cs_sql_statement *top)
 {
     const VariableSetStmt *s = (const VariableSetStmt *)node;
+    struct cs_slice value;
     switch (s->kind) {
     case VAR_SET_VALUE:
-        cs_sql_effect(w, cs_sql_set_effects(cs_slice_str(s->name), set_value(w, s->args)));
+        value = set_value(w, s->args);
+        cs_sql_effect(w, cs_sql_set_effects(cs_slice_str(s->name), value));
+        if (is_reason(s)) {
+            kind(top, CS_SQL_REASON, value.p != NULL ? (const char *)value.p : "");
+        }
         break;
     case VAR_SET_DEFAULT:
         cs_sql_effect(w, reset_effects(s->name));
+        if (is_reason(s)) {
+            kind(top, CS_SQL_REASON, "");
+        }
         break;
     case VAR_RESET:
         cs_sql_verb(top, "RESET");
         cs_sql_effect(w, reset_effects(s->name));
+        if (is_reason(s)) {
+            kind(top, CS_SQL_REASON, "");
+        }
         break;
     case VAR_RESET_ALL: /* pools send it at every return; the pins are renewed afterwards */
         cs_sql_verb(top, "RESET");
         cs_sql_effect(w, S);
+        kind(top, CS_SQL_REASON, "");
         break;
     case VAR_SET_MULTI: /* SET TRANSACTION, SET SESSION CHARACTERISTICS, TRANSACTION SNAPSHOT */
         cs_sql_effect(w, S);

@@ -13,10 +13,11 @@ struct hold_args {
     bool waiting;
 };
 
-static const struct cs_shape held_shape = {
-    sizeof(struct cs_store_held),
-    2,
-    {offsetof(struct cs_store_held, by), offsetof(struct cs_store_held, words)}};
+static const struct cs_shape held_shape = {sizeof(struct cs_store_held),
+                                           3,
+                                           {offsetof(struct cs_store_held, by),
+                                            offsetof(struct cs_store_held, words),
+                                            offsetof(struct cs_store_held, claimed)}};
 
 void cs_request_id_copy(struct cs_slice id, char ret[static CS_REQUEST_ID_TEXT])
 {
@@ -51,6 +52,7 @@ enum cs_err cs_request_row(struct cs_db *db, struct cs_op *op, struct cs_slice i
         ret->by = cs_q_get(&q);
         ret->words = cs_q_get(&q);
         ret->seq = cs_q_get_u64(&q);
+        ret->claimed = cs_q_get(&q);
     }
     enum cs_err err = cs_q_end(&q);
     return err == CS_OK && !found ? CS_ERR_NOT_FOUND : err;
@@ -226,6 +228,7 @@ static enum cs_err held_fill(struct cs_db *db, struct cs_op *op, struct cs_slice
     out->seq = row.seq;
     out->by = row.by;
     out->words = row.words;
+    out->claimed = row.claimed;
     memcpy(out->digest, row.digest, sizeof out->digest);
     memcpy(out->nonce, row.nonce, sizeof out->nonce);
     out->policy_version = row.policy_version;

@@ -216,8 +216,8 @@ struct cs_store_held {
     uint8_t digest[CS_STORE_DIGEST];
     uint8_t nonce[CS_STORE_NONCE]; /* with it and its policy version anybody computes the digest */
     uint64_t policy_version;
-    struct cs_slice by, words;
-    struct cs_id grant; /* non-zero: this session may consume it now */
+    struct cs_slice by, words, claimed; /* claimed: the request's own, part of its digest */
+    struct cs_id grant;                 /* non-zero: this session may consume it now */
 };
 /* Inserts `r` (id, digests, rules … filled in; times set here), or, outside a transaction, finds
  * the pending or approved one with the same match, rules and elevation and attaches r->session to

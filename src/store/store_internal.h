@@ -178,6 +178,7 @@ struct cs_request_row {
     uint64_t grant_state, attached;
     struct cs_slice by, words;
     uint64_t seq;
+    struct cs_slice claimed;
 };
 enum cs_err cs_request_row(struct cs_db *db, struct cs_op *op, struct cs_slice id,
                            struct cs_request_row *ret);

@@ -218,6 +218,21 @@ void pg_portals_drop_all(struct pg *p)
 
 /* ---- SQL-level names ---- */
 
+/* Words of whoever asks, for the card: too many are cut, what is no text is none. */
+void pg_reason_set(struct pg *p, struct cs_slice words)
+{
+    size_t n = CS_MIN(words.n, (size_t)CS_LIMIT_REASON_BYTES);
+    while (n > 0 && n < words.n && (words.p[n] & 0xc0) == 0x80) {
+        n--; /* not in the middle of a character */
+    }
+    cs_free(p->reason);
+    p->reason = n > 0 && cs_utf8_valid(words) ? cs_alloc(n + 1) : NULL;
+    if (p->reason != NULL) {
+        memcpy(p->reason, words.p, n);
+    }
+    p->s->claimed = p->reason != NULL ? p->reason : p->reason_at_start;
+}
+
 /* A name that cannot be kept is dropped: then it is unknown, and unknown is refused. */
 static void prepare_done(struct pg *p, const struct cs_sql_statement *st, struct cs_slice text)
 {
@@ -248,7 +263,8 @@ bool pg_names_change(const struct cs_sql_class *class, bool narrowed)
     }
     for (uint32_t i = 0; i < class->n_kept; i++) {
         enum cs_sql_kind k = class->statements[i].kind;
-        if (k == CS_SQL_PREPARE || k == CS_SQL_DEALLOCATE || k == CS_SQL_DISCARD_ALL) {
+        if (k == CS_SQL_PREPARE || k == CS_SQL_DEALLOCATE || k == CS_SQL_DISCARD_ALL ||
+            k == CS_SQL_REASON) {
             return true;
         }
     }
@@ -277,6 +293,10 @@ void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_sl
     case CS_SQL_DISCARD_ALL:
         pg_names_drop_all(p);
         pg_portals_drop_all(p);
+        pg_reason_set(p, CS_SLICE_NULL);
+        break;
+    case CS_SQL_REASON:
+        pg_reason_set(p, st->name);
         break;
     default:
         break;

@@ -109,9 +109,11 @@ struct pg { /* the protocol's state of one session */
     struct pg_names names;
     struct pg_pins pins;
     uint32_t client_skip; /* bytes of a CopyData in transit */
-    bool skip_passes;     /* … and whether they are forwarded */
-    bool blocked;         /* the next message of the client waits for an answer of the target */
-    bool skipping;        /* the target ignores everything up to the next Sync */
+    char *reason;         /* owned: countersign.reason as it was SET; NULL: as at the start */
+    const char *reason_at_start; /* the session's arena, or NULL */
+    bool skip_passes;            /* … and whether they are forwarded */
+    bool blocked;  /* the next message of the client waits for an answer of the target */
+    bool skipping; /* the target ignores everything up to the next Sync */
     bool copy_in;
     bool group_open;      /* extended messages were sent since the last Sync */
     bool group_ran;       /* one of them was an Execute: an implicit transaction may be open */
@@ -142,6 +144,8 @@ struct pg_startup {
     struct pg_pins pins;
     char extra_float_digits[8], statement_timeout[16], lock_timeout[16];
     bool async;
+    char reason[CS_LIMIT_REASON_BYTES + 1];
+    char option[CS_LIMIT_REASON_BYTES + 64]; /* one of `options`, while it is read */
 };
 bool pg_greet(struct pg *p, struct pg_startup *ret);
 bool pg_authenticate(struct pg *p, const struct pg_startup *st, uint64_t deadline_ns);
@@ -204,6 +208,8 @@ void pg_portals_set(struct pg *p, struct pg_portal *po);
 void pg_portals_drop(struct pg *p, struct cs_slice name);
 void pg_portals_drop_all(struct pg *p);
 size_t pg_portal_count(const struct pg *p);
+/* countersign.reason was set; empty: as it was at the start. */
+void pg_reason_set(struct pg *p, struct cs_slice words);
 void pg_portal_free(struct pg *p, struct pg_portal *po);
 /* May running this leave other names behind than before? PREPARE, DEALLOCATE, DISCARD ALL; and
  * whatever we cannot look into: opaque (but not if the catalogue has `narrowed` it), unparsed, more

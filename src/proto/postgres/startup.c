@@ -75,10 +75,9 @@ static bool one_key(struct cs_slice key, struct cs_slice value, void *arg);
 static bool key_options(struct reading *r, struct cs_slice value)
 {
     size_t at = 0;
-    char mem[256];
     for (;;) {
         struct cs_slice k = CS_SLICE_NULL, v = CS_SLICE_NULL;
-        int got = pg_options_next(value, &at, mem, sizeof mem, &k, &v);
+        int got = pg_options_next(value, &at, r->st->option, sizeof r->st->option, &k, &v);
         if (got == 0) {
             return true;
         }
@@ -109,6 +108,7 @@ static bool one_key(struct cs_slice key, struct cs_slice value, void *arg)
         {"extra_float_digits", st->extra_float_digits, sizeof st->extra_float_digits},
         {"statement_timeout", st->statement_timeout, sizeof st->statement_timeout},
         {"lock_timeout", st->lock_timeout, sizeof st->lock_timeout},
+        {"countersign.reason", st->reason, sizeof st->reason},
     };
     for (size_t i = 0; i < CS_ARRAY_LEN(texts); i++) {
         if (cs_slice_eq_nocase(key, cs_slice_str(texts[i].key))) {
@@ -478,6 +478,11 @@ static bool __attribute__((noinline)) begin(struct pg *p)
             ok = pg_authenticate(p, st, cs_mono_ns() + CS_LIMIT_PREAUTH_S * CS_NS_PER_S) &&
                  open_session(p, st);
             p->s->async = st->async;
+            if (ok && st->reason[0] != 0) { /* out of memory: no reason is shown */
+                p->reason_at_start =
+                    (const char *)cs_arena_printf(&p->s->arena, "%s", st->reason).p;
+                p->s->claimed = p->reason_at_start;
+            }
         }
         cs_free(st);
     }
@@ -506,6 +511,8 @@ static void serve(struct cs_session *s)
     pg_names_done(p);
     cs_buf_done(&p->ran);
     cs_buf_done(&p->big);
+    s->claimed = NULL;
+    cs_free(p->reason);
 }
 
 const struct cs_protocol cs_proto_postgres = {

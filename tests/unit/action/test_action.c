@@ -59,11 +59,12 @@ CS_TEST(match_and_digest_equal_the_golden_vectors)
     }
     cs_action_match(&a, &c, CS_SLICE_LIT("orders"), m);
     CS_EQ_STR(cs_slice_str(hex_of(m)), GOLDEN);
-    cs_action_digest(m, CS_SLICE_LIT("7Q2KD4M9"), nonce, 0x0123456789abcdefULL, CS_SLICE_NULL, d);
+    cs_action_digest(m, CS_SLICE_LIT("7Q2KD4M9"), nonce, 0x0123456789abcdefULL, CS_SLICE_NULL,
+                     CS_SLICE_LIT("why"), d);
     CS_EQ_STR(cs_slice_str(hex_of(d)),
-              "b2b769c09d75f9368acacaf24d6d1bfa3f322cdebb8adf663a7d977dc63ed4f4");
+              "b972b9a029ce2cb9bdfc6c6f41ec14005f75bd88564c0c24860be85350545308");
     cs_digest_short(d, code);
-    CS_EQ_STR(cs_slice_str(code), "PAVPKG4X");
+    CS_EQ_STR(cs_slice_str(code), "Q5SBK819");
 }
 
 CS_TEST(match_of_nothing_and_of_much_equal_the_golden_vectors)
@@ -161,17 +162,18 @@ CS_TEST(match_ignores_names_groups_and_the_transaction)
 CS_TEST(digest_changes_with_each_of_its_parts)
 {
     uint8_t m[CS_DIGEST] = {1}, nonce[CS_NONCE] = {2}, first[CS_DIGEST], d[CS_DIGEST];
-    cs_action_digest(m, CS_SLICE_LIT("A"), nonce, 3, CS_SLICE_LIT("tx"), first);
-    for (unsigned what = 0; what < 5; what++) {
+    cs_action_digest(m, CS_SLICE_LIT("A"), nonce, 3, CS_SLICE_LIT("tx"), CS_SLICE_LIT("r"), first);
+    for (unsigned what = 0; what < 6; what++) {
         m[0] = what == 0 ? 9 : 1;
         nonce[0] = what == 1 ? 9 : 2;
         cs_action_digest(m, what == 2 ? CS_SLICE_LIT("B") : CS_SLICE_LIT("A"), nonce,
-                         what == 3 ? 9 : 3, what == 4 ? CS_SLICE_NULL : CS_SLICE_LIT("tx"), d);
+                         what == 3 ? 9 : 3, what == 4 ? CS_SLICE_NULL : CS_SLICE_LIT("tx"),
+                         what == 5 ? CS_SLICE_NULL : CS_SLICE_LIT("r"), d);
         CS_CHECK(memcmp(d, first, sizeof d) != 0);
     }
     m[0] = 1;
     nonce[0] = 2;
-    cs_action_digest(m, CS_SLICE_LIT("A"), nonce, 3, CS_SLICE_LIT("tx"), d);
+    cs_action_digest(m, CS_SLICE_LIT("A"), nonce, 3, CS_SLICE_LIT("tx"), CS_SLICE_LIT("r"), d);
     CS_CHECK(memcmp(d, first, sizeof d) == 0);
 }
 

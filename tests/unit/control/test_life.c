@@ -83,7 +83,8 @@ static void digest_covers(struct world *w)
     world_action(w, &ask, a);
     CS_CHECK(cs_ctl_session_who(cs_sessions_get(&w->control->sessions, &id), &w->arena, &who));
     cs_action_match(a, &who.chain, CS_SLICE_LIT("orders"), match);
-    cs_action_digest(match, cs_slice_str(held.request), held.nonce, w->version, a->tx, digest);
+    cs_action_digest(match, cs_slice_str(held.request), held.nonce, w->version, a->tx,
+                     CS_SLICE_NULL, digest);
     CS_CHECK(memcmp(digest, held.raw_digest, CS_DIGEST) == 0);
 }
 

@@ -252,7 +252,7 @@ struct world_in *world_hold(struct world *w, struct world_client *c, const char 
     CS_CHECK(cs_action_decode(&r, &w->arena, a) && cs_reader_done(&r));
     CS_EQ_STR(a->bytes, c->sql);
     cs_action_match(a, c->s->chain, c->s->target_name, match);
-    cs_action_digest(match, cs_slice_str(request), nonce, 1, a->tx, c->digest);
+    cs_action_digest(match, cs_slice_str(request), nonce, 1, a->tx, m->claimed, c->digest);
     cs_sealed_unmap(map);
     (void)snprintf(c->request, sizeof c->request, "%s", request);
     *ret = (struct cs_msg_held){.request = cs_slice_str(c->request),
