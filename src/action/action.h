@@ -30,7 +30,10 @@ struct cs_param {
 
 struct cs_action {
     struct cs_slice protocol; /* "postgres" */
-    struct cs_slice bytes;    /* exactly what will run: the SQL text's bytes */
+    /* What will run: the SQL text's bytes. A password that was typed in it stands there as a keyed
+     * hash of exactly its bytes (action/redact.h), here and in everything made from this. */
+    struct cs_slice bytes;
+    struct cs_slice text; /* that text itself, for who sends it: in no encoding */
     const struct cs_param *params;
     size_t n_params;
     struct cs_slice database; /* at the target */
@@ -44,6 +47,8 @@ struct cs_action {
     bool narrowed;      /* harmless only as long as the catalogue that says so is fresh */
     bool only_rollback; /* never denied or held */
     bool only_session;  /* needs no rule on an open session */
+    bool redacted;      /* `bytes` is not the text: it had passwords in it */
+    bool unkeyed;       /* … and there was no key to replace them with: it must not run */
     struct cs_facts facts;
 };
 

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "gate/gate.h"
 #include "gate/protocol.h"
+#include "sql/sql.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -58,6 +59,26 @@ enum cs_err cs_gate_append(struct cs_session *s, unsigned kind, const void *fram
 {
     struct cs_frame_head head = {(enum cs_frame_kind)kind, cs_wall_ms(), s->id};
     return append(s->gate, &head, frame, durable);
+}
+
+struct cs_slice cs_gate_redact(struct cs_session *s, const struct cs_sql_class *class,
+                               struct cs_slice text, struct cs_buf *mem, bool *ret_unkeyed)
+{
+    const struct cs_gate *g = s->gate;
+    *ret_unkeyed = false;
+    if (class->n_secrets == 0) {
+        return text;
+    }
+    mem->len = 0;
+    mem->max = CS_LIMIT_PG_QUERY_BYTES + CS_REDACT_SPANS * 128;
+    if (g->has_redact_key) {
+        cs_redact(text, class->secrets, class->n_secrets, g->redact_key, mem);
+    }
+    if (g->has_redact_key && !mem->bad) {
+        return cs_buf_slice(mem);
+    }
+    *ret_unkeyed = true;
+    return CS_SLICE_LIT("<redacted>");
 }
 
 /* ---- ends that could not be recorded when they came ---- */

@@ -217,6 +217,12 @@ void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_m
         remember(s, a, CS_VERDICT_DECISION(ret), memo);
     }
     outcome_to_verdict(ret);
+    if (a->unkeyed && ret->outcome != CS_DENY) {
+        refuse(ret, CS_REFUSAL_RECORD,
+               "Countersign denied this: it may have a password in it, and the key with which "
+               "passwords are kept out of the record is not here yet",
+               "Try again in a moment.");
+    }
     if (ret->outcome == CS_HOLD && !cs_action_fits(a)) {
         refuse(ret, CS_REFUSAL_LIMIT,
                "Countersign denied this: it is larger than what can be held for approval",

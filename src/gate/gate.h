@@ -2,6 +2,7 @@
 #ifndef CS_GATE_GATE_H
 #define CS_GATE_GATE_H
 
+#include "action/redact.h"
 #include "gate/session.h"
 #include "ipc/ipc.h"
 #include "ipc/ring.h"
@@ -67,7 +68,9 @@ struct cs_gate {
     struct cs_verdict *spare_verdict;     /* owned: of cs_verdict_new */
     uint64_t catalogue_generation;        /* counts whatever may change a judgement */
     uint8_t *scratch;                     /* one frame being encoded: CS_LIMIT_RECORD_FRAME_BYTES */
-    uint64_t cancel_seed;                 /* 0 = not drawn yet */
+    uint8_t redact_key[CS_REDACT_KEY];    /* for passwords in texts; when there is one */
+    bool has_redact_key;
+    uint64_t cancel_seed; /* 0 = not drawn yet */
     struct cs_cancel_misses cancel_misses[CS_GATE_CANCEL_BUCKETS];
     struct cs_report reports[CS_GATE_REPORTS]; /* the latest, in a ring */
     /* An upgrade (drain.c). */

@@ -15,6 +15,7 @@
 #include "action/action.h"
 #include "action/outcome.h"
 #include "action/request.h"
+#include "base/buf.h"
 #include "base/err.h"
 #include "crypto/crypto.h"
 #include "gate/session.h"
@@ -24,6 +25,7 @@
 
 struct cs_gate;
 struct cs_sql;
+struct cs_sql_class;
 struct cs_decision;
 
 struct cs_protocol {
@@ -196,8 +198,15 @@ struct cs_slice cs_gate_server(const struct cs_session *s, struct cs_arena *a);
 /* Name or address of the target, for TLS verification. */
 struct cs_slice cs_gate_target_host(const struct cs_session *s);
 
+/* ---- passwords in texts ---- */
+/* The text without its passwords, as everything but the target gets it: `text` itself when it has
+ * none, else in `mem`. *ret_unkeyed: there is no key yet, and the result says nothing of the text.
+ */
+struct cs_slice cs_gate_redact(struct cs_session *s, const struct cs_sql_class *class,
+                               struct cs_slice text, struct cs_buf *mem, bool *ret_unkeyed);
+
 /* ---- the target's catalogue ---- */
-struct cs_sql_class;
+struct cs_sql_judged;
 /* The class of a text with what is known of the session's target. `memo` may be NULL; if not, it
  * has only ever been used with this class. */
 void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class, struct cs_memo *memo,

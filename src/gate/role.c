@@ -268,6 +268,14 @@ static void ring_new(struct cs_gate *g, const int fds[static 3])
     g->have_ring = true;
 }
 
+static void redact_key_new(struct cs_gate *g, struct cs_slice key)
+{
+    if (key.n == sizeof g->redact_key) {
+        memcpy(g->redact_key, key.p, key.n);
+        g->has_redact_key = true;
+    }
+}
+
 static void stop(struct cs_gate *g)
 {
     g->stopping = true;
@@ -295,6 +303,9 @@ static void on_supervisor_message(struct cs_channel *c, const struct cs_channel_
     case CS_MSG_SNAPSHOT:
         snapshot_new(g, in->fd[0]);
         break;
+    case CS_MSG_REDACT_KEY:
+        redact_key_new(g, ((const struct cs_msg_redact_key *)in->msg)->key);
+        return;
     case CS_MSG_QUIESCE:
         cs_gate_quiesce(g);
         return;

@@ -146,6 +146,8 @@ struct cs_supervisor {
     struct cs_replay_wait *replay_waits; /* those that wait for keys; answer.c */
     char record_key_name[32];            /* the last one that keeper announced */
     uint8_t record_key[32];
+    uint8_t redact_key[32]; /* the same, for gates; when there is one */
+    bool has_redact_key;
     uint64_t started_ms, stop_ns; /* stop_ns: when it was first told to stop */
     int status;                   /* exit status */
 };
@@ -223,6 +225,7 @@ enum cs_err cs_wire(struct cs_child *c) CS_MUST_CHECK;
 enum cs_err cs_wire_snapshot(struct cs_child *c) CS_MUST_CHECK;
 void cs_wire_done(struct cs_child *c);
 /* Keeper announced the key of a month: remembered for every recorder to come. */
+void cs_wire_redact_key(struct cs_supervisor *sv, const struct cs_msg_redact_key_new *m);
 void cs_wire_record_key(struct cs_supervisor *sv, const struct cs_msg_record_key_new *m);
 
 /* ---- master_key.c ---- */

@@ -79,6 +79,32 @@ void cs_wire_record_key(struct cs_supervisor *sv, const struct cs_msg_record_key
     }
 }
 
+/* ---- the key for redaction ---- */
+
+static enum cs_err send_redact_key(struct cs_child *gate)
+{
+    const struct cs_supervisor *sv = gate->sv;
+    struct cs_msg_redact_key m = {.key = cs_slice(sv->redact_key, sizeof sv->redact_key)};
+    return sv->has_redact_key ? cs_channel_send(gate->channel, CS_MSG_REDACT_KEY, 0, &m, NULL, 0)
+                              : CS_OK;
+}
+
+void cs_wire_redact_key(struct cs_supervisor *sv, const struct cs_msg_redact_key_new *m)
+{
+    if (m->key.n != sizeof sv->redact_key) {
+        cs_log(CS_EV_IPC_BROKEN, NULL, "role=keeper why=\"a key for redaction that is none\"");
+        return;
+    }
+    memcpy(sv->redact_key, m->key.p, sizeof sv->redact_key);
+    sv->has_redact_key = true;
+    for (size_t i = 0; i < sv->n_children; i++) {
+        struct cs_child *c = &sv->children[i];
+        if (c->row->role == CS_ROLE_GATE && c->channel != NULL && send_redact_key(c) != CS_OK) {
+            cs_child_kill(c, "does not take its messages");
+        }
+    }
+}
+
 /* ---- rings ---- */
 
 static void ring_close(struct cs_ring_fds *r)
@@ -200,6 +226,9 @@ enum cs_err cs_wire(struct cs_child *c)
     }
     if (err == CS_OK && (c->row->gets & CS_GETS_RING) != 0) {
         err = wire_own_ring(c);
+    }
+    if (err == CS_OK && c->row->role == CS_ROLE_GATE) {
+        err = send_redact_key(c);
     }
     if (err == CS_OK && (c->row->gets & CS_GETS_RINGS) != 0) {
         err = send_record_key(c);

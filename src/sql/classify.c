@@ -9,6 +9,7 @@
 #include "base/id.h"
 #include "sql/cache.h"
 #include "sql/lexer.h"
+#include "sql/secrets.h"
 #include "sql/walk.h"
 
 struct cs_sql {
@@ -136,6 +137,7 @@ struct cs_sql_record *cs_sql_classify_fresh(struct cs_sql *sql, struct cs_slice 
     const char *why = cs_sql_lexer_refuses(text);
     if (why != NULL) {
         cs_sql_build_opaque(&sql->build, why);
+        cs_sql_secrets_find(text, NULL, false, &sql->build.secrets);
         return record(sql, text, keep_text);
     }
     if (text.n > 0) {
@@ -149,6 +151,7 @@ struct cs_sql_record *cs_sql_classify_fresh(struct cs_sql *sql, struct cs_slice 
     } else {
         walk_tree(sql, parse.tree);
     }
+    cs_sql_secrets_find(text, parse.tree, parse.error == NULL, &sql->build.secrets);
     /* Before the context goes: names still point into the tree. */
     struct cs_sql_record *r = record(sql, text, keep_text);
     pg_query_free_parse_result((struct cs_pg_parse_result){NULL, parse.stderr_buffer, parse.error});

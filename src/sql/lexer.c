@@ -44,28 +44,20 @@ static enum lex_class class_of(uint8_t c)
  * many comment openers and operator characters outside comments may be in it. */
 enum { LONG_RUN_STARTS = 2 };
 
-struct lex {
-    const uint8_t *p, *end;
-    const uint8_t *run_end; /* of the run of operator characters that p is in */
-    size_t run_size, run_starts;
-    size_t tokens;
-    const char *why;
-};
-
 static const char unterminated[] = "a string, name or comment that does not end";
 
-static size_t left(const struct lex *x)
+static size_t left(const struct cs_sql_lex *x)
 {
     return (size_t)(x->end - x->p);
 }
 
-static bool at(const struct lex *x, uint8_t a, uint8_t b)
+static bool at(const struct cs_sql_lex *x, uint8_t a, uint8_t b)
 {
     return left(x) >= 2 && x->p[0] == a && x->p[1] == b;
 }
 
 /* One more place in this run at which the scanner starts to match. */
-static bool run_start(struct lex *x)
+static bool run_start(struct cs_sql_lex *x)
 {
     if (x->p >= x->run_end) {
         const uint8_t *q = x->p;
@@ -84,14 +76,14 @@ static bool run_start(struct lex *x)
     return true;
 }
 
-static void line_comment(struct lex *x)
+static void line_comment(struct cs_sql_lex *x)
 {
     while (x->p < x->end && *x->p != '\n' && *x->p != '\r') {
         x->p++;
     }
 }
 
-static void block_comment(struct lex *x)
+static void block_comment(struct cs_sql_lex *x)
 {
     size_t depth = 0;
     while (x->p < x->end) {
@@ -116,7 +108,7 @@ static void block_comment(struct lex *x)
     x->why = unterminated;
 }
 
-static void operators(struct lex *x)
+static void operators(struct cs_sql_lex *x)
 {
     if (at(x, '-', '-')) {
         line_comment(x);
@@ -130,7 +122,7 @@ static void operators(struct lex *x)
 
 /* After a closing quote: white space that holds a newline, then a quote, continues the string in
  * the same mode, so that E'a'<newline>'\'' is one string with escapes. */
-static bool continues(struct lex *x)
+static bool continues(struct cs_sql_lex *x)
 {
     bool newline = false;
     while (x->p < x->end) {
@@ -151,7 +143,7 @@ static bool continues(struct lex *x)
 }
 
 /* p is behind the opening quote. */
-static void quoted(struct lex *x, uint8_t quote, bool escapes)
+static void quoted(struct cs_sql_lex *x, uint8_t quote, bool escapes)
 {
     while (x->p < x->end) {
         uint8_t c = *x->p++;
@@ -170,7 +162,7 @@ static void quoted(struct lex *x, uint8_t quote, bool escapes)
     x->why = unterminated;
 }
 
-static void identifier(struct lex *x)
+static void identifier(struct cs_sql_lex *x)
 {
     const uint8_t *from = x->p;
     while (x->p < x->end && (class_of(*x->p) == L_IDENT || class_of(*x->p) == L_DIGIT ||
@@ -183,7 +175,7 @@ static void identifier(struct lex *x)
     }
 }
 
-static void number(struct lex *x)
+static void number(struct cs_sql_lex *x)
 {
     while (x->p < x->end &&
            (class_of(*x->p) == L_IDENT || class_of(*x->p) == L_DIGIT || *x->p == '.')) {
@@ -192,7 +184,7 @@ static void number(struct lex *x)
 }
 
 /* $tag$ … $tag$, $1, or a lone $ (which the grammar refuses). */
-static void dollar(struct lex *x)
+static void dollar(struct cs_sql_lex *x)
 {
     const uint8_t *q = x->p + 1;
     if (q < x->end && class_of(*q) == L_DIGIT) {
@@ -218,7 +210,7 @@ static void dollar(struct lex *x)
     x->p = close + n;
 }
 
-static void token(struct lex *x)
+static void token(struct cs_sql_lex *x)
 {
     switch (class_of(*x->p)) {
     case L_SPACE:
@@ -252,6 +244,62 @@ static void token(struct lex *x)
     x->tokens++;
 }
 
+void cs_sql_lex_start(struct cs_sql_lex *x, struct cs_slice text)
+{
+    *x = (struct cs_sql_lex){.p = text.p, .end = text.p + text.n, .run_end = text.p};
+}
+
+static enum cs_sql_token_kind kind_of(struct cs_slice t)
+{
+    uint8_t second = t.n > 1 ? t.p[1] : 0;
+    switch (class_of(t.p[0])) {
+    case L_OP:
+        return (t.p[0] == '-' && second == '-') || (t.p[0] == '/' && second == '*')
+                   ? CS_SQL_TOKEN_COMMENT
+                   : CS_SQL_TOKEN_OTHER;
+    case L_IDENT:
+        return second == '\'' ? CS_SQL_TOKEN_ESCAPED : CS_SQL_TOKEN_WORD;
+    case L_QUOTE:
+        return CS_SQL_TOKEN_STRING;
+    case L_DQUOTE:
+        return CS_SQL_TOKEN_NAME;
+    case L_DOLLAR:
+        return t.n > 1 && class_of(second) != L_DIGIT ? CS_SQL_TOKEN_DOLLAR : CS_SQL_TOKEN_OTHER;
+    case L_SPACE:
+    case L_DIGIT:
+    case L_OTHER:
+    default:
+        return CS_SQL_TOKEN_OTHER;
+    }
+}
+
+bool cs_sql_lex_next(struct cs_sql_lex *x, struct cs_sql_token *ret)
+{
+    while (x->p < x->end && class_of(*x->p) == L_SPACE) {
+        x->p++;
+    }
+    const uint8_t *from = x->p;
+    if (from == x->end || x->why != NULL) {
+        return false;
+    }
+    token(x);
+    if (x->why != NULL) {
+        return false;
+    }
+    struct cs_slice all = cs_slice(from, (size_t)(x->p - from));
+    size_t open = 0, close = 0;
+    enum cs_sql_token_kind kind = kind_of(all);
+    if (kind == CS_SQL_TOKEN_STRING || kind == CS_SQL_TOKEN_NAME || kind == CS_SQL_TOKEN_ESCAPED) {
+        open = kind == CS_SQL_TOKEN_ESCAPED ? 2 : 1;
+        close = 1;
+    } else if (kind == CS_SQL_TOKEN_DOLLAR) {
+        open = close = cs_slice_find(cs_slice_from(all, 1), '$') + 2;
+    }
+    *ret = (struct cs_sql_token){kind, all,
+                                 cs_slice_head(cs_slice_from(all, open), all.n - open - close)};
+    return true;
+}
+
 /* Whether any byte has its high bit set; NUL is looked for on the same way. */
 static bool plain_ascii(struct cs_slice text, bool *ret_nul)
 {
@@ -278,7 +326,8 @@ const char *cs_sql_lexer_refuses(struct cs_slice text)
     if (!ascii && !cs_utf8_valid(text)) {
         return "the text is not valid UTF-8";
     }
-    struct lex x = {.p = text.p, .end = text.p + text.n, .run_end = text.p};
+    struct cs_sql_lex x;
+    cs_sql_lex_start(&x, text);
     while (x.p < x.end && x.why == NULL) {
         token(&x);
         if (x.tokens > CS_LIMIT_SQL_TOKENS) {

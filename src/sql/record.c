@@ -38,6 +38,7 @@ void cs_sql_build_reset(struct cs_sql_build *b)
     b->writes_unknown = b->opaque_otherwise = b->prepares = false;
     memset(b->dotted, 0, sizeof b->dotted);
     b->why = "";
+    b->secrets.n = 0;
 }
 
 void cs_sql_build_opaque(struct cs_sql_build *b, const char *why)
@@ -82,7 +83,7 @@ bool cs_sql_build_name(struct cs_sql_build *b, enum cs_sql_list list, struct cs_
 }
 
 /* ---- the block ---- */
-/* The parts of the block in their order: record, statements, slices, bytes. */
+/* The parts of the block in their order: record, statements, slices, spans, bytes. */
 struct block {
     struct cs_sql_record *r;
     struct cs_slice *slice;
@@ -97,8 +98,8 @@ static size_t statements_in(const struct cs_sql_build *b)
 
 static size_t block_size(const struct cs_sql_build *b, size_t text)
 {
-    size_t n =
-        sizeof(struct cs_sql_record) + statements_in(b) * sizeof(struct cs_sql_statement) + text;
+    size_t n = sizeof(struct cs_sql_record) + statements_in(b) * sizeof(struct cs_sql_statement) +
+               text + b->secrets.n * sizeof(struct cs_redact_span);
     for (size_t l = 0; l < CS_SQL_LISTS; l++) {
         for (size_t i = 0; i < b->n_names[l]; i++) {
             n += sizeof(struct cs_slice) + b->names[l][i].n;
@@ -176,7 +177,13 @@ struct cs_sql_record *cs_sql_record_new(const struct cs_sql_build *b, struct cs_
     for (size_t l = 0; l < CS_SQL_LISTS; l++) {
         n_slices += b->n_names[l];
     }
-    struct block k = {r, slices, (uint8_t *)(slices + n_slices)};
+    struct cs_redact_span *spans = (struct cs_redact_span *)(void *)(slices + n_slices);
+    struct block k = {r, slices, (uint8_t *)(spans + b->secrets.n)};
+    r->class.secrets = spans;
+    r->class.n_secrets = b->secrets.n;
+    if (b->secrets.n > 0) {
+        memcpy(spans, b->secrets.v, b->secrets.n * sizeof *spans);
+    }
     r->refs = 1;
     r->class.parsed = b->parsed;
     r->class.why = b->why;
@@ -213,10 +220,13 @@ struct cs_sql_record *cs_sql_record_nomem(void)
 {
     static const struct cs_sql_statement statement = {.kind = CS_SQL_PLAIN,
                                                       .effects = CS_SQL_OPAQUE};
+    static const struct cs_redact_span all = {0, UINT32_MAX, CS_REDACT_WHOLE};
     static struct cs_sql_record nomem = {.class = {.effects = CS_SQL_OPAQUE,
                                                    .why = "out of memory",
                                                    .statements = &statement,
                                                    .effect_names = &effect_names[5],
-                                                   .n_effects = 1}};
+                                                   .n_effects = 1,
+                                                   .secrets = &all,
+                                                   .n_secrets = 1}};
     return &nomem;
 }

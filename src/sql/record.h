@@ -17,6 +17,11 @@ enum cs_sql_list {
 enum { CS_SQL_NAME_SLOTS = 1024, CS_SQL_EFFECTS = 6 };
 _Static_assert(CS_LIMIT_SQL_RELATIONS * 2 < CS_SQL_NAME_SLOTS, "names need a larger table");
 
+struct cs_sql_secrets { /* sql/secrets.h */
+    struct cs_redact_span v[CS_REDACT_SPANS];
+    size_t n;
+};
+
 struct cs_sql_build {
     struct cs_arena arena; /* names and verbs put together, reset for each text */
     struct cs_slice names[CS_SQL_LISTS][CS_LIMIT_SQL_RELATIONS]; /* arena or tree */
@@ -38,6 +43,7 @@ struct cs_sql_build {
     bool prepares;
     uint64_t dotted[4];
     const char *why; /* literal; the first reason */
+    struct cs_sql_secrets secrets;
 };
 
 void cs_sql_build_init(struct cs_sql_build *b);

@@ -13,6 +13,7 @@
 #define CS_SQL_SQL_H
 
 #include "action/facts.h"
+#include "action/redact.h"
 #include "base/err.h"
 #include "base/slice.h"
 
@@ -83,6 +84,9 @@ struct cs_sql_class {
     bool by_strangers, writes_listed;
     bool prepares;      /* SQL PREPARE: what it will do is not among its effects */
     uint64_t dotted[4]; /* names behind a dot, which may be functions: cs_catalogue_dot */
+    /* Passwords in the text (sql/secrets.h), for cs_redact. */
+    const struct cs_redact_span *secrets;
+    size_t n_secrets;
 };
 enum { CS_SQL_STATEMENTS_KEPT = 64 };
 

@@ -268,6 +268,26 @@ static void unusable(struct cs_keeper *k, const char *what, const char *why)
     }
 }
 
+/* SECURITY: to the supervisor, for the gates: who has the store must not have the key that its
+ * marks for passwords are made with. */
+static void announce_redact_key(struct cs_keeper *k)
+{
+    uint8_t key[CS_SEAL_KEY];
+    if (!k->ready || k->vault == NULL || !cs_vault_has_key(k->vault)) {
+        return;
+    }
+    enum cs_err e = cs_vault_derive(k->vault, "countersign/redact/1", key);
+    if (e == CS_OK) {
+        struct cs_msg_redact_key_new m = {.key = cs_slice(key, sizeof key)};
+        e = cs_channel_send(k->supervisor, CS_MSG_REDACT_KEY_NEW, 0, &m, NULL, 0);
+    }
+    cs_wipe(key, sizeof key);
+    if (e != CS_OK) {
+        cs_log(CS_EV_INTERNAL, NULL, "what=\"the key for redaction\" error=%s", cs_err_name(e));
+        stop(k, true); /* without it statements with passwords are refused: better a new keeper */
+    }
+}
+
 /* A set of keys comes whole, the present one first: what was half given is never used. */
 static void on_master_key(struct cs_keeper *k, const struct cs_msg_master_key *m, int fd)
 {
@@ -292,6 +312,7 @@ static void on_master_key(struct cs_keeper *k, const struct cs_msg_master_key *m
         cs_vault_key_id(k->vault, id);
         cs_log(CS_EV_MASTER_KEY, NULL, "id=%02x%02x%02x%02x previous=%s", id[0], id[1], id[2],
                id[3], cs_vault_has_previous(k->vault) ? "yes" : "no");
+        announce_redact_key(k);
     }
 }
 
@@ -304,6 +325,7 @@ static void get_ready(struct cs_keeper *k)
         return;
     }
     cs_channel_run_phase(k->supervisor);
+    announce_redact_key(k);
     cs_log(CS_EV_STARTED, NULL, "master_key=%s", k->vault != NULL ? "open" : "missing");
 }
 

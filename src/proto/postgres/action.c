@@ -119,14 +119,23 @@ void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice
      * same one (a reload between the two would leave these slices in unmapped memory). */
     (void)cs_session_refresh(p->s);
     a->protocol = CS_SLICE_LIT("postgres");
-    a->bytes = text;
+    a->text = text;
+    if (class->n_secrets == 0 && p->shown.cap > 0) {
+        cs_buf_done(&p->shown);
+    }
+    a->bytes = cs_gate_redact(p->s, class, text, &p->shown, &a->unkeyed);
+    a->redacted = class->n_secrets > 0;
     a->database = cs_gate_database(p->s, false);
     a->role = cs_gate_role(p->s, false);
     a->in_transaction = tx != 'I' || p->group_ran;
     a->tx = a->in_transaction ? cs_buf_slice(&p->ran) : CS_SLICE_NULL;
     struct cs_sql_judged j;
     cs_gate_judge(p->s, class, memo, &j);
-    cs_sql_facts(cs_gate_sql(p->s->gate), class, &j, text, &a->facts);
+    cs_sql_facts(cs_gate_sql(p->s->gate), class, &j, a->bytes, &a->facts);
+    if (a->redacted && (a->unkeyed || class->secrets[0].how == CS_REDACT_WHOLE)) {
+        /* A rule that denies by what is in it must not be told that there is nothing. */
+        a->facts.v[CS_FACT_SQL_TEXT].state = CS_FACT_UNKNOWN;
+    }
     fact_string(a, CS_FACT_SQL_DATABASE, a->database);
     fact_string(a, CS_FACT_SQL_ROLE, a->role);
     fact_string(a, CS_FACT_SQL_TX, cs_slice_str(tx_name(p)));
@@ -139,9 +148,29 @@ void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice
                        class->statements[0].kind == CS_SQL_ROLLBACK && j.effects == CS_SQL_SESSION;
 }
 
+/* The statement's text, without passwords, into `settings`. */
+static void add_prepared_text(struct pg *p, struct cs_action *a, const struct pg_statement *st,
+                              struct cs_buf *settings)
+{
+    const struct cs_sql_class *class = st->class != NULL ? st->class : pg_classify(p, st->text);
+    struct cs_buf mem = cs_buf(0);
+    bool unkeyed = true;
+    cs_buf_str(settings, "prepared: ");
+    if (class != NULL) {
+        cs_buf_add(settings, cs_gate_redact(p->s, class, st->text, &mem, &unkeyed));
+        a->redacted = a->redacted || class->n_secrets > 0;
+    }
+    a->unkeyed = a->unkeyed || unkeyed;
+    cs_buf_u8(settings, '\n');
+    cs_buf_done(&mem);
+    if (st->class == NULL) {
+        cs_sql_release(cs_gate_sql(p->s->gate), class);
+    }
+}
+
 /* The facts of a prepared statement stand for EXECUTE of its name and for Bind of an SQL-level one:
  * what it does was classified when it was prepared. Its text becomes part of what is approved. */
-void pg_describe_prepared(struct cs_action *a, const struct pg_statement *st,
+void pg_describe_prepared(struct pg *p, struct cs_action *a, const struct pg_statement *st,
                           struct cs_slice effect_name[static 6], struct cs_buf *settings)
 {
     static const char *const names[6] = {"session", "read", "write", "ddl", "admin", "opaque"};
@@ -159,9 +188,7 @@ void pg_describe_prepared(struct cs_action *a, const struct pg_statement *st,
     for (int id = CS_FACT_SQL_READS; id <= CS_FACT_SQL_FUNCTIONS; id++) {
         a->facts.v[id].state = CS_FACT_UNKNOWN;
     }
-    cs_buf_str(settings, "prepared: ");
-    cs_buf_add(settings, st->text);
-    cs_buf_u8(settings, '\n');
+    add_prepared_text(p, a, st, settings);
     a->settings = cs_buf_slice(settings);
 }
 

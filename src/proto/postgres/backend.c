@@ -95,6 +95,18 @@ static void skip_to_sync(struct pg *p, const struct pg_error *e)
     p->skipping = p->replies.count == 0;
 }
 
+/* SECURITY: the target's words may repeat a piece of the text, and of what was sent before it: a
+ * password without its quotes is a syntax error "at or near" it. */
+static void withhold(struct pg *p, struct pg_error *e)
+{
+    for (uint32_t i = 0; i < p->replies.count; i++) {
+        if (pg_replies_at(&p->replies, i)->redacted) {
+            e->message = cs_slice_str(cs_redact_withheld);
+            return;
+        }
+    }
+}
+
 static enum act error_response(struct pg *p, const struct pg_frame *f)
 {
     struct pg_reply *r = pg_replies_head(&p->replies);
@@ -114,6 +126,7 @@ static enum act error_response(struct pg *p, const struct pg_frame *f)
     }
     p->copy_in = false;
     p->telling = (struct pg_told){0};
+    withhold(p, &e);
     if (r->denial != NULL) {
         if (!pg_to_client(p, cs_buf_slice(r->denial))) {
             return DROP;

@@ -253,6 +253,9 @@ bool pg_elevated_prepare(struct pg *p, const struct pg_statement *st, struct cs_
     if (ret_error->len > 0 && !ret_error->bad) {
         struct pg_error e;
         (void)pg_parse_error(cs_slice_from(cs_buf_slice(ret_error), 5), &e);
+        if (st->class == NULL || st->class->n_secrets > 0) {
+            e.message = cs_slice_str(cs_redact_withheld);
+        }
         pg_nothing_ran(p, v, CS_RAN_FAILED, CS_REFUSAL_VOID, &e, "the target refused it");
     } else if (ok) {
         /* SECURITY: the client would read the rows of one table by the description of another, and

@@ -89,6 +89,7 @@ enum pg_act pg_on_parse(struct pg *p, struct pg_batch *b, const struct pg_frame 
         return PG_STOP;
     }
     r->statement = st;
+    r->redacted = a.redacted;
     return PG_PASS;
 }
 
@@ -128,6 +129,7 @@ static bool push_bind(struct pg *p, const struct pg_bind *m, const struct pg_sta
     po->changing = a->changing;
     po->granted = v->granted;
     po->grant = v->grant;
+    po->redacted = r->redacted = a->redacted;
     if (st->class != NULL && pg_names_change(st->class, a->narrowed)) {
         cs_sql_keep(st->class);
         po->class = st->class;
@@ -241,7 +243,7 @@ static void describe_bind(struct pg *p, const struct cs_sql_class *class, struct
     a->n_params = n_params;
     if (st->class == NULL) { /* made by SQL PREPARE */
         settings->len = 0;
-        pg_describe_prepared(a, st, names, settings);
+        pg_describe_prepared(p, a, st, names, settings);
     }
 }
 
@@ -347,6 +349,7 @@ enum pg_act pg_on_execute(struct pg *p, struct pg_batch *b, const struct pg_fram
         r->n = po->n;
         r->granted = po->granted;
         r->grant = po->grant;
+        r->redacted = po->redacted;
         po->granted = false;
         if (po->class != NULL) {
             cs_sql_keep(po->class);

@@ -35,7 +35,7 @@ void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice
                  struct cs_memo *memo, struct cs_action *a);
 /* The facts of a prepared statement stand for EXECUTE of its name and for Bind of an SQL-level one:
  * what it does was classified when it was prepared. Its text becomes part of what is approved. */
-void pg_describe_prepared(struct cs_action *a, const struct pg_statement *st,
+void pg_describe_prepared(struct pg *p, struct cs_action *a, const struct pg_statement *st,
                           struct cs_slice effect_name[static 6], struct cs_buf *settings);
 /* Remembers what ran since the target was last idle: part of the digest of whatever is held later
  * in the same transaction, and on its card. */

@@ -136,6 +136,7 @@ static bool held_copy(struct pg *p, struct cs_arena *mem, const struct cs_action
     struct cs_slice server = cs_gate_server(p->s, mem);
     *ret = *a;
     ret->bytes = cs_arena_dup(mem, a->bytes);
+    ret->text = a->redacted ? cs_arena_dup(mem, a->text) : ret->bytes;
     ret->database = cs_arena_dup(mem, cs_gate_database(p->s, elevated));
     ret->role = cs_arena_dup(mem, cs_gate_role(p->s, elevated));
     ret->tx = cs_arena_dup(mem, a->tx);
@@ -144,8 +145,9 @@ static bool held_copy(struct pg *p, struct cs_arena *mem, const struct cs_action
         mem, "%.*s\nDateStyle=%s\nIntervalStyle=%s\nTimeZone=%s\nsearch_path=public%s\n%.*s",
         CS_SLICE_FMT(server), p->pins.date_style, p->pins.interval_style, p->pins.time_zone,
         elevated ? "" : " at login", CS_SLICE_FMT(a->settings));
-    if (params == NULL || server.p == NULL || ret->bytes.p == NULL || ret->database.p == NULL ||
-        ret->role.p == NULL || ret->tx.p == NULL || ret->settings.p == NULL) {
+    if (params == NULL || server.p == NULL || ret->bytes.p == NULL || ret->text.p == NULL ||
+        ret->database.p == NULL || ret->role.p == NULL || ret->tx.p == NULL ||
+        ret->settings.p == NULL) {
         return false;
     }
     for (size_t i = 0; i < a->n_params; i++) {
@@ -173,7 +175,7 @@ static bool same_pins(const struct pg_pins *a, const struct pg_pins *b)
  * bytes as long as nobody reads into that buffer meanwhile. Promise one does not rest on that. */
 static bool same_action(const struct cs_action *a, const struct cs_action *held)
 {
-    bool same = cs_slice_eq(a->bytes, held->bytes) && a->n_params == held->n_params;
+    bool same = cs_slice_eq(a->text, held->text) && a->n_params == held->n_params;
     for (size_t i = 0; same && i < a->n_params; i++) {
         same = cs_slice_eq(a->params[i].bytes, held->params[i].bytes);
     }

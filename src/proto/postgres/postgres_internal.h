@@ -45,6 +45,7 @@ struct pg_portal {
     uint64_t n; /* action that bound it */
     bool changing, executed, suspended;
     bool granted;
+    bool redacted;
     struct cs_id grant;
     const struct cs_sql_class *class; /* reference: of one whose Execute changes names */
     char *text;                       /* owned: its text then */
@@ -65,6 +66,7 @@ struct pg_reply { /* one message forwarded, whose answer has not come */
     enum pg_reply_kind kind;
     bool swallow;                     /* ours: its answers are not for the client */
     bool granted;                     /* ends a grant */
+    bool redacted;                    /* its text has a password: errors may repeat it */
     uint8_t what;                     /* CLOSE: 'S' or 'P'; QUERY: statements completed so far */
     uint64_t n;                       /* action whose result this is; 0 = none */
     struct cs_buf *denial;            /* owned: the ErrorResponse that replaces the target's */
@@ -124,6 +126,7 @@ struct pg { /* the protocol's state of one session */
     bool elevated_simple; /* it runs a simple Query: the client is not read meanwhile */
     struct cs_buf big;    /* a client message larger than a stream buffer, being assembled */
     size_t big_need;
+    struct cs_buf shown;    /* the text of the present action without its passwords */
     struct cs_buf ran;      /* what already ran in the open transaction, for the digest */
     struct pg_told telling; /* of the description that is passing through */
     bool more;              /* a direction stopped to let others run: it has more to do */

@@ -15,10 +15,11 @@ static bool push_query(struct pg *p, const struct cs_sql_class *class, bool foll
     r->n = v->n;
     r->granted = v->granted;
     r->grant = v->grant;
+    r->redacted = a->redacted;
     if (!followed && pg_names_change(class, a->narrowed)) {
         cs_sql_keep(class);
         r->class = class;
-        r->text = pg_name_copy(a->bytes);
+        r->text = pg_name_copy(a->text);
     }
     return true;
 }
@@ -108,7 +109,7 @@ static enum pg_act describe_query(struct pg *p, struct asked *q, struct cs_slice
         struct pg_statement effective = *st;
         effective.effects = effects_of(p, st, q->class);
         settings->len = 0;
-        pg_describe_prepared(&q->a, &effective, names, settings);
+        pg_describe_prepared(p, &q->a, &effective, names, settings);
     }
     return wait ? PG_STOP : PG_PASS;
 }

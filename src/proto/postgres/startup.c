@@ -510,6 +510,7 @@ static void serve(struct cs_session *s)
     pg_replies_done(p);
     pg_names_done(p);
     cs_buf_done(&p->ran);
+    cs_buf_done(&p->shown);
     cs_buf_done(&p->big);
     s->claimed = NULL;
     cs_free(p->reason);

@@ -1,0 +1,17 @@
+/* Where in a text a password was typed: in the statements of the grammar that have one, and, in a
+ * text that nobody can parse, wherever one may be. Found by tokens, with the parse tree as a check
+ * that none was missed.
+ *
+ * What it does not know as a password: values of INSERT and UPDATE, arguments of functions (but
+ * "password=…" and URIs with one inside a constant are found anywhere), a word that is misspelt. */
+#ifndef CS_SQL_SECRETS_H
+#define CS_SQL_SECRETS_H
+
+#include "sql/record.h"
+#include "sql/tree.h"
+
+/* `parsed` false: the grammar, or the lexer before it, refused the text. Linear time. */
+void cs_sql_secrets_find(struct cs_slice text, const List *tree, bool parsed,
+                         struct cs_sql_secrets *ret);
+
+#endif
