@@ -255,9 +255,9 @@ def decision(peers):
         figure(name, float(value), "us", 20)
 
 
-def figures_of(program):
+def figures_of(program, *args):
     exe = os.path.join(harness.BUILD, "bench", program)
-    out = subprocess.run([exe], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run([exe, *args], capture_output=True, text=True, check=True).stdout
     for name, value, unit, op, bound in re.findall(r"^figure: (\S+)\s+([\d.]+) (\S+)\s+must (<=|>=) (\S+)", out, re.M):
         figure(name, float(value), unit, float(bound), op == "<=")
     for line in re.findall(r"^        (\S.*)$", out, re.M):
@@ -267,6 +267,19 @@ def figures_of(program):
 @bench
 def recording(peers):
     figures_of("record")
+
+
+@bench
+def large_recording(peers):
+    """10 GB on disk, made by the writer: the only figure that needs so much room."""
+    directory = harness.scratch("large")
+    try:
+        if shutil.disk_usage(directory).free < 20e9:
+            note("not measured: %s has less than 20 GB of room" % directory)
+            return
+        figures_of("record", directory, "10240", "noise")
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @bench

@@ -235,13 +235,13 @@ def sanitized():
 class Gateway:
     """`countersign serve` on free ports with a configuration of the test's own."""
 
-    def __init__(self, targets, rules=RULES, tls=True, gates=1, user=None, env=None, more="", serve=(), listen=""):
+    def __init__(self, targets, rules=RULES, tls=True, gates=1, user=None, env=None, more="", serve=(), listen="", programs=None):
         self.dir = scratch("gw")
         self.home = os.path.join(self.dir, "home")
         self.port, self.api_port = free_port(), free_port()
         self.socket = os.path.join(self.home, "run", "countersign.sock")
         self.log = os.path.join(self.dir, "log")
-        self.program = os.path.join(BUILD, "src", "programs", "countersign")
+        self.program = os.path.join(programs or os.path.join(BUILD, "src", "programs"), "countersign")
         self.gates, self.tls, self.process = gates, tls, None
         self.serve = list(serve)
         self.listen = listen  # more for the network listeners
