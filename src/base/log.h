@@ -25,6 +25,8 @@ void cs_log_init(const char *role, enum cs_level least);
 bool cs_log_on(enum cs_event_id ev);
 /* `session` may be NULL. The format gives `key=value` pairs separated by blanks. */
 void cs_log(enum cs_event_id ev, const struct cs_id *session, const char *fmt, ...) CS_PRINTF(3, 4);
+/* From now on every event is counted in `into`, an array of CS_EV_MAX numbers, written or not. */
+void cs_log_count(uint64_t *into);
 const char *cs_event_name(enum cs_event_id ev);
 
 /* A slice as a quoted, escaped string for one log call: cs_log(…, "user=%s", cs_log_quote(s).text).

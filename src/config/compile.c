@@ -138,6 +138,11 @@ static void check_listeners(struct cs_compiler *c)
         cs_mistake(c->m, l->postgres.address.pos, "\"%s\" is the address of listeners.control too",
                    cs_shown(l->postgres.address.v));
     }
+    if (l->metrics.address.v.n > 0 && (cs_slice_eq(l->metrics.address.v, l->postgres.address.v) ||
+                                       cs_slice_eq(l->metrics.address.v, l->control.address.v))) {
+        cs_mistake(c->m, l->metrics.address.pos, "\"%s\" is the address of another listener too",
+                   cs_shown(l->metrics.address.v));
+    }
     add_network_listener(c, "control", &l->control);
     if (l->local.head.set) {
         struct cs_slice path = cs_cfg_path(c, l->local.socket.v);
@@ -150,6 +155,7 @@ static void check_listeners(struct cs_compiler *c)
         (void)add_listener(c, "local", path);
     }
     add_network_listener(c, "postgres", &l->postgres);
+    add_network_listener(c, "metrics", &l->metrics);
     bool off = l->control.tls.head.off;
     bool https = cs_slice_starts(l->control.url.v, CS_SLICE_LIT("https://"));
     if (l->control.url.v.n > 0 && !off && !https) {

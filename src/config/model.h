@@ -57,7 +57,7 @@ struct cs_cfg_local {
 };
 struct cs_cfg_listeners {
     struct cs_cfg_head head;
-    struct cs_cfg_listener control, postgres;
+    struct cs_cfg_listener control, postgres, metrics;
     struct cs_cfg_local local;
 };
 struct cs_cfg_store {

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/time.h"
+#include "ipc/metrics.h"
 
 #include <stdio.h>
 
@@ -487,6 +488,9 @@ static enum cs_err vote(struct cs_api_call *call, bool approve)
     }
     e = cs_approval_vote(call->c->approval, id, who->id, approve, digest, call->body[1].string,
                          &state, &why);
+    size_t cast = approve ? CS_VOTE_APPROVE : CS_VOTE_DENY;
+    size_t taken = e == CS_OK ? CS_TAKEN_OK : CS_TAKEN_REFUSED;
+    cs_metric_add(CS_SLOT_VOTES + cast * CS_DIM_TAKEN + taken, 1);
     if (e != CS_OK) {
         return why != NULL ? cs_api_fail(call, e, "%s", why) : e;
     }

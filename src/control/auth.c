@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/time.h"
+#include "ipc/metrics.h"
 
 #include <stdio.h>
 
@@ -111,6 +112,7 @@ static void refuse(struct cs_job *j, uint64_t attempt, const struct cs_attempt *
 {
     bool ours = e == CS_ERR_NO_SPACE || e == CS_ERR_IO || e == CS_ERR_NO_MEMORY ||
                 e == CS_ERR_UNAVAILABLE || e == CS_ERR_LIMIT || e == CS_ERR_CANCELLED;
+    cs_metric_add(CS_SLOT_LOGINS + (ours ? CS_LOGIN_FAILED : CS_LOGIN_REFUSED), 1);
     cs_log(ours ? CS_EV_STORE_FAILED : CS_EV_AUTH_FAILED, NULL, "user=%s address=%s error=%s",
            cs_log_quote(x->user).text, cs_log_quote(x->address).text, cs_err_name(e));
     if (ours) {
@@ -231,6 +233,7 @@ void cs_auth_proof(struct cs_job *j)
     }
     if (cs_policy_target(c->view->policy, x.target) == NULL) {
         char text[400];
+        cs_metric_add(CS_SLOT_LOGINS + CS_LOGIN_NO_TARGET, 1);
         (void)snprintf(text, sizeof text, "there is no target \"%.*s\"", CS_SLICE_FMT(x.target));
         cs_log(CS_EV_SESSION_REFUSED, NULL, "user=%s target=%s why=\"no such target\"",
                cs_log_quote(x.user).text, cs_log_quote(x.target).text);
@@ -244,5 +247,6 @@ void cs_auth_proof(struct cs_job *j)
         refuse(j, m->attempt, &x, e);
         return;
     }
+    cs_metric_add(CS_SLOT_LOGINS + CS_LOGIN_OK, 1);
     (void)cs_peer_send(j->peer, CS_MSG_AUTH_RESULT, j->corr, &r, NULL, 0);
 }

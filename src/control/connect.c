@@ -7,16 +7,24 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/time.h"
+#include "ipc/metrics.h"
 
 #include <stdio.h>
 #include <unistd.h>
 
 /* ---- CONNECT ---- */
 
+static void count(const struct cs_msg_connect *m, enum cs_err e)
+{
+    size_t which = m->which == CS_CREDENTIAL_ELEVATED ? 1 : 0;
+    cs_metric_add(CS_SLOT_UPSTREAMS + cs_metric_reached(e) * CS_DIM_CREDENTIAL + which, 1);
+}
+
 static void not_connected(struct cs_job *j, enum cs_err e, const char *text)
 {
     const struct cs_msg_connect *m = (const void *)j->msg.raw;
     struct cs_msg_not_connected out = {.err = (uint64_t)e, .text = cs_slice_str(text)};
+    count(m, e);
     cs_log(CS_EV_UPSTREAM_FAILED, &m->session, "target=%s error=%s why=%s",
            cs_log_quote(m->target).text, cs_err_name(e), cs_log_quote(cs_slice_str(text)).text);
     (void)cs_peer_send(j->peer, CS_MSG_NOT_CONNECTED, j->corr, &out, NULL, 0);
@@ -123,6 +131,7 @@ static void hand_over(struct cs_job *j, const struct cs_target *t, int fd)
         not_connected(j, CS_ERR_NO_MEMORY, "no memory is left");
         return;
     }
+    count(m, CS_OK);
     (void)cs_peer_send(j->peer, CS_MSG_CONNECTED, j->corr, &out, &fd, 1);
 }
 

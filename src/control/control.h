@@ -89,7 +89,9 @@ struct cs_control {
     bool failed; /* exit status 1 */
     bool alone;  /* the process is this role's: it goes into its sandbox */
     uint64_t epoch;
-    bool keep; /* gates kept their sessions over a restart of control */
+    bool keep;              /* gates kept their sessions over a restart of control */
+    uint64_t no_space_seen; /* of the store: so often it had no room */
+    bool store_full;
     uint64_t started_ms;
     struct cs_view *view;
     struct cs_store *store; /* owned, as all below */

@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/secret.h"
+#include "ipc/metrics.h"
 
 #include <stddef.h>
 #include <unistd.h>
@@ -527,6 +528,7 @@ static void tell_later(struct cs_control *c, const struct cs_msg_request_state *
 void cs_gate_on_change(const struct cs_approval_change *ch, void *control)
 {
     struct cs_control *c = control;
+    cs_metric_add(CS_SLOT_REQUESTS + (size_t)ch->state, 1);
     for (size_t i = 0; i < ch->n_sessions; i++) {
         struct cs_msg_request_state m = {.session = ch->sessions[i],
                                          .request = ch->request,

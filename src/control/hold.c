@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/time.h"
+#include "ipc/metrics.h"
 
 #include <stdio.h>
 
@@ -242,6 +243,7 @@ void cs_hold_consume(struct cs_job *j)
     const struct cs_msg_consume *m = (const void *)j->msg.raw;
     enum cs_err e = consume(j, m);
     struct cs_msg_consumed out = {.err = (uint64_t)e};
+    cs_metric_add(CS_SLOT_GRANTS + (e == CS_OK ? CS_TAKEN_OK : CS_TAKEN_REFUSED), 1);
     if (e == CS_OK) {
         cs_log(CS_EV_GRANT_USED, &m->session, "request=%s", cs_log_quote(m->request).text);
     } else {

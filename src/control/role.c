@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "control/api.h"
+#include "ipc/metrics.h"
 #include "runtime/process.h"
 #include "runtime/sandbox.h"
 
@@ -255,12 +256,47 @@ static void month_check(struct cs_control *c)
     }
 }
 
+static void count_catalogues(struct cs_control *c)
+{
+    struct cs_slice target;
+    uint64_t age_ns = 0, oldest_ns = 0, missing = 0;
+    size_t n = 0;
+    for (; cs_catalogue_at(c, n, &target, &age_ns); n++) {
+        missing += age_ns == UINT64_MAX ? 1 : 0;
+        oldest_ns = age_ns == UINT64_MAX ? oldest_ns : CS_MAX(oldest_ns, age_ns);
+    }
+    cs_metric_set(CS_SLOT_TARGETS, n);
+    cs_metric_set(CS_SLOT_NO_CATALOGUE, missing);
+    cs_metric_set(CS_SLOT_CATALOGUE_TIME,
+                  n > missing ? cs_wall_ms() - oldest_ns / CS_NS_PER_MS : 0);
+}
+
+/* Once a second: what is not counted where it happens. */
+static void count(struct cs_control *c)
+{
+    struct cs_store_stats s = cs_store_stats(c->store);
+    cs_metric_set(CS_SLOT_STORE_COMMITS, s.commits);
+    cs_metric_set(CS_SLOT_STORE_OPS, s.operations);
+    cs_metric_set(CS_SLOT_STORE_QUEUE, s.queued);
+    cs_metric_set(CS_SLOT_STORE_FULL, s.no_space);
+    if (s.no_space > c->no_space_seen) {
+        c->no_space_seen = s.no_space;
+        c->store_full = true;
+    } else if (c->store_full) { /* what only looks would not notice that there is space again */
+        c->store_full = cs_store_touch(c->store) != CS_OK;
+    }
+    cs_metric_set(CS_SLOT_STORE_WRITABLE, c->store_full ? 0 : 1);
+    count_catalogues(c);
+    cs_metric_set(CS_SLOT_CONTROL_SEEN, cs_wall_ms());
+}
+
 static void tick(void *arg)
 {
     struct cs_control *c = arg;
     uint64_t sweep_ns = cs_mono_ns() + SWEEP_AFTER_S * CS_NS_PER_S;
     uint64_t month_ns = 0;
     bool swept = !c->keep, told = !c->keep;
+    count(c);
     while (cs_co_sleep(CS_NS_PER_S)) {
         if (cs_mono_ns() >= month_ns) {
             month_ns = cs_mono_ns() + MONTH_CHECK_S * CS_NS_PER_S;
@@ -275,6 +311,7 @@ static void tick(void *arg)
             cs_log(CS_EV_STORE_FAILED, NULL, "expiry=%s", cs_err_name(e));
         }
         cs_auth_tick(c);
+        count(c);
         if (!swept && cs_mono_ns() >= sweep_ns) {
             swept = true;
             cs_gate_sweep(c);
@@ -502,6 +539,9 @@ static void on_supervisor_message(struct cs_channel *ch, const struct cs_channel
     switch ((int)in->type) {
     case CS_MSG_BOOT:
         boot(c, in->msg);
+        return;
+    case CS_MSG_METRICS:
+        cs_metrics_open(in->fd[0]);
         return;
     case CS_MSG_SNAPSHOT:
         snapshot_new(c, in->msg, in->fd[0]);

@@ -95,6 +95,8 @@ void cs_token_new(char kind, char out[static CS_TOKEN_TEXT]);
 /* PEM: the certificate (its chain behind it) belongs to the private key, and all of it can be read.
  */
 bool cs_certificate_fits(struct cs_slice cert_pem, struct cs_slice key_pem) CS_MUST_CHECK;
+/* When the first certificate of a PEM chain expires, in ms since 1970; 0: it cannot be read. */
+uint64_t cs_certificate_expires_ms(struct cs_slice pem);
 /* A self-signed P-256 certificate for these DNS names and addresses, PEM, `days` valid, written to
  * the two files (the key with mode 0600; neither may exist). For `init` and tests. */
 enum cs_err cs_certificate_make(const char *const *names, size_t n, unsigned days,

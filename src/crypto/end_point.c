@@ -8,6 +8,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
+#include <time.h>
 
 size_t cs_x509_end_point(const X509 *x, uint8_t out[static 64])
 {
@@ -38,6 +39,25 @@ static int no_password(char *buf, int size, int writing, void *arg)
     (void)writing;
     (void)arg;
     return -1;
+}
+
+uint64_t cs_certificate_expires_ms(struct cs_slice pem)
+{
+    uint64_t first = 0;
+    X509 *x = NULL;
+    cs_crypto_once();
+    BIO *b = pem.n > 0 && pem.n <= INT32_MAX ? BIO_new_mem_buf(pem.p, (int)pem.n) : NULL;
+    while (b != NULL && (x = PEM_read_bio_X509(b, NULL, no_password, NULL)) != NULL) {
+        struct tm tm;
+        bool known = ASN1_TIME_to_tm(X509_get0_notAfter(x), &tm) == 1;
+        time_t t = known ? timegm(&tm) : 0;
+        uint64_t ms = t > 0 ? (uint64_t)t * 1000 : 1; /* what cannot be read, or is before 1970 */
+        first = first == 0 ? ms : CS_MIN(first, ms);
+        X509_free(x);
+    }
+    BIO_free(b);
+    ERR_clear_error();
+    return first;
 }
 
 enum cs_err cs_certificate_end_point(struct cs_slice pem, size_t nth,

@@ -10,7 +10,7 @@
 #include "base/time.h"
 #include "crypto/crypto.h"
 #include "dialer/resolver.h"
-#include "ipc/ipc.h"
+#include "ipc/metrics.h"
 #include "policy/policy.h"
 #include "runtime/process.h"
 #include "runtime/sock.h"
@@ -208,6 +208,7 @@ static void dial_run(void *arg)
     struct cs_dialer *d = j->d;
     int fd = -1;
     enum cs_err e = dial_in_turn(j, &fd);
+    cs_metric_add(CS_SLOT_DIALS + cs_metric_reached(e), 1);
     answer(d, j->asker, j->corr, e, fd);
     if (fd >= 0) {
         (void)close(fd);
@@ -390,6 +391,9 @@ static void on_supervisor(struct cs_channel *ch, const struct cs_channel_in *in,
     struct cs_dialer *d = arg;
     (void)ch;
     switch ((int)in->type) {
+    case CS_MSG_METRICS:
+        cs_metrics_open(in->fd[0]);
+        break;
     case CS_MSG_SNAPSHOT:
         on_snapshot(d, in->msg, in->fd[0]);
         break;

@@ -8,11 +8,12 @@
 #include "base/secret.h"
 #include "crypto/crypto.h"
 #include "front/internal.h"
+#include "ipc/metrics.h"
 #include "wire/url.h"
 
 #include <unistd.h>
 
-enum { WRITE_CHUNK = 32 * 1024, LINGER_BYTES = 256 * 1024 };
+enum { WRITE_CHUNK = 32 * 1024, LINGER_BYTES = 256 * 1024, READY_MAX = 32 * 1024 };
 
 static uint64_t after_ms(const struct cs_front_conn *c, uint64_t ms)
 {
@@ -62,6 +63,9 @@ static bool reply(struct cs_front_conn *c, unsigned status, struct cs_slice type
 {
     char mem[900];
     struct cs_writer w = cs_writer(mem, sizeof mem);
+    unsigned listener = c->metrics ? CS_HTTP_METRICS : c->local ? CS_HTTP_LOCAL : CS_HTTP_CONTROL;
+    unsigned class = CS_MIN(CS_MAX(status / 100, 2U) - 2, CS_DIM_STATUS - 1U);
+    cs_metric_add(CS_SLOT_HTTP + listener * CS_DIM_STATUS + class, 1);
     write_head(c, &w, status, type, body.n);
     if (w.overflow) { /* a type with a control byte or of absurd length: control's bug */
         w = cs_writer(mem, sizeof mem);
@@ -251,10 +255,46 @@ static bool page(struct cs_front_conn *c, const struct cs_http_request *r, size_
     return ok;
 }
 
+/* SECURITY: nothing that comes by the metrics listener reaches control, or has a token looked at.
+ */
+static bool numbers(struct cs_front_conn *c, const struct cs_http_request *r, size_t used)
+{
+    static const char plain[] = "text/plain; charset=utf-8";
+    struct cs_front_metrics *m = c->front->metrics;
+    bool get = cs_slice_eq_str(r->method, "GET");
+    bool text = get && cs_slice_eq_str(r->path, "/metrics");
+    bool alive = get && cs_slice_eq_str(r->path, "/healthz");
+    bool ready = get && cs_slice_eq_str(r->path, "/readyz");
+    cs_stream_consume(&c->stream, used);
+    if (alive) {
+        bool well = cs_front_is_alive(m);
+        return reply(c, well ? 200 : 503, cs_slice_str(plain),
+                     well ? CS_SLICE_LIT("ok\n") : CS_SLICE_LIT("the supervisor hangs\n"));
+    }
+    if (!text && !ready) {
+        return refuse(c, get ? 404 : 405, "here are GET /metrics, /healthz and /readyz");
+    }
+    struct cs_buf out = text ? cs_front_metrics_text(m) : cs_buf(READY_MAX);
+    unsigned status = ready && !cs_front_is_ready(m, &out) ? 503 : 200;
+    if (ready && status == 200) {
+        cs_buf_str(&out, "ready\n");
+    }
+    bool ok = out.bad ? refuse(c, 503, "no memory is left")
+                      : reply(c, status,
+                              text ? CS_SLICE_LIT("text/plain; version=0.0.4; charset=utf-8")
+                                   : cs_slice_str(plain),
+                              cs_buf_slice(&out));
+    cs_buf_done(&out);
+    return ok;
+}
+
 /* The whole request is in the stream's buffer: `head_n` bytes and the body. */
 static bool answer(struct cs_front_conn *c, const struct cs_http_request *r, size_t head_n)
 {
     size_t used = head_n + (size_t)r->body_n;
+    if (c->metrics) {
+        return numbers(c, r, used);
+    }
     if (cs_slice_eq_str(r->method, "GET") && cs_slice_starts(r->path, CS_SLICE_LIT("/r/"))) {
         return page(c, r, used);
     }
@@ -380,11 +420,12 @@ static bool serve_one(struct cs_front_conn *c)
 static bool start(struct cs_front_conn *c)
 {
     char why[160];
-    if (c->local || c->config->tls == NULL) {
+    struct cs_tls_ctx *tls = c->metrics ? c->config->metrics_tls : c->config->tls;
+    if (c->local || tls == NULL) {
         return true;
     }
-    enum cs_err err = cs_tls_accept(&c->stream, c->config->tls,
-                                    after_ms(c, c->front->times.head_ms), why, sizeof why);
+    enum cs_err err =
+        cs_tls_accept(&c->stream, tls, after_ms(c, c->front->times.head_ms), why, sizeof why);
     if (err == CS_ERR_TLS) {
         cs_log(CS_EV_SESSION_REFUSED, NULL, "address=%s why=%s", c->address,
                cs_log_quote(cs_slice_str(why)).text);
@@ -402,13 +443,7 @@ void cs_front_conn_main(void *arg)
         }
     }
     cs_front_call_end(c->call);
-    cs_stream_close(&c->stream);
-    cs_front_config_unref(c->config);
-    *c->prev = c->next;
-    if (c->next != NULL) {
-        c->next->prev = c->prev;
-    }
-    cs_pool_give(&f->pool, c->self);
+    cs_front_conn_gone(c);
     if (f->conns == NULL) {
         cs_event_set(&f->empty);
     }

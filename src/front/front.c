@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 #include "crypto/crypto.h"
-#include "ipc/ipc.h"
+#include "ipc/metrics.h"
 #include "runtime/process.h"
 #include "runtime/sandbox.h"
 #include "wire/snapshot.h"
@@ -70,6 +70,12 @@ static void snapshot_new(struct role *r, const struct cs_msg_snapshot *m, int fd
 static void listener_new(struct role *r, const struct cs_msg_listener *m, int fd)
 {
     bool local = cs_slice_eq_str(m->kind, "local");
+    if (cs_slice_eq_str(m->kind, "metrics")) {
+        if (cs_front_add_metrics_listener(r->front, fd) != CS_OK) {
+            give_up(r, "a listener could not be taken");
+        }
+        return;
+    }
     if (!local && !cs_slice_eq_str(m->kind, "control")) {
         cs_log(CS_EV_INTERNAL, NULL, "listener=%s not for front", cs_log_quote(m->name).text);
         (void)close(fd);
@@ -77,6 +83,18 @@ static void listener_new(struct role *r, const struct cs_msg_listener *m, int fd
     }
     if (cs_front_add_listener(r->front, fd, local) != CS_OK) {
         give_up(r, "a listener could not be taken");
+    }
+}
+
+/* Not having them is not a reason to end: it serves, and what is missing is seen as missing. */
+static void metrics_of(struct role *r, const struct cs_msg_metrics_of *m, const int fd[static 2])
+{
+    enum cs_err err = cs_front_add_metrics(r->front, m->role, m->index, fd[0], fd[1]);
+    (void)close(fd[0]);
+    (void)close(fd[1]);
+    if (err != CS_OK) {
+        cs_log(CS_EV_INTERNAL, NULL, "what=metrics role=%llu error=%s", (unsigned long long)m->role,
+               cs_err_name(err));
     }
 }
 
@@ -94,6 +112,12 @@ static void on_message(struct cs_channel *c, const struct cs_channel_in *in, voi
     case CS_MSG_LISTENER:
         listener_new(r, in->msg, in->fd[0]);
         break;
+    case CS_MSG_METRICS:
+        cs_metrics_open(in->fd[0]);
+        return;
+    case CS_MSG_METRICS_OF:
+        metrics_of(r, in->msg, in->fd);
+        return;
     case CS_MSG_PEER:
         peer = in->msg;
         if (peer->role != CS_ROLE_CONTROL) {

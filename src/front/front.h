@@ -27,6 +27,11 @@ size_t cs_front_listeners_wanted(const struct cs_front *f);
 size_t cs_front_listeners(const struct cs_front *f);
 /* Takes over the descriptor. `local`: a unix socket, whose peers are known by their user id. */
 enum cs_err cs_front_add_listener(struct cs_front *f, int fd, bool local) CS_MUST_CHECK;
+/* The metrics listener; takes over the descriptor. */
+enum cs_err cs_front_add_metrics_listener(struct cs_front *f, int fd) CS_MUST_CHECK;
+/* A process's pages (front/metrics.h); the caller keeps the descriptors. */
+enum cs_err cs_front_add_metrics(struct cs_front *f, uint64_t role, uint64_t index, int own,
+                                 int about) CS_MUST_CHECK;
 /* Starts accepting on all listeners. */
 enum cs_err cs_front_accept(struct cs_front *f) CS_MUST_CHECK;
 /* Takes over the descriptor of a channel to control; an older channel is closed and its calls fail.

@@ -6,6 +6,7 @@
 #include "base/pool.h"
 #include "crypto/tls.h"
 #include "front/front.h"
+#include "front/metrics.h"
 #include "ipc/ipc.h"
 #include "runtime/sock.h"
 #include "wire/http1.h"
@@ -21,6 +22,7 @@ enum {
 /* What a connection keeps when a reload brings new ones. */
 struct cs_front_config {
     struct cs_tls_ctx *tls; /* owned; NULL = the listener is plain */
+    struct cs_tls_ctx *metrics_tls;
     unsigned refs;
     size_t listeners;
     uint8_t *proxies; /* owned: the load balancers of the control listener; NULL = none */
@@ -53,6 +55,7 @@ struct cs_front_conn {
     struct cs_stream stream;
     struct cs_front_config *config; /* one reference */
     bool local;
+    bool metrics;      /* by the metrics listener: the numbers, and nothing else */
     bool keep;         /* another request may follow */
     bool behind_proxy; /* its address stands in a PROXY header that is still to be read */
     uint64_t uid;
@@ -66,7 +69,7 @@ struct cs_front_conn {
 struct cs_front_listener {
     struct cs_front *front;
     struct cs_fd fd;
-    bool local;
+    bool local, metrics;
 };
 
 struct cs_front {
@@ -78,6 +81,8 @@ struct cs_front {
     size_t n_listeners;
     struct cs_pool pool;
     struct cs_front_conn *conns;
+    size_t metrics_open;              /* connections by the metrics listener */
+    struct cs_front_metrics *metrics; /* owned */
     struct cs_event draining, empty;
     /* Scratch for the request being looked at: filled and used up between two waits. */
     struct cs_http_request request;
@@ -91,6 +96,8 @@ void cs_front_conn_main(void *conn);
 /* SECURITY: reads the PROXY header where one is due; false when the connection must not go on. */
 bool cs_front_know_address(struct cs_front_conn *c);
 void cs_front_config_unref(struct cs_front_config *c);
+/* Closes and frees it. */
+void cs_front_conn_gone(struct cs_front_conn *c);
 
 /* call.c */
 /* Copies the message; `done` is set when there is an answer or none will come. */

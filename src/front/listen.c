@@ -3,7 +3,9 @@
  * bytes. */
 #include "base/alloc.h"
 #include "base/log.h"
+#include "crypto/crypto.h"
 #include "front/internal.h"
+#include "ipc/metrics.h"
 #include "runtime/proxy.h"
 #include "wire/snapshot.h"
 
@@ -13,6 +15,11 @@ struct cs_front *cs_front_new(struct cs_loop *loop, const struct cs_front_times 
 {
     struct cs_front *f = cs_alloc(sizeof *f);
     if (f == NULL) {
+        return NULL;
+    }
+    f->metrics = cs_front_metrics_new();
+    if (f->metrics == NULL) {
+        cs_free(f);
         return NULL;
     }
     f->loop = loop;
@@ -28,6 +35,7 @@ void cs_front_config_unref(struct cs_front_config *c)
 {
     if (c != NULL && --c->refs == 0) {
         cs_tls_ctx_free(c->tls);
+        cs_tls_ctx_free(c->metrics_tls);
         cs_free(c->proxies);
         cs_free(c);
     }
@@ -45,6 +53,7 @@ void cs_front_free(struct cs_front *f)
         cs_channel_close(f->control);
     }
     cs_front_config_unref(f->config);
+    cs_front_metrics_free(f->metrics);
     cs_pool_done(&f->pool);
     cs_free(f);
 }
@@ -73,6 +82,44 @@ static enum cs_err fill_proxies(struct cs_front_config *c, struct cs_slice from)
     return CS_OK;
 }
 
+static enum cs_err new_tls(const struct cs_snapshot_listener *l, struct cs_tls_ctx **ret)
+{
+    struct tls_args a = {l, NULL, CS_OK};
+    if (l->tls != 0 && *ret == NULL) {
+        a.err = CS_ERR_TLS;
+        cs_big_stack_call(make_tls, &a);
+        *ret = a.ctx;
+    }
+    return a.err;
+}
+
+struct expiry_args {
+    struct cs_slice pem;
+    uint64_t ms;
+};
+
+static void find_expiry(void *p)
+{
+    struct expiry_args *a = p;
+    a->ms = cs_certificate_expires_ms(a->pem);
+}
+
+/* For the metrics: the listeners' certificates are in the snapshot, and nobody else looks. */
+static void count_certificates(const struct cs_snapshot *s)
+{
+    static const char *const kinds[CS_DIM_SERVES] = {"control", "postgres", "metrics"};
+    for (size_t k = 0; k < CS_ARRAY_LEN(kinds); k++) {
+        cs_metric_set(CS_SLOT_CERTIFICATE + k, 0);
+        for (size_t i = 0; i < s->n_listeners; i++) {
+            struct expiry_args a = {s->listeners[i].cert_pem, 0};
+            if (s->listeners[i].tls != 0 && cs_slice_eq_str(s->listeners[i].kind, kinds[k])) {
+                cs_big_stack_call(find_expiry, &a);
+                cs_metric_set(CS_SLOT_CERTIFICATE + k, a.ms);
+            }
+        }
+    }
+}
+
 static enum cs_err fill_config(struct cs_front_config *c, const struct cs_snapshot *s)
 {
     struct cs_slice url = s->url;
@@ -89,20 +136,20 @@ static enum cs_err fill_config(struct cs_front_config *c, const struct cs_snapsh
     for (size_t i = 0; i < s->n_listeners; i++) {
         const struct cs_snapshot_listener *l = &s->listeners[i];
         bool control = cs_slice_eq_str(l->kind, "control");
-        c->listeners += control || cs_slice_eq_str(l->kind, "local");
+        bool metrics = cs_slice_eq_str(l->kind, "metrics");
+        c->listeners += control || metrics || cs_slice_eq_str(l->kind, "local");
         if (control && l->proxy_from.n > 0 && c->proxies == NULL &&
             fill_proxies(c, l->proxy_from) != CS_OK) {
             return CS_ERR_NO_MEMORY;
         }
-        if (control && l->tls != 0 && c->tls == NULL) {
-            struct tls_args a = {l, NULL, CS_ERR_TLS};
-            cs_big_stack_call(make_tls, &a);
-            if (a.err != CS_OK) {
-                return a.err;
-            }
-            c->tls = a.ctx;
+        enum cs_err err = control   ? new_tls(l, &c->tls)
+                          : metrics ? new_tls(l, &c->metrics_tls)
+                                    : CS_OK;
+        if (err != CS_OK) {
+            return err;
         }
     }
+    count_certificates(s);
     return CS_OK;
 }
 
@@ -138,7 +185,7 @@ size_t cs_front_listeners(const struct cs_front *f)
 }
 
 /* ---- accepting ---- */
-enum cs_err cs_front_add_listener(struct cs_front *f, int fd, bool local)
+static enum cs_err add_listener(struct cs_front *f, int fd, bool local, bool metrics)
 {
     if (f->n_listeners == CS_FRONT_LISTENERS) {
         (void)close(fd);
@@ -151,13 +198,30 @@ enum cs_err cs_front_add_listener(struct cs_front *f, int fd, bool local)
     }
     l->front = f;
     l->local = local;
+    l->metrics = metrics;
     f->n_listeners++;
     return CS_OK;
 }
 
+enum cs_err cs_front_add_listener(struct cs_front *f, int fd, bool local)
+{
+    return add_listener(f, fd, local, false);
+}
+
+enum cs_err cs_front_add_metrics_listener(struct cs_front *f, int fd)
+{
+    return add_listener(f, fd, false, true);
+}
+
+enum cs_err cs_front_add_metrics(struct cs_front *f, uint64_t role, uint64_t index, int own,
+                                 int about)
+{
+    return cs_front_metrics_add(f->metrics, role, index, own, about);
+}
+
 static bool same_client(const struct cs_front_conn *a, const struct cs_front_conn *b)
 {
-    if (a->local != b->local) {
+    if (a->local != b->local || a->metrics != b->metrics) {
         return false;
     }
     return a->local ? a->uid == b->uid : cs_addr_net_eq(&a->net, &b->net);
@@ -170,6 +234,9 @@ static bool has_room(const struct cs_front *f, const struct cs_front_conn *c)
     if (c->local && (c->uid == 0 || c->uid == (uint64_t)geteuid())) {
         return true; /* the pool is the limit */
     }
+    if (c->metrics) { /* making the text costs more than a request does */
+        return f->metrics_open <= CS_LIMIT_METRICS_CONNECTIONS;
+    }
     if (c->behind_proxy) { /* counted when its address is known */
         return f->pool.live <= CS_LIMIT_HTTP_CONNECTIONS - CS_FRONT_LOCAL_RESERVE;
     }
@@ -181,16 +248,24 @@ static bool has_room(const struct cs_front *f, const struct cs_front_conn *c)
            f->pool.live <= CS_LIMIT_HTTP_CONNECTIONS - CS_FRONT_LOCAL_RESERVE;
 }
 
-static void drop(struct cs_front *f, struct cs_front_conn *c, const char *why)
+void cs_front_conn_gone(struct cs_front_conn *c)
 {
-    cs_log(CS_EV_SESSION_REFUSED, NULL, "address=%s why=\"%s\"", c->address, why);
+    struct cs_front *f = c->front;
     cs_stream_close(&c->stream);
     cs_front_config_unref(c->config);
     *c->prev = c->next;
     if (c->next != NULL) {
         c->next->prev = c->prev;
     }
+    f->metrics_open -= c->metrics ? 1 : 0;
     cs_pool_give(&f->pool, c->self);
+    cs_metric_set(CS_SLOT_HTTP_OPEN, f->pool.live);
+}
+
+static void drop(struct cs_front_conn *c, const char *why)
+{
+    cs_log(CS_EV_SESSION_REFUSED, NULL, "address=%s why=\"%s\"", c->address, why);
+    cs_front_conn_gone(c);
 }
 
 bool cs_front_know_address(struct cs_front_conn *c)
@@ -215,15 +290,20 @@ bool cs_front_know_address(struct cs_front_conn *c)
     return why == NULL;
 }
 
-static void serve(struct cs_front *f, int fd, bool local, const struct sockaddr_storage *peer)
+static void serve(const struct cs_front_listener *l, int fd, const struct sockaddr_storage *peer)
 {
+    struct cs_front *f = l->front;
+    bool local = l->local;
     cs_handle self;
     struct cs_front_conn *c = cs_pool_take(&f->pool, &self);
     if (c == NULL) {
         (void)close(fd);
         return;
     }
-    *c = (struct cs_front_conn){.front = f, .self = self, .local = local, .uid = UINT64_MAX};
+    *c = (struct cs_front_conn){
+        .front = f, .self = self, .local = local, .metrics = l->metrics, .uid = UINT64_MAX};
+    f->metrics_open += c->metrics ? 1 : 0;
+    cs_metric_set(CS_SLOT_HTTP_OPEN, f->pool.live);
     struct ucred who;
     socklen_t n = sizeof who;
     /* SECURITY: only the kernel's word names a local peer; without it, it is nobody. */
@@ -240,20 +320,20 @@ static void serve(struct cs_front *f, int fd, bool local, const struct sockaddr_
         c->next->prev = &c->next;
     }
     f->conns = c;
-    c->behind_proxy = !local && c->config->proxies_n > 0;
+    c->behind_proxy = !local && !c->metrics && c->config->proxies_n > 0;
     cs_event_clear(&f->empty);
     cs_handle co;
     if (cs_stream_open(f->loop, &c->stream, fd) != CS_OK) {
-        drop(f, c, "no descriptor");
+        drop(c, "no descriptor");
     } else if (c->behind_proxy &&
                !cs_proxy_trusts(cs_slice(c->config->proxies, c->config->proxies_n),
                                 (const struct sockaddr *)peer)) {
         /* SECURITY: anybody else could write any address into a header. */
-        drop(f, c, "not one of the listener's load balancers");
+        drop(c, "not one of the listener's load balancers");
     } else if (!has_room(f, c)) {
-        drop(f, c, "too many connections");
+        drop(c, "too many connections");
     } else if (cs_co_spawn(f->loop, "front-conn", cs_front_conn_main, c, &co) != CS_OK) {
-        drop(f, c, "no memory");
+        drop(c, "no memory");
     }
 }
 
@@ -278,7 +358,7 @@ static void accept_main(void *arg)
             }
             continue;
         }
-        serve(f, fd, l->local, &peer);
+        serve(l, fd, &peer);
     }
 }
 

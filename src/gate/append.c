@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "gate/gate.h"
 #include "gate/protocol.h"
+#include "ipc/metrics.h"
 #include "sql/sql.h"
 
 #include <stdarg.h>
@@ -52,7 +53,10 @@ static enum cs_err append(struct cs_gate *g, const struct cs_frame_head *head, c
     if (!durable) {
         return CS_OK;
     }
-    return cs_ring_wait_durable(&g->ring, seq, cs_mono_ns() + DURABLE_WAIT_NS);
+    uint64_t began_ns = cs_mono_ns();
+    enum cs_err e = cs_ring_wait_durable(&g->ring, seq, began_ns + DURABLE_WAIT_NS);
+    cs_metric_fast(CS_SLOT_DURABLE_TIME, cs_mono_ns() - began_ns);
+    return e;
 }
 
 enum cs_err cs_gate_append(struct cs_session *s, unsigned kind, const void *frame, bool durable)
@@ -144,6 +148,7 @@ void cs_gate_append_end(struct cs_session *s, const struct cs_frame_session_clos
 
 enum cs_err cs_gate_result(struct cs_session *s, uint64_t n, const struct cs_result *r)
 {
+    cs_metric_add(CS_SLOT_RESULTS + (r->ok ? 0 : 1), 1);
     struct cs_frame_result f = {.n = n,
                                 .ok = r->ok ? 1 : 0,
                                 .tag = r->tag,

@@ -211,6 +211,7 @@ void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_m
                     struct cs_verdict *ret)
 {
     verdict_clear(ret);
+    uint64_t began_ns = cs_count_begin(s->gate);
     ret->n = ++s->actions;
     if (!remembered(s, a, memo, CS_VERDICT_DECISION(ret))) {
         rules_say(s, a, CS_VERDICT_DECISION(ret));
@@ -245,6 +246,7 @@ void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_m
     if (ret->outcome == CS_ALLOW && a->defining) {
         cs_gate_defining(s, false);
     }
+    cs_count_decision(s, a, ret->outcome, began_ns);
     if (ret->outcome == CS_DENY) {
         cs_log(CS_EV_ACTION_DENIED, &s->id, "action=%llu why=%s", (unsigned long long)ret->n,
                cs_log_quote(cs_slice_str(ret->message)).text);

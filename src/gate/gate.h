@@ -11,6 +11,8 @@
 
 enum { CS_GATE_LISTENERS = 4, CS_GATE_REPORTS = 256, CS_GATE_CANCEL_BUCKETS = 64 };
 
+struct cs_action;
+struct cs_verdict;
 struct cs_gate_catalogue;
 struct cs_tls_ctx;
 struct cs_sql;
@@ -63,6 +65,7 @@ struct cs_gate {
     struct cs_pool sessions;
     struct cs_session *by_state[CS_SESSION_STATES];
     uint32_t state_count[CS_SESSION_STATES];
+    uint64_t decisions; /* so far (count.c) */
     struct cs_sql *sql;
     struct cs_gate_catalogue *catalogues; /* catalogue.c */
     struct cs_verdict *spare_verdict;     /* owned: of cs_verdict_new */
@@ -145,6 +148,14 @@ void cs_hold_on_state(struct cs_gate *g, const struct cs_msg_request_state *m);
 /* The request that the session waits for, "" for none. True: it is asking the present control for
  * one and does not know it yet. */
 bool cs_hold_asking(const struct cs_session *s, struct cs_slice *ret_request);
+
+/* ---- count.c: the metrics ---- */
+/* When this decision began, or 0: not every one is timed. */
+uint64_t cs_count_begin(struct cs_gate *g);
+void cs_count_decision(struct cs_session *s, const struct cs_action *a, unsigned outcome,
+                       uint64_t began_ns);
+void cs_count_hold(const struct cs_verdict *v, uint64_t began_ns);
+void cs_count_session_end(struct cs_session *s);
 
 /* ---- catalogue.c ---- */
 void cs_gate_catalogue_new(struct cs_gate *g, const struct cs_msg_catalogue *m, int fd);

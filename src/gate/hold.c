@@ -470,6 +470,7 @@ void cs_gate_hold(struct cs_session *s, const struct cs_action *a, const struct 
          * being recorded is for it. */
         cs_event_clear(&s->cancel);
     }
+    cs_count_hold(v, h->begun_ns);
     s->hold = NULL;
     cs_free(h);
     if (v->outcome == CS_ALLOW && a->defining) {

@@ -6,6 +6,7 @@
 #include "crypto/tls.h"
 #include "gate/gate.h"
 #include "gate/protocol.h"
+#include "ipc/metrics.h"
 
 #include <stdio.h>
 
@@ -200,6 +201,7 @@ enum cs_err cs_gate_opened(struct cs_session *s, struct cs_slice database, struc
         return e;
     }
     s->recorded = true;
+    cs_metric_add(CS_SLOT_OPENED, 1);
     struct cs_msg_session_opened m = {
         .session = s->id, .database = database, .application = cs_slice_head(application, 64)};
     if (s->gate->control != NULL &&

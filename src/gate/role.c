@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "gate/gate.h"
 #include "gate/protocol.h"
+#include "ipc/metrics.h"
 #include "runtime/process.h"
 #include "runtime/proxy.h"
 #include "runtime/sandbox.h"
@@ -65,6 +66,7 @@ static void session_start(struct cs_gate_listener *l, int fd, const struct socka
         (void)close(fd);
         return;
     }
+    cs_metric_add(CS_SLOT_CONNECTIONS, 1);
     s->gate = g;
     s->protocol = l->protocol;
     s->handle = h;
@@ -297,6 +299,9 @@ static void on_supervisor_message(struct cs_channel *c, const struct cs_channel_
     case CS_MSG_PEER:
         peer_new(g, in->msg, in->fd[0]);
         break;
+    case CS_MSG_METRICS:
+        cs_metrics_open(in->fd[0]);
+        return;
     case CS_MSG_RING:
         ring_new(g, in->fd);
         break;

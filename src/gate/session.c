@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "gate/gate.h"
 #include "gate/protocol.h"
+#include "ipc/metrics.h"
 #include "runtime/proxy.h"
 
 static const char *const state_names[] = {
@@ -43,7 +44,7 @@ static void list_add(struct cs_session *s)
         (*head)->prev = s;
     }
     *head = s;
-    s->gate->state_count[s->state]++;
+    cs_metric_set(CS_SLOT_SESSIONS + s->state, ++s->gate->state_count[s->state]);
 }
 
 static void list_remove(struct cs_session *s)
@@ -56,7 +57,7 @@ static void list_remove(struct cs_session *s)
     if (s->next != NULL) {
         s->next->prev = s->prev;
     }
-    s->gate->state_count[s->state]--;
+    cs_metric_set(CS_SLOT_SESSIONS + s->state, --s->gate->state_count[s->state]);
 }
 
 void cs_session_set_state(struct cs_session *s, enum cs_session_state to)
@@ -180,6 +181,7 @@ void cs_session_run(void *session)
         s->protocol->serve(s);
     }
     report_end(s, s->kill.set ? s->kill_why : s->end_why);
+    cs_count_session_end(s);
     cs_gate_define_lost(s);
     cs_session_set_state(s, CS_SESSION_CLOSING);
     cs_stream_close(&s->client);

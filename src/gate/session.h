@@ -56,6 +56,7 @@ struct cs_session {
     uint64_t policy_generation; /* counts the views that `policy` has been */
     struct cs_arena policy_arena;
 
+    uint64_t counted[2]; /* of the client's bytes, in and out (count.c) */
     uint64_t actions;
     bool defining; /* what runs may change definitions, and is not over (catalogue.c) */
     bool defined;  /* something like that ran in this session */

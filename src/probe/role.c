@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "ipc/metrics.h"
 #include "runtime/process.h"
 #include "runtime/sandbox.h"
 
@@ -116,6 +117,9 @@ static void on_supervisor(struct cs_channel *ch, const struct cs_channel_in *in,
     switch ((int)in->type) {
     case CS_MSG_BOOT:
         on_boot(p);
+        break;
+    case CS_MSG_METRICS:
+        cs_metrics_open(in->fd[0]);
         break;
     case CS_MSG_PEER:
         on_peer(p, in->msg, in->fd[0]);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "crypto/tls.h"
+#include "ipc/metrics.h"
 #include "proto/postgres/login.h"
 
 #include <stdio.h>
@@ -236,6 +237,9 @@ static void task_run(void *arg)
         e = cs_probe_catalogue(t, cs_buf_slice(&answers), &out);
         cs_buf_done(&answers);
     }
+    cs_metric_add(CS_SLOT_TASKS + CS_MIN(t->kind, CS_DIM_TASK - 1U) * CS_DIM_RESULT +
+                      (e == CS_OK ? 0 : 1),
+                  1);
     cs_log(CS_EV_PROBED, &t->id, "target=%s kind=%llu result=%s bytes=%zu%s%s",
            cs_log_quote(t->task.target).text, (unsigned long long)t->kind, cs_err_name(e), out.len,
            t->why[0] != 0 ? " why=" : "",

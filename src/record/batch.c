@@ -4,6 +4,7 @@
  * durable what fdatasync did not cover, or go on after an error that is final. */
 #include "base/log.h"
 #include "base/writer.h"
+#include "ipc/metrics.h"
 #include "record/recorder_internal.h"
 
 enum { SEGMENTS_BEHIND = 4 }; /* so many wait for their files' fsync: then it is waited for */
@@ -68,6 +69,7 @@ static enum cs_err copy_batch(struct cs_recorder *rec)
         struct cs_slice bytes = e.body;
         if (e.kind == CS_JOURNAL_BYTES && cs_journal_file_read(&bytes, &f)) {
             err = cs_copier_put(rec->copier, &f, e.offset, bytes);
+            cs_metric_add(CS_SLOT_FILE_BYTES, err == CS_OK ? bytes.n : 0);
         }
     }
     return err;
@@ -100,7 +102,9 @@ enum cs_err cs_batch_sync(struct cs_recorder *rec)
         rec->sealed = err == CS_OK;
     }
     if (err == CS_OK) {
+        uint64_t began_ns = cs_mono_ns();
         err = cs_journal_sync(&rec->journal);
+        cs_metric_fast(CS_SLOT_SYNC_TIME, cs_mono_ns() - began_ns);
     }
     if (err != CS_OK) {
         return err;

@@ -6,6 +6,7 @@
  * must never drop a frame, or take one without a key. */
 #include "action/frame.h"
 #include "base/log.h"
+#include "ipc/metrics.h"
 #include "record/recorder_internal.h"
 
 enum {
@@ -76,6 +77,8 @@ static enum taken take_one(struct cs_recorder *rec, struct cs_source *s, size_t 
         return TAKEN_NOTHING;
     }
     *ret_n = n;
+    cs_metric_add(CS_SLOT_FRAMES, 1);
+    cs_metric_add(CS_SLOT_FRAME_BYTES, n);
     if (rec->unsynced_since == 0) {
         rec->unsynced_since = cs_mono_ns();
     }
@@ -179,6 +182,8 @@ static void close_retired(struct cs_recorder *rec)
 static bool rest(struct cs_recorder *rec)
 {
     struct cs_wait w = CS_WAIT_ON(CS_WAIT_EVENT, &rec->work);
+    cs_metric_set(CS_SLOT_UNSYNCED, rec->unsynced_since != 0 ? 1 : 0);
+    cs_metric_set(CS_SLOT_SEGMENTS, rec->journal.number - rec->first_kept + 1);
     if (rec->unsynced_since != 0) {
         uint64_t due = rec->unsynced_since + UNSYNCED_NS;
         return cs_wait(&w, 1, CS_MIN(due, cs_mono_ns() + NAP_NS)) != CS_WOKE_CANCELLED;

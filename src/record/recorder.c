@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "ipc/metrics.h"
 #include "record/files.h"
 #include "record/recorder_internal.h"
 #include "runtime/sandbox.h"
@@ -182,6 +183,9 @@ static void on_message(struct cs_channel *c, const struct cs_channel_in *in, voi
     switch ((int)in->type) {
     case CS_MSG_BOOT:
         on_boot(rec, in->msg);
+        break;
+    case CS_MSG_METRICS:
+        cs_metrics_open(in->fd[0]);
         break;
     case CS_MSG_RING:
         cs_source_add(rec, in->msg, in->fd);

@@ -5,12 +5,14 @@
 #include "base/alloc.h"
 #include "base/assert.h"
 #include "base/log.h"
+#include "ipc/metrics.h"
 #include "record/recorder_internal.h"
 
 #include <unistd.h>
 
 void cs_recorder_health_all(struct cs_recorder *rec, enum cs_record_health h)
 {
+    cs_metric_set(CS_SLOT_RECORDING, h == CS_RECORD_HEALTHY ? 1 : 0);
     for (struct cs_source *s = rec->sources; s != NULL; s = s->next) {
         cs_ring_set_health(&s->ring, h);
     }

@@ -59,6 +59,7 @@ static void on_ready(struct cs_child *c)
 {
     c->ready = true;
     c->ready_ns = cs_mono_ns();
+    cs_metrics_changed(c);
     cs_channel_run_phase(c->channel);
     cs_event_set(&c->poke);
     cs_event_set(&c->sv->changed);
@@ -263,6 +264,7 @@ static void run_once(struct cs_child *c)
     c->channel = NULL;
     c->pid = 0;
     c->ready = false;
+    cs_metrics_changed(c);
 }
 
 /* False when the gateway stops. */
@@ -296,6 +298,7 @@ static void child_co(void *arg)
         c->restarts++;
     }
     c->alive = false;
+    cs_metrics_changed(c);
     cs_event_set(&c->sv->changed);
 }
 

@@ -5,8 +5,8 @@
 #include "base/writer.h"
 #include "roles/supervisor.h"
 
-enum { LISTENER_MAX = 2 * 32 + CS_PATH + 4 * 8, GATE_BYTES = 15 * 8, PROGRAM_BYTES = 24 + 2 * 8 };
-static const uint8_t magic[8] = {'C', 'S', 'G', 'E', 'N', 0, 0, 2};
+enum { LISTENER_MAX = 2 * 32 + CS_PATH + 4 * 8, GATE_BYTES = 16 * 8, PROGRAM_BYTES = 24 + 2 * 8 };
+static const uint8_t magic[8] = {'C', 'S', 'G', 'E', 'N', 0, 0, 3};
 
 const char *cs_generation_format(void)
 {
@@ -57,6 +57,7 @@ static void write_all(struct cs_writer *w, const struct cs_generation *g)
         for (size_t k = 0; k < CS_ARRAY_LEN(fields); k++) {
             cs_writer_u64le(w, fields[k]);
         }
+        cs_writer_u64le(w, t->metrics > 0 ? (uint64_t)t->metrics : UINT64_MAX);
         write_ring(w, &t->ring);
         write_ring(w, &t->old_ring);
     }
@@ -118,6 +119,7 @@ static void read_gate(struct cs_reader *r, struct cs_generation_gate *t)
     t->started_ns = cs_reader_u64le(r);
     t->draining = cs_reader_u64le(r);
     t->channel = (uint64_t)read_fd(r, false);
+    t->metrics = read_fd(r, true);
     read_ring(r, &t->ring);
     read_ring(r, &t->old_ring);
     r->bad |= t->index >= CS_GATES_MAX || t->pid < 2 || t->pid > INT32_MAX || t->epoch == 0 ||

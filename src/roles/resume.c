@@ -42,6 +42,9 @@ bool cs_resume_read(struct cs_supervisor *sv)
         }
         for (size_t i = 0; i < handed.n_gates; i++) {
             cs_fd_cloexec((int)handed.gates[i].channel, true);
+            if (handed.gates[i].metrics > 0) {
+                cs_fd_cloexec(handed.gates[i].metrics, true);
+            }
             ring_cloexec(&handed.gates[i].ring);
             ring_cloexec(&handed.gates[i].old_ring);
         }
@@ -105,6 +108,7 @@ bool cs_resume_gates(struct cs_supervisor *sv)
         c->started_ns = t->started_ns;
         c->ring = t->ring;
         c->old_ring = t->old_ring;
+        cs_metrics_adopt(c, t->metrics);
         if (cs_child_adopt(c, (int)t->channel) != CS_OK || cs_wire_snapshot(c) != CS_OK) {
             (void)kill(c->pid, SIGKILL);
             cs_log(CS_EV_INTERNAL, NULL, "role=%s why=\"cannot be taken over\"", c->name);

@@ -391,7 +391,9 @@ static bool first_configuration(struct cs_supervisor *sv)
 static void serve_co(void *arg)
 {
     struct cs_supervisor *sv = arg;
+    cs_handle co;
     sv->starting = true;
+    cs_metrics_begin(sv);
     bool up = first_configuration(sv) && cs_listeners_open(sv) && children_make(sv) &&
               (!sv->legacy.any || cs_resume_gates(sv)) && start_stages(sv);
     sv->starting = false;
@@ -402,6 +404,9 @@ static void serve_co(void *arg)
         struct cs_wait w = CS_WAIT_ON(CS_WAIT_EVENT, &sv->stop);
         if (sv->legacy.any) {
             cs_resume_done(sv);
+        }
+        if (cs_co_spawn(sv->loop, "metrics", cs_metrics_run, sv, &co) != CS_OK) {
+            cs_log(CS_EV_INTERNAL, NULL, "what=metrics");
         }
         tell_serving(sv);
         sv->status = cs_wait(&w, 1, CS_FOREVER) == CS_WOKE_READY ? OK : FAILED;

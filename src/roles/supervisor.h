@@ -67,6 +67,9 @@ struct cs_child {
     /* Gates: the ring in use, and the one of the gate before it: what the recorder has not read of
      * a dead gate's ring is not lost when the recorder dies too. */
     struct cs_ring_fds ring, old_ring;
+    /* metrics.c: its own page, ours about it; 0 = none */
+    int metrics_fd, about_fd; /* owned */
+    uint64_t *about;          /* mapped */
 };
 
 struct cs_open_listener {
@@ -148,6 +151,8 @@ struct cs_supervisor {
     uint8_t record_key[32];
     uint8_t redact_key[32]; /* the same, for gates; when there is one */
     bool has_redact_key;
+    int metrics_fd, about_fd; /* owned, as of a child */
+    uint64_t *about;
     uint64_t started_ms, stop_ns; /* stop_ns: when it was first told to stop */
     int status;                   /* exit status */
 };
@@ -191,6 +196,7 @@ void cs_legacy_done(struct cs_legacy *l);
 struct cs_generation_gate {
     uint64_t index, pid, epoch, restarts, started_ns, draining;
     uint64_t channel; /* descriptor */
+    int metrics;      /* descriptor; -1 = none */
     struct cs_ring_fds ring, old_ring;
 };
 struct cs_generation {
@@ -227,6 +233,18 @@ void cs_wire_done(struct cs_child *c);
 /* Keeper announced the key of a month: remembered for every recorder to come. */
 void cs_wire_redact_key(struct cs_supervisor *sv, const struct cs_msg_redact_key_new *m);
 void cs_wire_record_key(struct cs_supervisor *sv, const struct cs_msg_record_key_new *m);
+
+/* ---- metrics.c ---- */
+/* The supervisor's own page; once, before the first child. */
+void cs_metrics_begin(struct cs_supervisor *sv);
+/* A page for a process that was just started; front hears of it, and a new front of all. */
+void cs_metrics_wire(struct cs_child *c);
+/* A gate of the generation before has its page: takes over fd, -1 for none. */
+void cs_metrics_adopt(struct cs_child *c, int fd);
+/* Something about it is other than before. */
+void cs_metrics_changed(struct cs_child *c);
+void cs_metrics_done(struct cs_child *c);
+void cs_metrics_run(void *supervisor); /* coroutine */
 
 /* ---- master_key.c ---- */
 /* Opens what the snapshot names; in a coroutine, because a command takes its time. On failure `why`

@@ -165,6 +165,7 @@ static void fill_gate(const struct cs_child *c, struct cs_generation_gate *t)
                                      .started_ns = c->started_ns,
                                      .draining = c->draining ? 1 : 0,
                                      .channel = (uint64_t)cs_channel_fd(c->channel),
+                                     .metrics = c->metrics_fd > 0 ? c->metrics_fd : -1,
                                      .ring = c->ring,
                                      .old_ring = c->old_ring};
 }
@@ -213,6 +214,9 @@ static void keep_open(const struct cs_generation *g, int state, bool open_there)
     for (size_t i = 0; i < g->n_gates; i++) {
         const struct cs_generation_gate *t = &g->gates[i];
         cs_fd_cloexec((int)t->channel, !open_there);
+        if (t->metrics > 0) {
+            cs_fd_cloexec(t->metrics, !open_there);
+        }
         for (size_t k = 0; k < 3; k++) {
             cs_fd_cloexec(t->ring.fd[k], !open_there);
             if (t->old_ring.epoch != 0) {

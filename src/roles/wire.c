@@ -11,7 +11,8 @@
 
 static bool is_web(const struct cs_open_listener *l)
 {
-    return strcmp(l->kind, "control") == 0 || strcmp(l->kind, "local") == 0;
+    return strcmp(l->kind, "control") == 0 || strcmp(l->kind, "local") == 0 ||
+           strcmp(l->kind, "metrics") == 0;
 }
 
 static enum cs_err wire_boot(struct cs_child *c)
@@ -119,6 +120,7 @@ void cs_wire_done(struct cs_child *c)
 {
     ring_close(&c->ring);
     ring_close(&c->old_ring);
+    cs_metrics_done(c);
 }
 
 static enum cs_err send_ring(struct cs_child *to, const struct cs_child *gate,
@@ -212,6 +214,7 @@ static enum cs_err wire_peers(struct cs_child *c)
 
 enum cs_err cs_wire(struct cs_child *c)
 {
+    cs_metrics_wire(c); /* first: what it does from its start on is counted */
     enum cs_err err = wire_boot(c);
     if (err == CS_OK && (c->row->gets & CS_GETS_KEY) != 0) {
         err = cs_wire_master_keys(c, &c->keys);

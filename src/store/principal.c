@@ -55,6 +55,23 @@ enum cs_err cs_store_meta_init(struct cs_store *s, struct cs_slice name, struct 
     return CS_OK;
 }
 
+static enum cs_err touch(struct cs_db *db, struct cs_op *op)
+{
+    uint8_t random[16]; /* the same value would write nothing */
+    cs_random(random, sizeof random);
+    struct cs_q q = cs_q(db, op, CS_SQL_META_SET);
+    cs_q_text(&q, CS_SLICE_LIT("touched"));
+    cs_q_blob(&q, random, sizeof random);
+    return cs_q_run(&q, NULL);
+}
+
+enum cs_err cs_store_touch(struct cs_store *s)
+{
+    static const struct cs_op_kind kind = {"touch", touch, true, 1, 1};
+    CS_CLEANUP(cs_op_done) struct cs_op *op = cs_op_new(&kind);
+    return op != NULL ? cs_op_submit(s, op) : CS_ERR_NO_MEMORY;
+}
+
 /* ---- writing ---- */
 
 static enum cs_err number_of(struct cs_db *db, struct cs_op *op, enum cs_sql sql,

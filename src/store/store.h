@@ -51,6 +51,8 @@ struct cs_store_stats cs_store_stats(struct cs_store *s);
 /* The value; when there is none yet, `initial` is stored and returned (waits; INSERT OR IGNORE). */
 enum cs_err cs_store_meta_init(struct cs_store *s, struct cs_slice name, struct cs_slice initial,
                                struct cs_arena *a, struct cs_slice *ret) CS_MUST_CHECK;
+/* A change that always writes and that nobody reads: whether the disk takes one again. Waits. */
+enum cs_err cs_store_touch(struct cs_store *s) CS_MUST_CHECK;
 
 /* ---- principals ---- */
 struct cs_store_principal {

@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/time.h"
+#include "ipc/metrics.h"
 #include "runtime/process.h"
 #include "runtime/sandbox.h"
 #include "vault/keeper_internal.h"
@@ -58,9 +59,16 @@ static void on_seal_key(struct cs_keeper *k, uint32_t corr)
 
 /* ---- RESEAL, REWRAP: boxes for the store ---- */
 
+static void count(unsigned use, enum cs_err e)
+{
+    cs_metric_add(
+        CS_SLOT_SECRETS + use * CS_DIM_TAKEN + (e == CS_OK ? CS_TAKEN_OK : CS_TAKEN_REFUSED), 1);
+}
+
 static void log_box(struct cs_keeper *k, const char *what, struct cs_slice name, uint64_t version,
                     enum cs_err e)
 {
+    count(CS_USED_SEAL, e);
     if (cs_use_may_log(&k->uses, e == CS_OK ? CS_USE_DONE : CS_USE_REFUSED, false)) {
         cs_log(e == CS_OK ? CS_EV_SECRET_USED : CS_EV_SECRET_REFUSED, NULL,
                "for=%s secret=%s version=%llu result=%s", what, cs_log_quote(name).text,
@@ -152,6 +160,7 @@ static void on_recording_key(struct cs_keeper *k, uint32_t corr,
     struct cs_msg_recording_key_is out = {.err = 0};
     enum cs_err e = recording_key(k, m, &out, box, public);
     out.err = (uint64_t)e;
+    count(CS_USED_RECORDINGS, e);
     if (e != CS_OK) {
         out = (struct cs_msg_recording_key_is){
             .err = (uint64_t)e, .text = CS_SLICE_LIT("the recording key cannot be made or opened")};
@@ -170,6 +179,7 @@ static void on_unwrap(struct cs_keeper *k, uint32_t corr, const struct cs_msg_un
                         ? cs_recording_rewrap(k->vault, &m->session, m->reader, m->name, m->box,
                                               m->rows, rows, sizeof rows, &n)
                         : CS_ERR_UNAVAILABLE;
+    count(CS_USED_REPLAY, e);
     cs_log(e == CS_OK ? CS_EV_SECRET_USED : CS_EV_SECRET_REFUSED, &m->session,
            "for=replay key=%s asked=%zu opened=%zu result=%s", cs_log_quote(m->name).text,
            m->rows.n / CS_WRAPPED_ROW, n / CS_OPENED_ROW, cs_err_name(e));
@@ -310,6 +320,7 @@ static void on_master_key(struct cs_keeper *k, const struct cs_msg_master_key *m
         k->vault = k->next;
         k->next = NULL;
         cs_vault_key_id(k->vault, id);
+        cs_metric_set(CS_SLOT_MASTER_KEYS, cs_vault_has_previous(k->vault) ? 2 : 1);
         cs_log(CS_EV_MASTER_KEY, NULL, "id=%02x%02x%02x%02x previous=%s", id[0], id[1], id[2],
                id[3], cs_vault_has_previous(k->vault) ? "yes" : "no");
         announce_redact_key(k);
@@ -378,6 +389,9 @@ static void on_supervisor(struct cs_channel *ch, const struct cs_channel_in *in,
     switch ((int)in->type) {
     case CS_MSG_BOOT:
         on_boot(k);
+        break;
+    case CS_MSG_METRICS:
+        cs_metrics_open(in->fd[0]);
         break;
     case CS_MSG_MASTER_KEY:
         on_master_key(k, in->msg, in->fd[0]);

@@ -9,6 +9,7 @@
  * session and target is control's word. */
 #include "base/log.h"
 #include "base/time.h"
+#include "ipc/metrics.h"
 #include "vault/keeper_internal.h"
 
 enum { TARGET_MAX = 128 };
@@ -186,6 +187,9 @@ void cs_keeper_prove(struct cs_keeper *k, uint32_t corr, const struct cs_msg_pro
                cs_err_name(p.err), p.why[0] != 0 ? " why=" : "",
                p.why[0] != 0 ? cs_log_quote(cs_slice_str(p.why)).text : "");
     }
+    cs_metric_add(CS_SLOT_SECRETS + CS_USED_PROOF * CS_DIM_TAKEN +
+                      (p.err == CS_OK ? CS_TAKEN_OK : CS_TAKEN_REFUSED),
+                  1);
     struct cs_msg_proof_for out = {.err = (uint64_t)p.err};
     if (p.err == CS_OK) {
         out.proof = cs_slice(p.proof.proof, sizeof p.proof.proof);
