@@ -4,7 +4,7 @@
  * SHUTDOWN; .garbage: breaks the message table once). The fake control does what files "ask-…" tell
  * it. */
 #include "base/writer.h"
-#include "ipc/ipc.h"
+#include "ipc/metrics.h"
 #include "runtime/process.h"
 #include "wire/snapshot.h"
 
@@ -282,6 +282,25 @@ static void on_message(struct cs_channel *c, const struct cs_channel_in *in, voi
         const struct cs_msg_ring *m = in->msg;
         note("ring %llu %llx", (unsigned long long)m->gate, (unsigned long long)m->epoch);
         break;
+    }
+    case CS_MSG_METRICS: {
+        uint64_t *page = NULL;
+        note("metrics writable=%d", cs_metrics_map(in->fd[0], &page) == CS_OK);
+        cs_channel_in_close(in);
+        return; /* nothing that a role needs */
+    }
+    case CS_MSG_METRICS_OF: {
+        const struct cs_msg_metrics_of *m = in->msg;
+        uint64_t *page = NULL;
+        const uint64_t *own = NULL, *about = NULL;
+        bool readable = cs_metrics_map_readonly(in->fd[0], &own) == CS_OK &&
+                        cs_metrics_map_readonly(in->fd[1], &about) == CS_OK;
+        bool writable =
+            cs_metrics_map(in->fd[0], &page) == CS_OK || cs_metrics_map(in->fd[1], &page) == CS_OK;
+        note("numbers of %s %llu readable=%d writable=%d", cs_role_name((enum cs_role)m->role),
+             (unsigned long long)m->index, readable, writable);
+        cs_channel_in_close(in);
+        return;
     }
     case CS_MSG_SHUTDOWN:
         note("shutdown");

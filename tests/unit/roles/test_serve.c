@@ -281,6 +281,17 @@ CS_TEST(serve_gives_each_role_what_its_row_names)
     (void)event("gate/1", "peer control 0");
     (void)event("recorder", "ring 0");
     (void)event("recorder", "ring 1");
+    static const char *const told[] = {"supervisor 0", "recorder 0", "keeper 0",
+                                       "dialer 0",     "probe 0",    "control 0",
+                                       "front 0",      "gate 0",     "gate 1"};
+    for (size_t i = 0; i < CS_ARRAY_LEN(told); i++) {
+        char numbers[80];
+        (void)snprintf(numbers, sizeof numbers, "numbers of %s readable=1 writable=0", told[i]);
+        await("log", numbers, 1);
+        (void)event("front", numbers);
+    }
+    CS_EQ_U64(count("log", "metrics writable=1"), 8); /* to each its own, and front all to read */
+    CS_EQ_U64(count("log", "numbers of"), CS_ARRAY_LEN(told));
     CS_EQ_U64(count("log", "listener postgres"), 2);
     CS_EQ_U64(count("log", "listener control"), 1);
     CS_EQ_U64(count("log", "gates=keep"), 0);
