@@ -323,6 +323,21 @@ out:
     return status;
 }
 
+int cs_cmd_backup(struct cs_cli *c)
+{
+    struct cs_cli_answer a;
+    if (!cs_cli_send(c, "POST", "/v1/backup", NULL, &a)) {
+        return CS_CLI_FAILED;
+    }
+    if (c->json) {
+        (void)cs_cli_print_json(a.json);
+    } else {
+        printf("%s\n", cs_cli_text(c, a.json, "path"));
+    }
+    cs_cli_answer_done(&a);
+    return CS_CLI_OK;
+}
+
 int cs_cmd_secret_rotate(struct cs_cli *c)
 {
     struct cs_cli_answer a;

@@ -132,6 +132,7 @@ enum cs_err cs_api_session_recording(struct cs_api_call *call);
 enum cs_err cs_api_target_answers(struct cs_api_call *call);
 enum cs_err cs_api_target_check(struct cs_api_call *call);
 enum cs_err cs_api_target_sql(struct cs_api_call *call);
+enum cs_err cs_api_backup(struct cs_api_call *call);
 enum cs_err cs_api_reload(struct cs_api_call *call);
 enum cs_err cs_api_status(struct cs_api_call *call);
 

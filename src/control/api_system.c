@@ -195,6 +195,27 @@ static json_t *lines(struct cs_slice text, struct cs_arena *a)
     return list;
 }
 
+enum cs_err cs_api_backup(struct cs_api_call *call)
+{
+    const char *path = "";
+    enum cs_err e = cs_store_backup(call->c->store, &path);
+    if (e == CS_ERR_CANCELLED) {
+        return e;
+    }
+    cs_log(CS_EV_ADMIN, NULL, "by=%s did=backup result=%s",
+           cs_log_quote(cs_api_caller_text(call)).text, cs_err_name(e));
+    if (e != CS_OK) {
+        return cs_api_fail(call, e,
+                           e == CS_ERR_CONFLICT ? "a backup is being made; wait for it"
+                           : e == CS_ERR_NO_SPACE
+                               ? "there is no space for a second copy of the store"
+                               : "the store could not be copied");
+    }
+    json_t *root = json_object();
+    bool ok = cs_json_put(root, "path", cs_json_text(cs_slice_str(path), &call->arena));
+    return cs_api_reply(call, 200, root, ok);
+}
+
 enum cs_err cs_api_reload(struct cs_api_call *call)
 {
     struct cs_msg_reload ask = {0};

@@ -15,7 +15,7 @@
 
 #define KEEPER_CALL_NS (10 * CS_NS_PER_S)
 
-enum { BOX_MAX = 512, TRIES = 3, ARENA_MAX = 256 * 1024 };
+enum { BOX_MAX = 512, TRIES = 3, KEYS_OF_A_MONTH = 9, ARENA_MAX = 256 * 1024 };
 
 /* An empty box asks for a new one, which *ret_box gets (in the arena); with one, keeper announces
  * it. */
@@ -60,22 +60,33 @@ static enum cs_err use_month(struct cs_control *c, struct cs_slice name, struct 
     return e == CS_OK ? ask_keeper(c, name, row.box, a, &made, why, why_size) : e;
 }
 
+/* One whose master key is lost stays where it is, unopened: the master key may be found again.
+ * Recordings go on with another one of that month. */
 enum cs_err cs_recording_month(struct cs_control *c, uint64_t wall_ms, char *why, size_t why_size)
 {
-    char name[CS_WRAPPED_NAME];
+    char month[CS_WRAPPED_NAME], name[CS_WRAPPED_NAME];
     struct cs_arena a;
-    enum cs_err e = CS_ERR_CONFLICT;
-    (void)cs_wrapped_key_name(wall_ms, name);
-    if (strcmp(name, c->recording_key) == 0) {
+    enum cs_err e = CS_ERR_NOT_FOUND; /* sealed under a master key that is not configured */
+    (void)cs_wrapped_key_name(wall_ms, month);
+    if (strcmp(month, c->recording_key) == 0) {
         return CS_OK;
     }
     cs_arena_init(&a, 4096, ARENA_MAX);
-    for (int i = 0; e == CS_ERR_CONFLICT && i < TRIES; i++) {
-        e = use_month(c, cs_slice_str(name), &a, why, why_size);
+    memcpy(name, month, sizeof name);
+    for (unsigned nth = 2; e == CS_ERR_NOT_FOUND && nth <= KEYS_OF_A_MONTH; nth++) {
+        e = CS_ERR_CONFLICT;
+        for (int i = 0; e == CS_ERR_CONFLICT && i < TRIES; i++) {
+            e = use_month(c, cs_slice_str(name), &a, why, why_size);
+        }
+        if (e == CS_ERR_NOT_FOUND) {
+            cs_log(CS_EV_RECORD_KEY_FAILED, NULL,
+                   "name=%s why=\"it is sealed under a master key that is not configured\"", name);
+            (void)cs_wrapped_key_other(month, nth, name);
+        }
     }
     cs_arena_done(&a);
     if (e == CS_OK) {
-        (void)snprintf(c->recording_key, sizeof c->recording_key, "%s", name);
+        (void)snprintf(c->recording_key, sizeof c->recording_key, "%s", month);
     }
     return e;
 }

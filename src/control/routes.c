@@ -33,6 +33,7 @@ const struct cs_api_route cs_api_routes[] = {
     {"GET",  "/v1/targets/{}/answers",   CS_API_SETUP,  cs_api_target_answers,    {0}, {{0}}},
     {"GET",  "/v1/targets/{}/check",     CS_API_SETUP,  cs_api_target_check,      {0}, {{0}}},
     {"GET",  "/v1/targets/{}/sql",       CS_API_SETUP,  cs_api_target_sql,        {"schema"}, {{0}}},
+    {"POST", "/v1/backup",               CS_API_SETUP,  cs_api_backup,            {0}, {{0}}},
     {"POST", "/v1/reload",               CS_API_SETUP,  cs_api_reload,            {0}, {{0}}},
     {"GET",  "/v1/status",               CS_API_SETUP,  cs_api_status,            {0}, {{0}}},
 };

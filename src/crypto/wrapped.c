@@ -78,9 +78,19 @@ char *cs_wrapped_key_name(uint64_t wall_ms, char out[static CS_WRAPPED_NAME])
     return out;
 }
 
+char *cs_wrapped_key_other(const char *month, unsigned nth, char out[static CS_WRAPPED_NAME])
+{
+    cs_assert(nth >= 2 && nth <= 9);
+    (void)snprintf(out, CS_WRAPPED_NAME, "%.20s.%u", month, nth);
+    return out;
+}
+
 bool cs_wrapped_is_key_name(struct cs_slice name)
 {
     struct cs_slice month = cs_slice_from(name, sizeof prefix - 1);
+    if (month.n == 9 && month.p[7] == '.' && month.p[8] >= '2' && month.p[8] <= '9') {
+        month.n = 7; /* another one of that month */
+    }
     if (!cs_slice_starts(name, cs_slice_str(prefix)) || month.n != 7) {
         return false;
     }

@@ -33,7 +33,10 @@ struct cs_slice cs_wrapped_aad(bool opened, const struct cs_id *session, uint32_
 
 /* "recording/2026-11" for a time in that month, UTC. */
 char *cs_wrapped_key_name(uint64_t wall_ms, char out[static CS_WRAPPED_NAME]);
-/* True for such a name and no other. */
+/* "recording/2026-11.2", nth 2 to 9: another one for that month, when the master key of the one
+ * before is lost. `month` is what cs_wrapped_key_name made. */
+char *cs_wrapped_key_other(const char *month, unsigned nth, char out[static CS_WRAPPED_NAME]);
+/* True for such names and no other. */
 bool cs_wrapped_is_key_name(struct cs_slice name);
 
 #endif

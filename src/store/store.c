@@ -158,21 +158,30 @@ static void *writer(void *arg)
     struct cs_store *s = arg;
     for (;;) {
         (void)pthread_mutex_lock(&s->lock);
-        while (s->queue == NULL && !s->stop) {
+        while (s->queue == NULL && !s->stop && s->backing_up != CS_BACKUP_RUNS) {
             (void)pthread_cond_wait(&s->work, &s->lock);
         }
-        if (s->queue == NULL) {
+        bool backup = s->backing_up == CS_BACKUP_RUNS, stop = s->stop;
+        if (s->queue == NULL && !backup) {
             (void)pthread_mutex_unlock(&s->lock);
             break;
         }
         uint64_t n = 0;
         struct cs_op *list = batch_take(s, &n);
         (void)pthread_mutex_unlock(&s->lock);
-        batch_run(&s->db, list);
-        (void)pthread_mutex_lock(&s->lock);
-        batch_done(s, list, n);
-        (void)pthread_mutex_unlock(&s->lock);
-        wake_loop(s);
+        if (list != NULL) {
+            batch_run(&s->db, list);
+            (void)pthread_mutex_lock(&s->lock);
+            batch_done(s, list, n);
+            (void)pthread_mutex_unlock(&s->lock);
+            wake_loop(s);
+        }
+        if (backup && cs_backup_turn(&s->db, &s->backup, stop)) {
+            (void)pthread_mutex_lock(&s->lock);
+            s->backing_up = CS_BACKUP_ENDED;
+            (void)pthread_mutex_unlock(&s->lock);
+            wake_loop(s);
+        }
         if (s->db.wal_pages >= CS_STORE_WAL_PAGES && !s->db.fatal) {
             checkpoint(s, false);
         }
@@ -207,8 +216,11 @@ static void deliver(struct cs_store *s)
     struct cs_op *list = s->ready;
     s->ready = NULL;
     s->ready_end = &s->ready;
-    bool fatal = s->fatal;
+    bool fatal = s->fatal, backed_up = s->backing_up == CS_BACKUP_ENDED;
     (void)pthread_mutex_unlock(&s->lock);
+    if (backed_up && !s->backed_up.set) {
+        cs_event_set(&s->backed_up);
+    }
     while (list != NULL) {
         struct cs_op *next = list->next;
         list->next = NULL;
@@ -306,6 +318,7 @@ enum cs_err cs_store_open(struct cs_loop *loop, const char *path,
         return err;
     }
     s->seq = s->db.seq;
+    (void)snprintf(s->backup.path, sizeof s->backup.path, "%s.backup", path);
     err = wake_open(s);
     if (err == CS_OK) {
         err = cs_co_spawn(loop, "store", pump, s, &s->pump);
@@ -347,6 +360,33 @@ void cs_store_close(struct cs_store *s)
     (void)close(s->wake_fd);
     cs_co_cancel(s->loop, s->pump);
     store_unref(s);
+}
+
+/* Who is cancelled leaves it running; the next who asks hears that it does, or begins anew. */
+enum cs_err cs_store_backup(struct cs_store *s, const char **ret_path)
+{
+    if (s->closed || strlen(s->backup.path) + 1 >= sizeof s->backup.path) {
+        return CS_ERR_UNAVAILABLE;
+    }
+    (void)pthread_mutex_lock(&s->lock);
+    bool runs = s->backing_up == CS_BACKUP_RUNS;
+    if (!runs) {
+        s->backing_up = CS_BACKUP_RUNS;
+        cs_event_clear(&s->backed_up);
+        (void)pthread_cond_signal(&s->work);
+    }
+    (void)pthread_mutex_unlock(&s->lock);
+    if (runs) {
+        return CS_ERR_CONFLICT;
+    }
+    struct cs_wait w = CS_WAIT_ON(CS_WAIT_EVENT, &s->backed_up);
+    if (cs_wait(&w, 1, CS_FOREVER) == CS_WOKE_CANCELLED) {
+        return CS_ERR_CANCELLED;
+    }
+    if (s->backup.err == CS_OK) {
+        *ret_path = s->backup.path;
+    }
+    return s->backup.err;
 }
 
 struct cs_event *cs_store_failure(struct cs_store *s)

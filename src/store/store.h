@@ -47,6 +47,10 @@ struct cs_store_stats { /* for status */
 };
 struct cs_store_stats cs_store_stats(struct cs_store *s);
 
+/* Copies the file as it is into PATH.backup beside it, while others go on; what was there before is
+ * replaced. Waits. CONFLICT: one is being made. The text belongs to the store. */
+enum cs_err cs_store_backup(struct cs_store *s, const char **ret_path) CS_MUST_CHECK;
+
 /* ---- meta: small named values of the installation ---- */
 /* The value; when there is none yet, `initial` is stored and returned (waits; INSERT OR IGNORE). */
 enum cs_err cs_store_meta_init(struct cs_store *s, struct cs_slice name, struct cs_slice initial,

@@ -195,6 +195,16 @@ enum cs_err cs_vote_refusal(struct cs_db *db, struct cs_op *op, struct cs_slice 
                             struct cs_slice approver, enum cs_store_vote_refusal *ret);
 
 /* ---- the store ---- */
+/* ---- backup.c, on the writer thread ---- */
+struct cs_backup {
+    char path[600];
+    struct sqlite3 *to;          /* owned while it lasts */
+    struct sqlite3_backup *copy; /* owned while it lasts */
+    enum cs_err err;
+};
+/* Copies some more; true when it has ended, b->err says how. `stop`: it ends now. */
+bool cs_backup_turn(struct cs_db *db, struct cs_backup *b, bool stop);
+
 struct cs_store {
     struct cs_loop *loop;
     int refs; /* the owner and the delivering coroutine */
@@ -205,8 +215,11 @@ struct cs_store {
     struct cs_op *ready, **ready_end; /* lock: finished, to be delivered */
     uint64_t queued;                  /* lock */
     bool stop;                        /* lock */
-    struct cs_store_stats stats;      /* lock */
-    bool fatal;                       /* lock; text in fatal_why */
+    enum { CS_BACKUP_NONE, CS_BACKUP_RUNS, CS_BACKUP_ENDED } backing_up; /* lock */
+    struct cs_backup backup; /* the writer's while it runs */
+    struct cs_event backed_up;
+    struct cs_store_stats stats; /* lock */
+    bool fatal;                  /* lock; text in fatal_why */
     char fatal_why[200];
     bool closed; /* loop's thread */
     int wake_fd; /* owned: the thread's own copy of the eventfd */

@@ -1,6 +1,8 @@
 /* Principals, secrets, sessions; group commit; waiters that are cancelled; lack of memory. */
 #include "store/world.h"
 
+#include <sys/stat.h>
+
 static struct cs_store_principal principal(struct world *w, const char *name, uint64_t kind,
                                            const char *owner, const char *groups)
 {
@@ -292,4 +294,83 @@ static void memory(struct world *w)
 CS_TEST(a_lack_of_memory_is_an_error_and_nothing_else)
 {
     world_run(memory);
+}
+
+/* ---- a copy while it is in use ---- */
+
+static void backs_up(struct world *w)
+{
+    const char *path = "";
+    char copy[160], why[200] = "";
+    struct stat st;
+    CS_EQ_U64(cs_store_secret_put(w->store, CS_SLICE_LIT("one"), 1, CS_SLICE_LIT("box")), CS_OK);
+    CS_EQ_U64(cs_store_backup(w->store, &path), CS_OK);
+    CS_CHECK(strncmp(path, w->path, strlen(w->path)) == 0 && stat(path, &st) == 0);
+    CS_EQ_U64(st.st_mode & 0777, 0600);
+    (void)snprintf(copy, sizeof copy, "%s", path);
+    /* The next one replaces it, with what came meanwhile. */
+    CS_EQ_U64(cs_store_secret_put(w->store, CS_SLICE_LIT("two"), 1, CS_SLICE_LIT("box")), CS_OK);
+    CS_EQ_U64(cs_store_backup(w->store, &path), CS_OK);
+    CS_EQ_U64(cs_store_secret_put(w->store, CS_SLICE_LIT("three"), 1, CS_SLICE_LIT("box")), CS_OK);
+    struct cs_store *other = NULL;
+    struct cs_store_secret got;
+    CS_EQ_U64(cs_store_open(w->loop, copy, NULL, why, sizeof why, &other), CS_OK);
+    CS_EQ_U64(cs_store_secret_get(other, CS_SLICE_LIT("two"), &w->arena, &got), CS_OK);
+    CS_EQ_U64(cs_store_secret_get(other, CS_SLICE_LIT("three"), &w->arena, &got), CS_ERR_NOT_FOUND);
+    cs_store_close(other);
+    (void)unlink(copy);
+    (void)snprintf(copy, sizeof copy, "%s.backup.lock", w->path);
+    (void)unlink(copy);
+}
+
+CS_TEST(a_backup_is_a_store_of_its_own)
+{
+    world_run(backs_up);
+}
+
+static void changes_meanwhile(struct world *w)
+{
+    static uint8_t box[3000];
+    char name[32], why[200] = "";
+    const char *path = "";
+    struct cs_store *other = NULL;
+    struct cs_store_secret got;
+    for (unsigned i = 0; i < 600; i++) { /* more pages than one turn copies */
+        (void)snprintf(name, sizeof name, "s%u", i);
+        CS_EQ_U64(cs_store_secret_put(w->store, cs_slice_str(name), 1, cs_slice(box, sizeof box)),
+                  CS_OK);
+    }
+    CS_EQ_U64(cs_store_backup(w->store, &path), CS_OK);
+    char copy[160];
+    (void)snprintf(copy, sizeof copy, "%s", path);
+    CS_EQ_U64(cs_store_open(w->loop, copy, NULL, why, sizeof why, &other), CS_OK);
+    CS_EQ_U64(cs_store_secret_get(other, CS_SLICE_LIT("s599"), &w->arena, &got), CS_OK);
+    cs_store_close(other);
+    (void)unlink(copy);
+    (void)snprintf(copy, sizeof copy, "%s.backup.lock", w->path);
+    (void)unlink(copy);
+}
+
+CS_TEST(a_backup_of_many_pages_is_whole)
+{
+    world_run(changes_meanwhile);
+}
+
+static void cannot_be_made(struct world *w)
+{
+    const char *path = "untouched";
+    char dir[160];
+    (void)snprintf(dir, sizeof dir, "%s.backup", w->path);
+    CS_CHECK(mkdir(dir, 0700) == 0); /* in the way, and not for us to remove */
+    CS_EQ_U64(cs_store_backup(w->store, &path), CS_ERR_IO);
+    CS_CHECK(strcmp(path, "untouched") == 0 && !cs_store_failure(w->store)->set);
+    CS_CHECK(rmdir(dir) == 0);
+    CS_EQ_U64(cs_store_secret_put(w->store, CS_SLICE_LIT("one"), 1, CS_SLICE_LIT("box")), CS_OK);
+    CS_EQ_U64(cs_store_touch(w->store), CS_OK);
+    CS_EQ_U64(cs_store_touch(w->store), CS_OK);
+}
+
+CS_TEST(a_backup_that_cannot_be_made_harms_nothing)
+{
+    world_run(cannot_be_made);
 }

@@ -804,6 +804,10 @@ CS_TEST(recording_keys_have_the_name_of_their_month)
                                       "recording/",
                                       "recording/2026-1",
                                       "recording/2026-111",
+                                      "recording/2026-11.",
+                                      "recording/2026-11.1",
+                                      "recording/2026-11.10",
+                                      "recording/2026-11-2",
                                       "recording/2026_11",
                                       "Recording/2026-11",
                                       "orders-ro"};
@@ -812,6 +816,9 @@ CS_TEST(recording_keys_have_the_name_of_their_month)
     CS_EQ_STR(cs_slice_str(cs_wrapped_key_name(1764547200000, name)), "recording/2025-12");
     CS_EQ_STR(cs_slice_str(cs_wrapped_key_name(1835395200000, name)), "recording/2028-02");
     CS_CHECK(cs_wrapped_is_key_name(cs_slice_str(name)));
+    char other[CS_WRAPPED_NAME];
+    CS_EQ_STR(cs_slice_str(cs_wrapped_key_other(name, 2, other)), "recording/2028-02.2");
+    CS_CHECK(cs_wrapped_is_key_name(cs_slice_str(other)));
     for (size_t i = 0; i < CS_ARRAY_LEN(bad); i++) {
         CS_CHECK(!cs_wrapped_is_key_name(cs_slice_str(bad[i])));
     }
