@@ -9,7 +9,7 @@ The kind of a fenced block says what happens to it:
   ```console, text, c, sql   shown only, never run.
 Any other kind, or none, is an error, so that nothing goes untested by mistake.
 
-In what is run the ports 5432, 7432 and 7443 stand for the scratch server's and for two free ones.
+In what is run the port 5432 stands for the scratch server's, 7432, 7443 and 7469 for free ones.
 A failing line is reported as FILE:LINE. `make` stands in console blocks only: no recursion.
 """
 import os
@@ -91,7 +91,7 @@ class Docs(unittest.TestCase):
 
     def run_script(self, path):
         pg = harness.shared_postgres()
-        ports = {"5432": pg.port, "7432": harness.free_port(), "7443": harness.free_port()}
+        ports = {"5432": pg.port, "7432": harness.free_port(), "7443": harness.free_port(), "7469": harness.free_port()}
         with tempfile.TemporaryDirectory(prefix="countersign-docs-") as work:
             os.chmod(work, 0o755)
             out = os.path.join(work, ".output")
