@@ -35,42 +35,48 @@ enum verb {
 };
 _Static_assert((unsigned)VERBS == CS_DIM_VERB, "the verbs of metrics.def");
 
+/* The usual ones first. */
+#define WORD(word, verb)                                                                           \
+    {                                                                                              \
+        word, sizeof word - 1, verb                                                                \
+    }
 static const struct {
-    const char *word;
-    enum verb verb;
+    char word[12];
+    uint8_t n;
+    uint8_t verb;
 } verbs[] = {
-    {"SELECT", VERB_SELECT},
-    {"INSERT", VERB_INSERT},
-    {"UPDATE", VERB_UPDATE},
-    {"DELETE", VERB_DELETE},
-    {"BEGIN", VERB_TRANSACTION},
-    {"COMMIT", VERB_TRANSACTION},
-    {"SET", VERB_SET},
-    {"SHOW", VERB_SET},
-    {"COPY", VERB_COPY},
-    {"CREATE", VERB_CREATE},
-    {"ALTER", VERB_ALTER},
-    {"DROP", VERB_DROP},
-    {"TRUNCATE", VERB_TRUNCATE},
-    {"GRANT", VERB_GRANT},
-    {"REVOKE", VERB_REVOKE},
-    {"MERGE", VERB_MERGE},
-    {"ROLLBACK", VERB_TRANSACTION},
-    {"START", VERB_TRANSACTION},
-    {"SAVEPOINT", VERB_TRANSACTION},
-    {"RELEASE", VERB_TRANSACTION},
-    {"PREPARE", VERB_TRANSACTION},
-    {"RESET", VERB_SET},
-    {"DISCARD", VERB_SET},
-    {"CALL", VERB_CALL},
-    {"DO", VERB_CALL},
-    {"EXPLAIN", VERB_EXPLAIN},
-    {"VACUUM", VERB_MAINTENANCE},
-    {"ANALYZE", VERB_MAINTENANCE},
-    {"REINDEX", VERB_MAINTENANCE},
-    {"CLUSTER", VERB_MAINTENANCE},
-    {"REFRESH", VERB_MAINTENANCE},
-    {"CHECKPOINT", VERB_MAINTENANCE},
+    WORD("SELECT", VERB_SELECT),
+    WORD("INSERT", VERB_INSERT),
+    WORD("UPDATE", VERB_UPDATE),
+    WORD("DELETE", VERB_DELETE),
+    WORD("BEGIN", VERB_TRANSACTION),
+    WORD("COMMIT", VERB_TRANSACTION),
+    WORD("SET", VERB_SET),
+    WORD("SHOW", VERB_SET),
+    WORD("COPY", VERB_COPY),
+    WORD("CREATE", VERB_CREATE),
+    WORD("ALTER", VERB_ALTER),
+    WORD("DROP", VERB_DROP),
+    WORD("TRUNCATE", VERB_TRUNCATE),
+    WORD("GRANT", VERB_GRANT),
+    WORD("REVOKE", VERB_REVOKE),
+    WORD("MERGE", VERB_MERGE),
+    WORD("ROLLBACK", VERB_TRANSACTION),
+    WORD("START", VERB_TRANSACTION),
+    WORD("SAVEPOINT", VERB_TRANSACTION),
+    WORD("RELEASE", VERB_TRANSACTION),
+    WORD("PREPARE", VERB_TRANSACTION),
+    WORD("RESET", VERB_SET),
+    WORD("DISCARD", VERB_SET),
+    WORD("CALL", VERB_CALL),
+    WORD("DO", VERB_CALL),
+    WORD("EXPLAIN", VERB_EXPLAIN),
+    WORD("VACUUM", VERB_MAINTENANCE),
+    WORD("ANALYZE", VERB_MAINTENANCE),
+    WORD("REINDEX", VERB_MAINTENANCE),
+    WORD("CLUSTER", VERB_MAINTENANCE),
+    WORD("REFRESH", VERB_MAINTENANCE),
+    WORD("CHECKPOINT", VERB_MAINTENANCE),
 };
 
 static enum verb verb_of(const struct cs_action *a)
@@ -79,10 +85,11 @@ static enum verb verb_of(const struct cs_action *a)
     if (f->state != CS_FACT_KNOWN) {
         return VERB_OPAQUE;
     }
-    struct cs_slice first = cs_slice_head(f->u.string, cs_slice_find(f->u.string, ' '));
-    for (size_t i = 0; i < CS_ARRAY_LEN(verbs); i++) {
-        if (cs_slice_eq_str(first, verbs[i].word)) {
-            return verbs[i].verb;
+    size_t n = cs_slice_find(f->u.string, ' ');
+    const uint8_t *p = f->u.string.p;
+    for (size_t i = 0; n > 0 && i < CS_ARRAY_LEN(verbs); i++) {
+        if (n == verbs[i].n && p[0] == verbs[i].word[0] && memcmp(p, verbs[i].word, n) == 0) {
+            return (enum verb)verbs[i].verb;
         }
     }
     return VERB_OTHER;
