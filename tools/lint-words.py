@@ -34,6 +34,7 @@ C_RULES = [
         "src/cli/": "commands print",
         "src/roles/serve.c": "serve tells whoever started it",
         "src/roles/programs.c": "the same, of programs that are missing",
+        "src/roles/users.c": "the same, of users",
         "src/roles/listen.c": "the same, of an address that cannot be opened",
         "src/programs/": "said when started by hand and wrongly",
     }),

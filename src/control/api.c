@@ -110,7 +110,7 @@ static enum cs_err identify(struct cs_api_call *call)
     who->local = call->msg.local == 1;
     who->uid = call->msg.uid;
     /* SECURITY: the user id counts only where front says that the kernel vouched for it. */
-    who->may_set_up = who->local && (who->uid == 0 || who->uid == (uint64_t)geteuid());
+    who->may_set_up = who->local && (who->uid == 0 || who->uid == call->c->service_uid);
     who->may_audit = who->may_set_up;
     if (call->msg.token_sha256.n == 0) {
         return CS_OK;

@@ -522,6 +522,7 @@ static void snapshot_new(struct cs_control *c, const struct cs_msg_snapshot *m, 
 static void boot(struct cs_control *c, const struct cs_msg_boot *m)
 {
     c->epoch = m->epoch;
+    c->service_uid = cs_boot_service_uid(m->params);
     struct cs_slice rest = m->params;
     while (rest.n > 0) {
         size_t n = cs_slice_find(rest, '\n');

@@ -105,6 +105,8 @@ static void on_message(struct cs_channel *c, const struct cs_channel_in *in, voi
     (void)c;
     switch ((int)in->type) {
     case CS_MSG_BOOT:
+        cs_front_set_service(r->front,
+                             cs_boot_service_uid(((const struct cs_msg_boot *)in->msg)->params));
         break;
     case CS_MSG_SNAPSHOT:
         snapshot_new(r, in->msg, in->fd[0]);

@@ -34,6 +34,8 @@ enum cs_err cs_front_add_metrics(struct cs_front *f, uint64_t role, uint64_t ind
                                  int about) CS_MUST_CHECK;
 /* Starts accepting on all listeners. */
 enum cs_err cs_front_accept(struct cs_front *f) CS_MUST_CHECK;
+/* Whose local connections are never too many, besides root's; ours until this is called. */
+void cs_front_set_service(struct cs_front *f, uint64_t uid);
 /* Takes over the descriptor of a channel to control; an older channel is closed and its calls fail.
  */
 enum cs_err cs_front_set_control(struct cs_front *f, int fd, uint64_t index) CS_MUST_CHECK;

@@ -84,6 +84,7 @@ struct cs_front {
     size_t metrics_open;              /* connections by the metrics listener */
     struct cs_front_metrics *metrics; /* owned */
     struct cs_event draining, empty;
+    uint64_t service_uid; /* whose local connections are never too many */
     /* Scratch for the request being looked at: filled and used up between two waits. */
     struct cs_http_request request;
     uint8_t small[16 * 1024]; /* the same for an answer on its way into a stream's queue */

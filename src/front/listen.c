@@ -23,12 +23,18 @@ struct cs_front *cs_front_new(struct cs_loop *loop, const struct cs_front_times 
         return NULL;
     }
     f->loop = loop;
+    f->service_uid = geteuid();
     f->times = times != NULL ? *times : (struct cs_front_times){0, 0, 0};
     f->times.head_ms = f->times.head_ms > 0 ? f->times.head_ms : CS_LIMIT_HTTP_HEAD_S * 1000;
     f->times.idle_ms = f->times.idle_ms > 0 ? f->times.idle_ms : CS_LIMIT_HTTP_IDLE_S * 1000;
     f->times.call_ms = f->times.call_ms > 0 ? f->times.call_ms : CS_LIMIT_HTTP_CALL_S * 1000;
     cs_pool_init(&f->pool, sizeof(struct cs_front_conn), CS_LIMIT_HTTP_CONNECTIONS);
     return f;
+}
+
+void cs_front_set_service(struct cs_front *f, uint64_t uid)
+{
+    f->service_uid = uid;
 }
 
 void cs_front_config_unref(struct cs_front_config *c)
@@ -231,7 +237,7 @@ static bool same_client(const struct cs_front_conn *a, const struct cs_front_con
  * address has. The reserve is for those who may set up: nobody else can lock them out. */
 static bool has_room(const struct cs_front *f, const struct cs_front_conn *c)
 {
-    if (c->local && (c->uid == 0 || c->uid == (uint64_t)geteuid())) {
+    if (c->local && (c->uid == 0 || c->uid == f->service_uid)) {
         return true; /* the pool is the limit */
     }
     if (c->metrics) { /* making the text costs more than a request does */

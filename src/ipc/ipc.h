@@ -31,6 +31,11 @@ enum cs_role {
 const char *cs_role_name(enum cs_role r);
 
 /* PROBE: the one that a target names for looking only; never used by a gate. */
+/* A parameter of BOOT: lines of NAME=VALUE. False: there is none of that name. */
+bool cs_boot_param(struct cs_slice params, const char *name, struct cs_slice *ret_value);
+/* Whose calls on the local socket are the service's own: "service" of BOOT, else our user. */
+uint64_t cs_boot_service_uid(struct cs_slice params);
+
 enum cs_credential { CS_CREDENTIAL_EVERYDAY, CS_CREDENTIAL_ELEVATED, CS_CREDENTIAL_PROBE };
 /* What a task of probe is about; its table of queries. */
 enum cs_probe_kind { CS_PROBE_NONE, CS_PROBE_CATALOGUE, CS_PROBE_CHECK, CS_PROBE_IMPACT };

@@ -229,6 +229,8 @@ static void replay_run(struct replay *r)
     const char *const argv[] = {"job-replayer", sv->recordings, cs_id_text(&r->session, id), NULL};
     const struct cs_job job = {.path = cs_program_path(sv, "job-replayer", path),
                                .program = cs_program_open(sv, "job-replayer"),
+                               .uid =
+                                   cs_users_of(sv, CS_ROLE_RECORDER, 0), /* whose files they are */
                                .argv = argv,
                                .deadline_ns = cs_mono_ns() + 2 * REPLAY_NS,
                                .stop = &sv->stop,

@@ -132,9 +132,13 @@ static enum cs_err launch(struct cs_child *c, int ours, int theirs, struct cs_fd
     char path[CS_PATH], why[CS_WHY];
     bool clean;
     const char *const argv[] = {c->row->program, c->name, NULL};
-    enum cs_err err = cs_process_start_open(cs_program_open(c->sv, c->row->program),
-                                            cs_program_path(c->sv, c->row->program, path), argv,
-                                            &theirs, 1, &c->pid);
+    const struct cs_process what = {cs_program_path(c->sv, c->row->program, path),
+                                    cs_program_open(c->sv, c->row->program),
+                                    argv,
+                                    &theirs,
+                                    1,
+                                    cs_users_of(c->sv, c->row->role, c->index)};
+    enum cs_err err = cs_process_begin(&what, &c->pid);
     if (err != CS_OK) {
         c->pid = 0;
         (void)close(ours);

@@ -141,7 +141,8 @@ enum cs_err cs_job_run(struct cs_loop *loop, const struct cs_job *job, struct cs
     if (err != CS_OK) {
         return err;
     }
-    err = cs_process_start_open(job->program, job->path, job->argv, &pair[1], 1, &pid);
+    const struct cs_process what = {job->path, job->program, job->argv, &pair[1], 1, job->uid};
+    err = cs_process_begin(&what, &pid);
     (void)close(pair[1]);
     if (err != CS_OK) {
         (void)close(pair[0]);

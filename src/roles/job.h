@@ -7,6 +7,8 @@
 #include "base/err.h"
 #include "runtime/loop.h"
 
+#include <sys/types.h>
+
 /* A job may ask one thing before it answers: a message that begins with u64le CS_JOB_ASKS. What
  * `fn` puts into `reply` is sent to it. An error of fn ends the job. */
 #define CS_JOB_ASKS UINT64_MAX
@@ -18,6 +20,7 @@ struct cs_job_ask {
 struct cs_job {
     const char *path;
     int program; /* the same, open (O_PATH); -1: by its path */
+    uid_t uid;   /* 0: the service's user */
     const char *const *argv;
     uint64_t deadline_ns;
     struct cs_event *stop; /* it is killed when this is set; NULL: nothing but the deadline */

@@ -5,15 +5,18 @@
 #include "runtime/process.h"
 #include "runtime/sock.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 /* Any local user may connect: who it is tells the kernel (peer uid), and what it may do is
  * control's decision. A stricter file mode would only hide the socket from people who may use it.
  */
-enum { LOCAL_SOCKET_MODE = 0666, OURS_ALONE = 0700, SHARED = 0755 };
+enum { LOCAL_SOCKET_MODE = 0666, OURS_ALONE = 0700, PASSED = 0711, SHARED = 0755 };
 
 static bool complain(const char *what, const char *name)
 {
@@ -22,8 +25,45 @@ static bool complain(const char *what, const char *name)
     return false;
 }
 
+/* An empty directory of the service's user, as `countersign init` leaves it. By its descriptor:
+ * what that user may put in its place meanwhile is not what changes hands. */
+static bool take_empty(const char *path, uid_t owner, mode_t mode)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) != 0 || st.st_uid != cs_process_uid()) {
+        (void)(fd < 0 || close(fd));
+        return false;
+    }
+    DIR *d = fdopendir(fd);
+    bool ok = d != NULL;
+    for (const struct dirent *e = ok ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
+        ok = ok && (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0);
+    }
+    ok = ok && fchown(fd, owner, (gid_t)-1) == 0 && fchmod(fd, mode) == 0;
+    (void)(d != NULL ? closedir(d) : close(fd));
+    return ok;
+}
+
+/* SECURITY: with an id for each role a directory of another one would be closed to its role, or
+ * open to one that it is not for. `mode` 0: a file. */
+static bool is_owned(const char *what, const char *path, uid_t owner, mode_t mode)
+{
+    struct stat st;
+    if (stat(path, &st) != 0 || st.st_uid == owner ||
+        (mode != 0 && take_empty(path, owner, mode))) {
+        return true;
+    }
+    (void)fprintf(
+        stderr,
+        "countersign: %s, for %s, belongs to the user %u; with --role-users it must belong "
+        "to %u\n  Once, while the gateway is stopped: chown -R %u:%u %s\n",
+        path, what, (unsigned)st.st_uid, (unsigned)owner, (unsigned)owner, (unsigned)owner, path);
+    return false;
+}
+
 /* Makes `path` with `mode` and what leads to it; what exists stays as it is. */
-static bool make_directory(const char *what, char *path, mode_t mode)
+static bool make_directory(const char *what, char *path, mode_t mode, uid_t owner)
 {
     for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
         *slash = 0;
@@ -39,9 +79,11 @@ static bool make_directory(const char *what, char *path, mode_t mode)
     if (mkdir(path, mode) != 0) {
         return errno == EEXIST || complain(what, path);
     }
+    if (mode == PASSED && chmod(path, mode) != 0) { /* whatever the umask is */
+        return complain(what, path);
+    }
     /* Only what was just made: a directory that was there is its owner's business. */
-    return cs_process_uid() == geteuid() || chown(path, cs_process_uid(), (gid_t)-1) == 0 ||
-           complain(what, path);
+    return owner == geteuid() || chown(path, owner, (gid_t)-1) == 0 || complain(what, path);
 }
 
 /* A path out of the snapshot as a C string. Newlines are refused: parameters of a role are lines.
@@ -58,7 +100,7 @@ static bool path_of(const char *what, struct cs_slice s, char out[static CS_PATH
     return true;
 }
 
-static bool make_parent(const char *what, const char *file, mode_t mode)
+static bool make_parent(const char *what, const char *file, mode_t mode, uid_t owner, bool separate)
 {
     char parent[CS_PATH];
     (void)snprintf(parent, sizeof parent, "%s", file);
@@ -67,7 +109,8 @@ static bool make_parent(const char *what, const char *file, mode_t mode)
         return true;
     }
     *slash = 0;
-    return make_directory(what, parent, mode);
+    return make_directory(what, parent, mode, owner) &&
+           (!separate || (is_owned(what, parent, owner, mode) && is_owned(what, file, owner, 0)));
 }
 
 static bool directories_make(struct cs_supervisor *sv)
@@ -80,8 +123,14 @@ static bool directories_make(struct cs_supervisor *sv)
     }
     (void)snprintf(recordings, sizeof recordings, "%s", sv->recordings);
     (void)snprintf(sv->escrow, sizeof sv->escrow, "%.*s", CS_SLICE_FMT(s->escrow));
-    return make_parent("store.sqlite", store, OURS_ALONE) &&
-           make_directory("recordings.directory", recordings, OURS_ALONE);
+    bool separate = sv->first_uid != 0;
+    uid_t all = cs_process_uid();
+    uid_t control = separate ? cs_users_of(sv, CS_ROLE_CONTROL, 0) : all;
+    uid_t recorder = separate ? cs_users_of(sv, CS_ROLE_RECORDER, 0) : all;
+    /* The store's is passed through by the recorder, whose directory may lie in it. */
+    return make_parent("store.sqlite", store, separate ? PASSED : OURS_ALONE, control, separate) &&
+           make_directory("recordings.directory", recordings, OURS_ALONE, recorder) &&
+           (!separate || is_owned("recordings.directory", recordings, recorder, OURS_ALONE));
 }
 
 static bool cannot_listen(const struct cs_open_listener *l, enum cs_err err, int error_number)
@@ -122,7 +171,7 @@ static bool listener_open(struct cs_open_listener *l)
     enum cs_err err;
     errno = 0;
     if (strcmp(l->kind, "local") == 0) {
-        if (!make_parent("listeners.local", l->address, SHARED)) {
+        if (!make_parent("listeners.local", l->address, SHARED, cs_process_uid(), false)) {
             return false;
         }
         errno = 0;

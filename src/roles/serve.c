@@ -10,7 +10,6 @@
 #include "runtime/sandbox.h"
 
 #include <errno.h>
-#include <pwd.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -29,12 +28,14 @@ enum { TEXT_MAX = 64 * 1024, OK = 0, FAILED = 1, USAGE = 2 };
 /* ---- arguments and programs ---- */
 
 static const char usage[] =
-    "usage: countersign serve --config FILE [--gates N] [--user NAME]\n"
+    "usage: countersign serve --config FILE [--gates N] [--user NAME [--role-users UID]]\n"
     "  --config FILE   the configuration (countersign init writes one)\n"
     "  --gates N       processes that carry client connections; default: one per processor\n"
     "  --user NAME     started as root: everything but this process runs as NAME, who must own "
     "the\n"
     "                  configuration, keys, state and recordings\n"
+    "  --role-users UID  with --user: each role's process has a user id of its own, from UID on;\n"
+    "                  the store's directory and the recordings belong to two of them\n"
     "example: countersign serve --config /etc/countersign/countersign.yaml\n"
     "SIGHUP reloads the configuration, SIGTERM or SIGINT stops in order, another one a second\n"
     "later at once. SIGUSR2 upgrades: the program that now lies at this one's path takes over,\n"
@@ -47,31 +48,6 @@ static unsigned processors(void)
     return n < 1 ? 1 : CS_MIN((unsigned)n, (unsigned)CS_GATES_MAX);
 }
 
-static bool become(const char *name)
-{
-    const struct passwd *who = getpwnam(name);
-    if (who == NULL || who->pw_uid == 0) {
-        (void)fprintf(stderr, "countersign serve: --user %s: %s\n", name,
-                      who == NULL ? "there is no such user" : "that is root: leave --user out");
-        return false;
-    }
-    if (geteuid() != 0) {
-        if (who->pw_uid == geteuid()) {
-            return true;
-        }
-        (void)fprintf(stderr, "countersign serve: --user %s: only root may start others as %s\n",
-                      name, name);
-        return false;
-    }
-    cs_process_run_as(who->pw_uid, who->pw_gid);
-    if (!cs_process_shed()) {
-        (void)fprintf(stderr, "countersign serve: capabilities that are not needed cannot be given "
-                              "up; the container or service manager must permit that\n");
-        return false;
-    }
-    return true;
-}
-
 /* Negative: go on; else the exit status. */
 static int read_arguments(struct cs_supervisor *sv, int argc, char **argv)
 {
@@ -82,7 +58,7 @@ static int read_arguments(struct cs_supervisor *sv, int argc, char **argv)
             (void)fputs(usage, stdout);
             return OK;
         }
-        uint64_t fd = 0;
+        uint64_t fd = 0, uid = 0;
         if (strcmp(argv[i], "--trial") == 0) {
             sv->trial = true;
         } else if (strcmp(argv[i], "--resume") == 0 && more &&
@@ -92,9 +68,11 @@ static int read_arguments(struct cs_supervisor *sv, int argc, char **argv)
         } else if (strcmp(argv[i], "--config") == 0 && more) {
             sv->config_path = argv[++i];
         } else if (strcmp(argv[i], "--user") == 0 && more) {
-            if (!become(argv[++i])) {
-                return USAGE;
-            }
+            sv->user = argv[++i];
+        } else if (strcmp(argv[i], "--role-users") == 0 && more &&
+                   cs_slice_to_u64(cs_slice_str(argv[i + 1]), &uid) && uid > 0 && uid < INT32_MAX) {
+            sv->first_uid = (uid_t)uid;
+            i++;
         } else if (strcmp(argv[i], "--gates") == 0 && more) {
             if (!cs_slice_to_u64(cs_slice_str(argv[++i]), &gates) || gates < 1 ||
                 gates > CS_GATES_MAX) {
@@ -113,7 +91,7 @@ static int read_arguments(struct cs_supervisor *sv, int argc, char **argv)
         return USAGE;
     }
     sv->n_gates = (unsigned)gates;
-    return -1;
+    return cs_users_set(sv) ? -1 : USAGE;
 }
 
 /* The path that we were started by, for an upgrade: what a link leads to then is what comes. */

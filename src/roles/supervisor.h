@@ -133,6 +133,8 @@ struct cs_supervisor {
     char escrow[72];          /* hex; "" = nobody else can open recordings; fixed at the start */
     unsigned n_gates;
     uint64_t first_gate; /* index of one of them */
+    const char *user;    /* as given to serve; NULL = ours */
+    uid_t first_uid;     /* of the range from which each role has one; 0: all run as `user` */
     struct cs_configuration config;
     struct cs_open_listener listeners[CS_SNAPSHOT_LISTENERS];
     size_t n_listeners;
@@ -156,6 +158,12 @@ struct cs_supervisor {
     uint64_t started_ms, stop_ns; /* stop_ns: when it was first told to stop */
     int status;                   /* exit status */
 };
+
+/* ---- users.c ---- */
+/* Takes what --user and --role-users said; on failure says on standard error what is wrong. */
+bool cs_users_set(struct cs_supervisor *sv);
+/* As whom a role's process runs; 0: as all the others. */
+uid_t cs_users_of(const struct cs_supervisor *sv, enum cs_role role, uint64_t index);
 
 /* ---- programs.c ---- */
 /* Finds the directory of the programs and opens them; says on standard error when there is none.

@@ -32,8 +32,9 @@ static bool role_starts(struct cs_supervisor *sv, const char *program, struct cs
     if (cs_socketpair(pair) != CS_OK) {
         return false;
     }
-    enum cs_err err = cs_process_start_open(
-        cs_program_open(sv, program), cs_program_path(sv, program, path), argv, &pair[1], 1, &pid);
+    const struct cs_process what = {
+        cs_program_path(sv, program, path), cs_program_open(sv, program), argv, &pair[1], 1, 0};
+    enum cs_err err = cs_process_begin(&what, &pid);
     (void)close(pair[0]);
     (void)close(pair[1]);
     if (err == CS_OK && cs_process_watch(sv->loop, pid, &pidfd) == CS_OK) {

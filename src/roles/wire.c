@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "ipc/ring.h"
 #include "roles/supervisor.h"
+#include "runtime/process.h"
 #include "runtime/sock.h"
 
 #include <stdio.h>
@@ -24,6 +25,10 @@ static enum cs_err wire_boot(struct cs_child *c)
     } else if (c->row->role == CS_ROLE_CONTROL && (c->restarts > 0 || c->sv->legacy.any)) {
         /* Gates and their sessions outlived the control before: it asks them, and forgets none. */
         (void)snprintf(params, sizeof params, "gates=keep\n");
+    }
+    if (c->sv->first_uid != 0) { /* who the service's user is: not the role itself */
+        size_t n = strlen(params);
+        (void)snprintf(params + n, sizeof params - n, "service=%u\n", (unsigned)cs_process_uid());
     }
     struct cs_msg_boot m = {.role = (uint64_t)c->row->role,
                             .index = c->index,

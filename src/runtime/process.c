@@ -44,6 +44,7 @@ static struct {
 struct child {
     const char *path;
     int program; /* the same, open; -1: by its path */
+    uid_t uid;   /* 0: as run_as says */
     const char *const *argv;
     const int *fds;
     size_t n_fds;
@@ -142,9 +143,10 @@ static void child_descriptors(struct child *c)
  */
 static void child_user(const struct child *c)
 {
-    if (run_as.set &&
-        (setgroups(0, NULL) != 0 || setresgid(run_as.gid, run_as.gid, run_as.gid) != 0 ||
-         setresuid(run_as.uid, run_as.uid, run_as.uid) != 0)) {
+    uid_t uid = c->uid != 0 ? c->uid : run_as.uid;
+    gid_t gid = c->uid != 0 ? (gid_t)c->uid : run_as.gid;
+    if ((run_as.set || c->uid != 0) && (setgroups(0, NULL) != 0 || setresgid(gid, gid, gid) != 0 ||
+                                        setresuid(uid, uid, uid) != 0)) {
         child_fail(c);
     }
 }
@@ -272,17 +274,18 @@ static enum cs_err start_any(struct child *c, pid_t *ret_pid)
 enum cs_err cs_process_start(const char *path, const char *const argv[], const int *fds,
                              size_t n_fds, pid_t *ret_pid)
 {
-    return cs_process_start_open(-1, path, argv, fds, n_fds, ret_pid);
+    const struct cs_process p = {path, -1, argv, fds, n_fds, 0};
+    return cs_process_begin(&p, ret_pid);
 }
 
-enum cs_err cs_process_start_open(int program, const char *path, const char *const argv[],
-                                  const int *fds, size_t n_fds, pid_t *ret_pid)
+enum cs_err cs_process_begin(const struct cs_process *p, pid_t *ret_pid)
 {
-    struct child c = {.path = path,
-                      .program = program,
-                      .argv = argv,
-                      .fds = fds,
-                      .n_fds = n_fds,
+    struct child c = {.path = p->path,
+                      .program = p->program,
+                      .uid = p->uid,
+                      .argv = p->argv,
+                      .fds = p->fds,
+                      .n_fds = p->n_fds,
                       .output_fd = -1,
                       .parent = getpid()};
     return start_any(&c, ret_pid);

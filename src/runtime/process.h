@@ -15,10 +15,17 @@
  * executed is an error of the start (NOT_FOUND, DENIED). */
 enum cs_err cs_process_start(const char *path, const char *const argv[], const int *fds,
                              size_t n_fds, pid_t *ret_pid) CS_MUST_CHECK;
-/* The same, of the program that `program` (O_PATH) has open, whatever lies at `path` by now. A
- * script can be run by its path only, and is. */
-enum cs_err cs_process_start_open(int program, const char *path, const char *const argv[],
-                                  const int *fds, size_t n_fds, pid_t *ret_pid) CS_MUST_CHECK;
+struct cs_process {
+    const char *path;
+    int program; /* the same, open (O_PATH): it is run whatever lies at `path` by now, but for a
+                    script, which only its path can run; -1: by its path */
+    const char *const *argv;
+    const int *fds;
+    size_t n_fds;
+    uid_t uid; /* and the group of that number; 0: as cs_process_run_as says */
+};
+/* The same, of a program that is open, as another user. */
+enum cs_err cs_process_begin(const struct cs_process *p, pid_t *ret_pid) CS_MUST_CHECK;
 /* The same with no descriptors but standard output, which becomes `output`. */
 enum cs_err cs_process_start_output(const char *path, const char *const argv[], int output,
                                     pid_t *ret_pid) CS_MUST_CHECK;

@@ -3,6 +3,7 @@ import glob
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import unittest
@@ -102,6 +103,7 @@ class ByHand(unittest.TestCase):
 
 class OtherUser(GatewayCase):
     """Started as root with --user: everything but the supervisor runs as somebody else."""
+    SERVE = ("--user", "nobody")
 
     @classmethod
     def setUpClass(cls):
@@ -112,7 +114,7 @@ class OtherUser(GatewayCase):
         for program in glob.glob(os.path.join(PROGRAMS, "*")):
             if os.path.isfile(program):
                 shutil.copy(program, cls.libexec)
-        cls.GATEWAY = {"serve": ("--user", "nobody"), "env": {"COUNTERSIGN_LIBEXEC": cls.libexec}}
+        cls.GATEWAY = {"gates": 2, "serve": cls.SERVE, "env": {"COUNTERSIGN_LIBEXEC": cls.libexec}}
         start = harness.Gateway.start
 
         def start_as_nobody(gw, secrets=True):
@@ -162,6 +164,95 @@ class OtherUser(GatewayCase):
             r = self.gw.cli("serve", "--config", self.gw.config_path, "--user", user, ok=False)
             self.assertEqual(r.returncode, 2)
             self.assertIn(words, r.stderr)
+
+
+FIRST = 724000
+
+
+class OwnUsers(OtherUser):
+    """With --role-users: each role as a user of its own, and its files belong to that one."""
+    SERVE = ("--user", "nobody", "--role-users", str(FIRST))
+
+    def processes(self):
+        return self.gw.api("GET", "/v1/status")[1]["roles"]
+
+    def uids(self):
+        return {(r["role"], r["index"]): int(of_process(r["pid"], "Uid")[0]) for r in self.processes()}
+
+    def test_roles_run_as_that_user_in_no_other_group_and_work(self):
+        if self.libexec is None:
+            return  # only root can do this
+        uids = self.uids()
+        for r in self.processes():
+            uid = str(uids[(r["role"], r["index"])])
+            self.assertEqual((of_process(r["pid"], "Uid"), of_process(r["pid"], "Gid")), ([uid] * 4, [uid] * 4))
+            self.assertEqual(of_process(r["pid"], "Groups"), [])
+            self.assertEqual(of_process(r["pid"], "CapEff"), ["0" * 16])
+            self.assertTrue(FIRST <= int(uid) < FIRST + 80)
+        self.assertEqual(len(set(uids.values())), 8)
+        t = self.table()
+        b = self.gw.psql_start("bot", self.name, "drop table " + t)
+        request = self.held(t)
+        self.gw.approve(request["id"])
+        self.assertEqual(b.finish(), 0, b.text)
+        self.gw.cli("reload")
+        self.gw.cli("replay", self.gw.json("show", request["id"], who="bob")["session"])
+        self.gw.cli("secret", "rotate")
+        self.gw.cli("target", "check", self.name, ok=False)
+
+    def test_what_a_role_writes_belongs_to_it_and_is_closed_to_the_others(self):
+        if self.libexec is None:
+            return
+        self.assertEqual(self.gw.psql("bot", self.name, "select count(*) from orders").stdout, "100\n")
+        uids = self.uids()
+        for folder, owner in (("state", uids[("control", 0)]), ("recordings", uids[("recorder", 0)])):
+            path = os.path.join(self.gw.home, folder)
+            found = [os.path.join(path, n) for n in os.listdir(path) if os.path.isfile(os.path.join(path, n))]
+            self.assertTrue(found)
+            for name in found:
+                st = os.stat(name)
+                self.assertEqual((st.st_uid, st.st_mode & 0o777), (owner, 0o600), name)
+            for uid in sorted(set(uids.values()) | {pwd.getpwnam("nobody").pw_uid}):
+                read = subprocess.run(["cat", found[0]], user=uid, group=uid, extra_groups=[], capture_output=True)
+                self.assertEqual(read.returncode == 0, uid == owner, (uid, found[0], read.stderr))
+
+    def test_the_services_user_sets_up_and_a_roles_does_not(self):
+        if self.libexec is None:
+            return
+        program, uids = os.path.join(self.libexec, "countersign"), self.uids()
+        for uid, may in ((pwd.getpwnam("nobody").pw_uid, True), (uids[("gate", 0)], False), (uids[("control", 0)], False)):
+            r = subprocess.run([program, "secret", "list"], user=uid, group=uid, extra_groups=[], capture_output=True, text=True,
+                               env=dict(self.gw.env, HOME="/"), cwd="/")
+            self.assertEqual(r.returncode == 0, may, (uid, r.stdout, r.stderr))
+
+    def test_a_role_that_dies_comes_back_as_its_user(self):
+        if self.libexec is None:
+            return
+        before = self.uids()
+        for role in ("keeper", "recorder", "gate", "control"):
+            old = next(r["pid"] for r in self.processes() if r["role"] == role)
+            os.kill(old, signal.SIGKILL)
+
+            def another():
+                status, body = self.gw.api("GET", "/v1/status")
+                return status == 200 and all(r["ready"] and r["pid"] != old for r in body["roles"])
+            harness.wait_until("another " + role, another)
+        self.assertEqual(self.uids(), before)
+        self.assertEqual(self.gw.psql("bot", self.name, "select 1").stdout, "1\n")
+
+    def test_mistakes_are_said(self):
+        if self.libexec is None:
+            return
+        for more, words in ((("--role-users", "724000"), "is for use with --user"),
+                            (("--user", "nobody", "--role-users", "0"), "what is --role-users"),
+                            (("--user", "nobody", "--role-users", "65500"), "65534 is the user nobody"),
+                            (("--user", "nobody", "--role-users", "1x"), "what is --role-users")):
+            r = self.gw.cli("serve", "--config", self.gw.config_path, *more, ok=False)
+            self.assertEqual(r.returncode, 2, more)
+            self.assertIn(words, r.stderr)
+        r = self.gw.cli("serve", "--config", self.gw.config_path, "--user", "nobody", "--role-users", "725000", ok=False)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("chown -R 7250", r.stderr)
 
 
 if __name__ == "__main__":
