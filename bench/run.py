@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -294,6 +295,77 @@ def keeper_proof(peers):
     out = subprocess.run([exe], capture_output=True, text=True, check=True).stdout
     for name, value, bound in re.findall(r"^figure: (\S+)\s+([\d.]+)\s+us\s+must <= (\d+)", out, re.M):
         figure(name, float(value), "us", float(bound))
+
+
+@bench
+def dialer_round_trip(peers):
+    """From control's question to the connection in its hands, beside a bare connection from the same program: what
+    the separation costs at the opening of one."""
+    import ipc
+    folder = os.path.join(peers.dir, "dialer")
+    os.mkdir(folder)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    _, _ = ipc.installation(folder)
+    config = os.path.join(folder, "home", "countersign.yaml")
+    address = "127.0.0.1:%d" % listener.getsockname()[1]
+    with open(config) as f:
+        text = f.read().replace("127.0.0.1:3", address)
+    with open(config, "w") as f:
+        f.write(text)
+    role = ipc.Role("DIALER", folder, *ipc.compile_snapshot(config)).start()
+    bare, dialed = [], []
+    try:
+        control = role.peers["CONTROL"]
+        for i in range(2200):
+            t0 = time.perf_counter()
+            c = socket.create_connection(("127.0.0.1", listener.getsockname()[1]))
+            t1 = time.perf_counter()
+            control.say("dial", i + 1, address=address.encode(), deadline=time.clock_gettime_ns(time.CLOCK_MONOTONIC) + 10 ** 10)
+            m = control.read()
+            t2 = time.perf_counter()
+            if m is None or m[0].name != "dialed":
+                raise AssertionError("not dialed: %r" % (m,))
+            for s in (c, listener.accept()[0], listener.accept()[0]):
+                s.close()
+            if i >= 200:
+                bare.append(t1 - t0)
+                dialed.append(t2 - t1)
+    finally:
+        role.stop()
+        listener.close()
+    note("a bare connection %.0f us; both with Python's own share" % (1e6 * statistics.median(bare)))
+    figure("dialer-round-trip-p50", 1e6 * statistics.median(dialed), "us", 500)
+    figure("dialer-round-trip-p99", 1e6 * sorted(dialed)[len(dialed) * 99 // 100], "us", 2000)
+
+
+def switches(pid):
+    total = 0
+    for t in os.listdir("/proc/%d/task" % pid):
+        with open("/proc/%d/task/%s/status" % (pid, t)) as f:
+            total += int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", f.read(), re.M).group(1))
+    return total
+
+
+@bench
+def separation_share(peers):
+    """What a query pays for its record being another process's work: its frames into the ring and out of it, and the
+    recorder's sleeps and wake-ups, as a part of the processor time of all our processes. Everything else that is
+    separate (logins, holds, catalogues) is not on the way of an allowed query."""
+    WAKE_US = 5  # of a sleep and a wake-up across processes: more than either costs here
+    out = subprocess.run([os.path.join(harness.BUILD, "bench", "ring")], capture_output=True, text=True, check=True).stdout
+    values = dict(line.split() for line in out.splitlines() if len(line.split()) == 2)
+    both_ns = 240 / float(values["mb_per_s"]) * 1000  # a frame of 240 bytes, written and read
+    args = ("-S", "-n", "-M", "prepared", "-c", "8", "-j", "1")
+    peers.through("gateway", *args, "-T", "5")
+    gw = peers.gateway()
+    everyone, recorder = [r["pid"] for r in roles_of(gw)], gw.pids("recorder")[0]
+    cpu, woken = cpu_ns(everyone), switches(recorder)
+    n = transactions(peers.through("gateway", *args, "-T", "8"))
+    per_query, wakes = (cpu_ns(everyone) - cpu) / n, (switches(recorder) - woken) / n
+    frames = 3  # the action, its result, and room for a third: a prepared SELECT has two
+    cost = frames * both_ns + wakes * 1000 * WAKE_US
+    note("%.1f us of all processes per query; ring %.0f ns a frame, both ways; recorder sleeps %.4f times a query" % (per_query / 1000, both_ns, wakes))
+    figure("separation-share", 100 * cost / per_query, "%", 3)
 
 
 def resident(pid):

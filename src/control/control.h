@@ -93,7 +93,6 @@ struct cs_control {
     uint64_t no_space_seen; /* of the store: so often it had no room */
     bool store_full;
     uint64_t service_uid; /* who may set up besides root, on the local socket */
-    bool keep;            /* gates kept their sessions over a restart of control */
     uint64_t started_ms;
     struct cs_view *view;
     struct cs_store *store; /* owned, as all below */

@@ -1,0 +1,3 @@
+#include "tap.h"
+
+CS_TEST_MAIN()
