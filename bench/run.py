@@ -44,7 +44,7 @@ def bench(fn):
 
 # ---- the peers ----
 
-def many_rules(total=1000, matching=200):
+def many_rules(total=1000, matching=200, record=None):
     """As architecture.md's budgets ask: 1,000 rules, 200 of them match who and target, each with a condition
     over relations; then the one that allows reading."""
     out = ["rules:"]
@@ -53,7 +53,7 @@ def many_rules(total=1000, matching=200):
         out.append("  - name: guard-%d\n    who: { groups: [%s] }\n    target: { kind: postgres }\n    when: |\n"
                    "      sql.writes.exists(w, w == \"table_%d\" || w == \"public.table_%d\")\n    then: deny" % (i, group, i, i))
     out.append("  - name: read\n    who: { groups: [agents] }\n    target: { kind: postgres }\n    when: |\n"
-               "      sql.effects.all(e, e in [\"session\", \"read\"])\n    then: allow")
+               "      sql.effects.all(e, e in [\"session\", \"read\"])\n    then: allow" + ("\n    record: " + record if record else ""))
     out.append("  - name: change\n    who: { groups: [agents] }\n    target: { kind: postgres }\n    when: |\n"
                "      sql.verb == \"INSERT\"\n    then: hold\n    approvers: { groups: [dba] }")
     return "\n".join(out) + "\n"
@@ -81,15 +81,15 @@ class Peers:
             raise SystemExit("pgbench failed: " + r.stderr[-1500:])
         return r.stdout
 
-    def gateway(self, tls=False):
-        if tls not in self.gateways:
+    def gateway(self, tls=False, record=None):
+        if (tls, record) not in self.gateways:
             t = {"name": "bench", "address": "127.0.0.1:%d" % self.pg.port, "database": "bench", "tls": "off",
                  "user": "bench", "password": "bench"}
-            gw = harness.Gateway([t], rules=many_rules(), tls=tls, gates=1).start()
+            gw = harness.Gateway([t], rules=many_rules(record=record), tls=tls, gates=1).start()
             gw.add_user("alice", "agents")
             gw.add_user("bob", "dba")
-            self.gateways[tls] = gw
-        return self.gateways[tls]
+            self.gateways[tls, record] = gw
+        return self.gateways[tls, record]
 
     def close_gateway(self):
         for gw in self.gateways.values():
@@ -223,6 +223,46 @@ def recorded_equals_counted(peers):
     want = transactions(out)
     harness.wait_until("the sessions to be recorded", lambda: recorded_actions(gw) - before >= want)
     figure("recorded-equals-counted", abs(recorded_actions(gw) - before - want), "actions", 0)
+
+
+@bench
+def record_head_throughput(peers):
+    """Two gateways beside each other, alike but for the rule that allows reading: `record: head` and `record: none`."""
+    args = ("-S", "-n", "-M", "prepared", "-c", "8", "-j", "1")
+    gws = {r: peers.gateway(record=r) for r in ("head", "none")}
+
+    def run(record, *more):
+        return tps(peers.pgbench(gws[record].port, *args, *more, user="alice", password=gws[record].tokens["alice"]))
+    for r in gws:
+        run(r, "-T", "5")
+    ratios, head, none = [], [], []
+    for i in range(9):
+        for r in ("head", "none") if i % 2 else ("none", "head"):
+            (head if r == "head" else none).append(run(r, "-T", "4"))
+        ratios.append(head[-1] / none[-1])
+    note("record: head %.0f tps, none %.0f tps (medians)" % (statistics.median(head), statistics.median(none)))
+    figure("record-head-throughput", statistics.median(ratios), "x none", 0.95, smaller_is_better=False)
+
+
+@bench
+def record_full_copy_out(peers):
+    """Processor time of all our processes for a large COPY OUT of text, by what is recorded of it. Stated, without a bound."""
+    rows, width = 400000, 500
+    sql = "copy (select i, repeat(md5(i::text), %d) from generate_series(1, %d) i) to stdout" % (width // 32, rows)
+    got = {}
+    for record in ("none", "head", "full"):
+        gw = peers.gateway(record=record)
+        everyone = [r["pid"] for r in gw.api("GET", "/v1/status")[1]["roles"]]
+        for _ in range(3):
+            before, t0 = cpu_ns(everyone), time.monotonic()
+            r = subprocess.run(["psql", "-XAtqc", sql, "host=127.0.0.1 port=%d user=alice dbname=bench sslmode=disable" % gw.port],
+                               env=dict(peers.env, PGPASSWORD=gw.tokens["alice"]), stdout=subprocess.PIPE)
+            size = len(r.stdout)
+            assert r.returncode == 0 and size > rows * 400
+            got.setdefault(record, []).append(((cpu_ns(everyone) - before) / size * 1e9 / 1e9, size / (time.monotonic() - t0) / 1e6))
+    for record, runs in got.items():
+        note("record: %s: %.2f s of processor a GB, %.0f MB/s (medians of 3)" % (
+            record, statistics.median(r[0] for r in runs), statistics.median(r[1] for r in runs)))
 
 
 @bench

@@ -169,13 +169,66 @@ static const struct {
     {"result", {"tag", "rows", "bytes", "sqlstate", "message"}},
     {"session_close", {"why", "actions", "bytes_in", "bytes_out"}},
     {"note", {"text"}},
+    {"rest", {"n", "from", "bytes", "hash"}},
 };
+
+/* One row, values side by side; lines of a value are not lines of ours. */
+static void print_values(struct cs_cli *c, const json_t *values, enum cs_cli_colour colour)
+{
+    size_t i;
+    json_t *v;
+    printf("%s%s", margin, cs_cli_paint(c, colour));
+    json_array_foreach(values, i, v)
+    {
+        const char *hex = cs_cli_text(c, v, "hex");
+        if (json_is_object(v)) {
+            printf("%s\\x%s (%s bytes)", i > 0 ? " | " : "", hex, cs_cli_text(c, v, "bytes"));
+        } else {
+            printf("%s%s", i > 0 ? " | " : "", json_is_null(v) ? "NULL" : cs_cli_value_text(c, v));
+        }
+    }
+    printf("%s\n", cs_cli_paint(c, CS_CLI_PLAIN));
+}
+
+static void print_said(struct cs_cli *c, const json_t *f)
+{
+    size_t i;
+    json_t *m;
+    json_array_foreach(json_object_get(f, "said"), i, m)
+    {
+        const json_t *columns = json_object_get(m, "columns"), *row = json_object_get(m, "row");
+        if (columns != NULL || row != NULL) {
+            print_values(c, columns != NULL ? columns : row,
+                         columns != NULL ? CS_CLI_DIM : CS_CLI_PLAIN);
+        } else if (cs_cli_raw(m, "copy").n > 0) {
+            cs_cli_print_lines(c, margin, cs_cli_raw(m, "copy"), false);
+        } else {
+            printf("%s%s\n", margin, cs_cli_value_text(c, m));
+        }
+    }
+    if (json_object_get(f, "data") != NULL) {
+        printf("%s%s\n", margin, cs_cli_text(c, f, "data")); /* nothing can be made of it */
+    }
+}
+
+static void print_data(struct cs_cli *c, const json_t *f, uint64_t at)
+{
+    struct cs_slice text =
+        cs_arena_printf(&c->arena, "of #%s from the %s, %s bytes", cs_cli_text(c, f, "n"),
+                        cs_cli_text(c, f, "from"), cs_cli_text(c, f, "bytes"));
+    head(c, at, "data", (const char *)text.p);
+    print_said(c, f);
+}
 
 static void print_frame(struct cs_cli *c, const json_t *f, uint64_t at)
 {
     const char *kind = cs_cli_text(c, f, "kind");
     if (cs_cli_is(kind, "action")) {
         print_action(c, f, at);
+        return;
+    }
+    if (cs_cli_is(kind, "data")) {
+        print_data(c, f, at);
         return;
     }
     for (size_t i = 0; i < CS_ARRAY_LEN(frame_keys); i++) {
@@ -193,6 +246,7 @@ static void print_frame(struct cs_cli *c, const json_t *f, uint64_t at)
             kind = "failed";
         }
         head(c, at, cs_cli_is(kind, "session_close") ? "close" : kind, text);
+        print_said(c, f);
         return;
     }
     head(c, at, kind, cs_cli_value_text(c, f)); /* a kind of a later version */

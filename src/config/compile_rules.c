@@ -188,6 +188,32 @@ static void compile_hold(struct cs_compiler *c, const struct cs_cfg_rule *from,
     }
 }
 
+/* The number of the word in the list that config.def has: 0 if it is not given. */
+static unsigned word_of(const struct cs_cfg_text *t, const char *const *words, unsigned n)
+{
+    unsigned found = 0;
+    for (unsigned i = 1; i < n; i++) {
+        found = t->set && cs_slice_eq_str(t->v, words[i]) ? i : found;
+    }
+    return found;
+}
+
+static void compile_record(struct cs_compiler *c, const struct cs_cfg_rule *from,
+                           struct cs_rule_full *r)
+{
+    static const char *const records[] = {"", "none", "head", "full"};
+    static const char *const durabilities[] = {"", "async", "command", "strict"};
+    r->rule.record = (enum cs_record)word_of(&from->record, records, CS_ARRAY_LEN(records));
+    r->rule.durability =
+        (enum cs_durability)word_of(&from->durability, durabilities, CS_ARRAY_LEN(durabilities));
+    const struct cs_cfg_text *given = from->record.set ? &from->record : &from->durability;
+    if (r->rule.then == CS_DENY && given->set && from->then.v.n > 0) {
+        cs_mistake(c->m, given->pos,
+                   "\"%s\" means nothing with \"then: deny\": what is denied has no answer",
+                   given == &from->record ? "record" : "durability");
+    }
+}
+
 static void compile_rule(struct cs_compiler *c, const struct cs_cfg_rule *from,
                          struct cs_rule_full *r)
 {
@@ -200,6 +226,7 @@ static void compile_rule(struct cs_compiler *c, const struct cs_cfg_rule *from,
     compile_when(c, &from->when, r);
     compile_who(c, from, r);
     compile_selector(c, from, r);
+    compile_record(c, from, r);
     if (r->rule.then == CS_HOLD) {
         compile_hold(c, from, r);
     } else if (then.n > 0) {

@@ -156,7 +156,18 @@ enum cs_err cs_gate_result(struct cs_session *s, uint64_t n, const struct cs_res
                                 .bytes = r->bytes,
                                 .sqlstate = r->sqlstate,
                                 .message = r->message};
-    return cs_gate_append(s, CS_FRAME_RESULT, &f, false);
+    if (r->data.n == 0) {
+        return cs_gate_append(s, CS_FRAME_RESULT, &f, r->strict);
+    }
+    struct cs_frame_answer a = {.n = f.n,
+                                .ok = f.ok,
+                                .tag = f.tag,
+                                .rows = f.rows,
+                                .bytes = f.bytes,
+                                .sqlstate = f.sqlstate,
+                                .message = f.message,
+                                .data = r->data};
+    return cs_gate_append(s, CS_FRAME_ANSWER, &a, r->strict);
 }
 
 void cs_gate_note(struct cs_session *s, const char *fmt, ...)

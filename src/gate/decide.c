@@ -85,6 +85,15 @@ static size_t params_size(const struct cs_action *a)
     return n;
 }
 
+/* When it must be on disk (identity-audit 5.4): as the rules say, and by what it does where one of
+ * them, or none, does not say. */
+static enum cs_durability durability(const struct cs_action *a, const struct cs_decision *d)
+{
+    bool by_class = d->durable_by_class || d->n_rules == 0;
+    enum cs_durability least = by_class && a->changing ? CS_DURABLE_COMMAND : CS_DURABLE_ASYNC;
+    return CS_MAX(least, d->durability);
+}
+
 static enum cs_err record_action(struct cs_session *s, const struct cs_action *a,
                                  const struct cs_verdict *v)
 {
@@ -108,8 +117,8 @@ static enum cs_err record_action(struct cs_session *s, const struct cs_action *a
         .params = packed_params(a, params, size),
         .tx = a->tx,
     };
-    /* Class `command` (identity-audit 5.4): what changes something is on disk before it runs. */
-    enum cs_err e = cs_gate_append(s, CS_FRAME_ACTION, &f, a->changing && v->outcome == CS_ALLOW);
+    bool durable = durability(a, CS_VERDICT_DECISION_CONST(v)) >= CS_DURABLE_COMMAND;
+    enum cs_err e = cs_gate_append(s, CS_FRAME_ACTION, &f, durable && v->outcome == CS_ALLOW);
     if (params != small) {
         cs_free(params);
     }
@@ -129,6 +138,8 @@ static void outcome_to_verdict(struct cs_verdict *v)
     const struct cs_decision *d = CS_VERDICT_DECISION(v);
     v->outcome = d->outcome;
     v->elevated = d->outcome == CS_HOLD && d->elevated;
+    v->record = d->n_rules > 0 ? (uint8_t)d->record : (uint8_t)CS_RECORD_HEAD;
+    v->strict = d->durability == CS_DURABLE_STRICT;
     if (d->outcome == CS_DENY) {
         v->refusal = CS_REFUSAL_RULE;
         (void)snprintf(v->message, sizeof v->message, "Countersign denied this: %s", d->why);

@@ -112,6 +112,8 @@ struct cs_verdict {
     bool elevated;           /* run it on an elevated connection */
     bool granted;            /* ran by a grant: `grant` and `request` are set */
     struct cs_id grant;
+    uint8_t record; /* what the rules want of the answer in the record: for cs_answer_of */
+    bool strict;    /* … and its end only when that is on disk */
     char request[CS_REQUEST_ID_TEXT];
     char message[256]; /* NUL-terminated sentences for the client */
     char hint[256];
@@ -166,10 +168,32 @@ struct cs_result {
     struct cs_slice tag;
     uint64_t rows, bytes;
     struct cs_slice sqlstate, message; /* of an error */
+    bool strict;                       /* as the verdict said: returns when it is on disk */
+    struct cs_slice data;              /* all of it, where cs_answer_small() said so */
 };
 /* What the target answered to action n. Waits when the ring is full. */
 enum cs_err cs_gate_result(struct cs_session *s, uint64_t n,
                            const struct cs_result *r) CS_MUST_CHECK;
+/* The data that belongs to an action, on its way into the record: what the target answers, and what
+ * the client sends for it (COPY). Each piece goes in before it is sent on; it waits when the ring
+ * is full. One for each session; zeroed at first. */
+struct cs_answer {
+    uint64_t n; /* the action; 0 = none yet */
+    uint8_t record;
+    uint64_t room;            /* bytes that may still be recorded whole */
+    uint64_t at[2], rest[2];  /* of the target's, of the client's bytes: seen; not recorded */
+    struct cs_hasher hash[2]; /* owned; over the rest */
+};
+/* From here on it is this action's. `record` as in its verdict. */
+void cs_answer_of(struct cs_answer *a, uint64_t n, uint8_t record);
+enum cs_err cs_answer_add(struct cs_session *s, struct cs_answer *a, bool from_client,
+                          struct cs_slice bytes) CS_MUST_CHECK;
+/* True when these are the first bytes of the action's data that are recorded, and few: if they are
+ * all, they may go into its result. */
+bool cs_answer_small(const struct cs_answer *a, struct cs_slice bytes);
+/* Its result comes next: says what was not recorded. */
+enum cs_err cs_answer_end(struct cs_session *s, struct cs_answer *a) CS_MUST_CHECK;
+void cs_answer_done(struct cs_answer *a);
 /* What became of a grant. UNKNOWN: the connection died between use and result. NOT: nothing of it
  * reached the target, for certain. FAILED: the target refused it. */
 enum cs_ran { CS_RAN_UNKNOWN, CS_RAN_NOT, CS_RAN_FAILED, CS_RAN_OK };

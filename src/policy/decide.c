@@ -178,10 +178,20 @@ static uint32_t shortest(uint32_t so_far, uint32_t s)
     return so_far == 0 || (s != 0 && s < so_far) ? s : so_far;
 }
 
+/* What one more rule asks of the record. */
+static void add_record(struct cs_decision *d, const struct cs_rule *r)
+{
+    enum cs_record record = r->record == CS_RECORD_UNSAID ? CS_RECORD_HEAD : r->record;
+    d->record = CS_MAX(d->record, record);
+    d->durability = CS_MAX(d->durability, r->durability);
+    d->durable_by_class = d->durable_by_class || r->durability == CS_DURABLE_UNSAID;
+}
+
 static void add_hold(struct cs_decision *d, const struct cs_rule *r)
 {
     const struct cs_approvers *a = &r->approvers;
     d->elevated = (d->n_rules == 0 || d->elevated) && r->elevated;
+    add_record(d, r);
     d->within_s = shortest(d->within_s, a->within_s);
     d->valid_s = shortest(d->valid_s, a->valid_s);
     d->attach_s = shortest(d->attach_s, a->attach_s);
@@ -218,14 +228,22 @@ static void match_allow(const struct cs_policy_session *s, const struct cs_cel_i
                         uint8_t *covered, struct cs_decision *ret)
 {
     for (uint32_t i = s->end[CS_HOLD]; i < s->end[CS_ALLOW]; i++) {
-        if (*covered == s->everyone && (held || ret->n_rules == CS_RULES_FIRED)) {
-            return;
-        }
         const struct cs_rule_full *r = &s->rules[s->e[i].rule];
+        if (*covered == s->everyone && (held || ret->n_rules == CS_RULES_FIRED)) {
+            if (held) {
+                return;
+            }
+            add_record(ret, &r->rule); /* too many to be judged: it may match */
+            continue;
+        }
         if (cs_cel_eval(&r->when, in) != CS_TRI_TRUE) {
             continue;
         }
         *covered |= s->e[i].members;
+        if (!held) { /* a hold's own rules say what is recorded: which allows are met hangs on order
+                      */
+            add_record(ret, &r->rule);
+        }
         if (!held && ret->n_rules < CS_RULES_FIRED) {
             ret->rules[ret->n_rules++] = &r->rule;
         }

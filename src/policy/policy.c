@@ -15,7 +15,7 @@ struct cs_policy {
     size_t n_targets;
 };
 
-static const char magic[8] = {'C', 'S', 'P', 'O', 'L', 0, 0, 1};
+static const char magic[8] = {'C', 'S', 'P', 'O', 'L', 0, 0, 2};
 
 /* ---- writing ---- */
 
@@ -77,6 +77,8 @@ static void put_rule(struct cs_buf *out, const struct cs_rule_full *r)
     put_slice(out, r->rule.title);
     put_u32(out, r->rule.then);
     put_u32(out, r->rule.elevated);
+    put_u32(out, r->rule.record);
+    put_u32(out, r->rule.durability);
     put_names(out, a->groups, a->n_groups);
     put_u32(out, a->quorum);
     put_u32(out, a->within_s);
@@ -193,6 +195,9 @@ static void get_rule(struct loader *l, struct cs_rule_full *r)
     uint32_t then = cs_reader_u32le(&l->r);
     r->rule.then = then <= CS_ALLOW ? (enum cs_outcome)then : CS_DENY;
     r->rule.elevated = get_bool(l);
+    uint32_t record = cs_reader_u32le(&l->r), durability = cs_reader_u32le(&l->r);
+    r->rule.record = (enum cs_record)record;
+    r->rule.durability = (enum cs_durability)durability;
     struct cs_names groups = get_names(l);
     a->groups = groups.v;
     a->n_groups = groups.n;
@@ -210,6 +215,7 @@ static void get_rule(struct loader *l, struct cs_rule_full *r)
     r->target.label_keys = get_names(l);
     r->target.label_values = get_names(l);
     r->code = cs_reader_slice(&l->r);
+    l->r.bad |= record > CS_RECORD_FULL || durability > CS_DURABLE_STRICT;
     l->r.bad |= then > CS_ALLOW || !cs_rule_name_valid(r->rule.name) ||
                 r->who.groups.n + r->who.users.n == 0 ||
                 r->target.label_keys.n != r->target.label_values.n || !approvers_valid(&r->rule);

@@ -26,10 +26,27 @@ struct cs_approvers {
     uint32_t wait_s; /* how long a connection waits; 0 = as long as the request lives */
 };
 
+/* How much of an answer is recorded, and when what is recorded must be on disk. Of several rules
+ * the one that asks for more counts: of one that says nothing, the default. */
+enum cs_record {
+    CS_RECORD_UNSAID, /* head */
+    CS_RECORD_NONE,   /* the action, its facts, counts */
+    CS_RECORD_HEAD,   /* … and the first bytes of its data, and the hash of the others */
+    CS_RECORD_FULL,
+};
+enum cs_durability {
+    CS_DURABLE_UNSAID,  /* by what the action does: command if it changes something, else async */
+    CS_DURABLE_ASYNC,   /* soon: at most 200 ms, or 1 MiB, behind */
+    CS_DURABLE_COMMAND, /* what is asked, before the target gets it */
+    CS_DURABLE_STRICT,  /* … and the answer, before its end is released */
+};
+
 struct cs_rule {
     struct cs_slice name, title;
     enum cs_outcome then;
     bool elevated;
+    enum cs_record record;
+    enum cs_durability durability;
     struct cs_approvers approvers; /* of a hold */
 };
 
@@ -80,6 +97,9 @@ struct cs_decision {
         *rules[CS_RULES_FIRED]; /* the matching ones of the outcome; deny by none: 0 */
     size_t n_rules;
     bool elevated;                                /* every matching hold says so */
+    enum cs_record record;                        /* of allow and hold; never UNSAID */
+    enum cs_durability durability;                /* the strictest that a rule says */
+    bool durable_by_class;                        /* one of the rules says nothing of it */
     uint32_t within_s, valid_s, attach_s, wait_s; /* the shortest of the matching holds */
     char why[200];                                /* one sentence for people, NUL-terminated */
 };

@@ -62,6 +62,12 @@ void cs_json_u64(struct cs_json *j, const char *key, uint64_t v)
     cs_buf_printf(j->out, v <= EXACT_MAX ? "%llu" : "\"%llu\"", (unsigned long long)v);
 }
 
+void cs_json_null(struct cs_json *j, const char *key)
+{
+    before(j, key);
+    cs_buf_str(j->out, "null");
+}
+
 void cs_json_bool(struct cs_json *j, const char *key, bool v)
 {
     before(j, key);

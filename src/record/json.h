@@ -16,6 +16,7 @@ void cs_json_begin(struct cs_json *j, const char *key, char open); /* '{' or '['
 void cs_json_end(struct cs_json *j, char close);                   /* '}' or ']' */
 /* A number; above 2^53 - 1, where JSON readers lose digits, a string of them. */
 void cs_json_u64(struct cs_json *j, const char *key, uint64_t v);
+void cs_json_null(struct cs_json *j, const char *key);
 void cs_json_bool(struct cs_json *j, const char *key, bool v);
 /* A string where the bytes are valid UTF-8 without NUL, else {"base64": "…"}. */
 void cs_json_bytes(struct cs_json *j, const char *key, struct cs_slice s);

@@ -10,7 +10,7 @@
 #include "base/secret.h"
 #include "base/time.h"
 #include "record/csr_read.h"
-#include "record/json.h"
+#include "record/rows.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -91,6 +91,15 @@ static bool version_field(struct cs_json *j, const char *name, uint64_t v)
     return true;
 }
 
+static bool from_field(struct cs_json *j, const char *name, uint64_t v)
+{
+    if (v > 1) {
+        return false;
+    }
+    cs_json_str(j, name, v == 1 ? "client" : "target");
+    return true;
+}
+
 static bool truth_field(struct cs_json *j, const char *name, uint64_t v)
 {
     if (v > 1) {
@@ -111,6 +120,7 @@ static const struct special {
     {"outcome", NULL, outcome_field}, {"state", NULL, state_field},
     {"policy", NULL, version_field},  {"ok", NULL, truth_field},
     {"elevated", NULL, truth_field},  {"attached", NULL, truth_field},
+    {"hash", digest_field, NULL},     {"from", NULL, from_field},
 };
 
 static bool special_field(struct cs_json *j, const struct cs_field *f, const void *at)
@@ -150,11 +160,23 @@ static void field(struct cs_json *j, const struct cs_field *f, const void *at)
     }
 }
 
-bool cs_replay_frame(struct cs_json *j, struct cs_slice frame)
+/* Rows instead of bytes; of each direction by itself. */
+static void data_frame(struct cs_json *j, const struct cs_frame_data *f, struct cs_rows rows[2])
+{
+    cs_json_u64(j, "n", f->n);
+    (void)from_field(j, "from", f->from);
+    cs_json_u64(j, "at", f->at);
+    cs_json_u64(j, "bytes", f->data.n);
+    cs_rows_show(&rows[f->from], j, f->n, f->at, f->data);
+}
+
+static bool show_event(struct cs_json *j, struct cs_slice frame, struct cs_rows rows[2])
 {
     union {
         uint8_t bytes[CS_FRAME_STRUCT_MAX];
         uint64_t align;
+        struct cs_frame_data data;
+        struct cs_frame_answer answer;
     } body = {{0}};
     struct cs_frame_head head;
     char when[CS_TIME_TEXT];
@@ -164,18 +186,31 @@ bool cs_replay_frame(struct cs_json *j, struct cs_slice frame)
     bool whole = cs_frame_decode(frame, &head, &body);
     cs_json_begin(j, NULL, '{');
     cs_json_str(j, "t", cs_time_text(head.wall_ms, when));
-    cs_json_str(j, "kind", cs_frame_name((unsigned)head.kind));
+    /* To a reader an answer is a result that has its data in it. */
+    bool result = head.kind == CS_FRAME_ANSWER && rows != NULL;
+    cs_json_str(j, "kind", cs_frame_name(result ? CS_FRAME_RESULT : (unsigned)head.kind));
     if (!whole) {
         cs_json_bool(j, "damaged", true);
+    } else if (rows != NULL && head.kind == CS_FRAME_DATA && body.data.from <= 1) {
+        data_frame(j, &body.data, rows);
     } else {
+        bool answer = rows != NULL && head.kind == CS_FRAME_ANSWER;
         size_t n;
         const struct cs_field *f = cs_frame_fields((unsigned)head.kind, &n);
-        for (size_t i = 0; i < n; i++) {
+        for (size_t i = 0; i + answer < n; i++) {
             field(j, &f[i], body.bytes + f[i].offset);
+        }
+        if (answer) {
+            cs_rows_show(&rows[0], j, body.answer.n, 0, body.answer.data);
         }
     }
     cs_json_end(j, '}');
     return true;
+}
+
+bool cs_replay_frame(struct cs_json *j, struct cs_slice frame)
+{
+    return show_event(j, frame, NULL);
 }
 
 /* ---- opening ---- */
@@ -343,6 +378,7 @@ struct showing {
     uint64_t from_ms; /* since 1970 */
     uint64_t unreadable;
     bool truncated;
+    struct cs_rows rows[2]; /* of the target, of the client */
 };
 
 static bool has(struct cs_slice in, struct cs_slice what)
@@ -363,7 +399,7 @@ static bool wanted(const struct showing *s, struct cs_slice event)
     }
     bool shown = !s->q->actions || h.kind == CS_FRAME_ACTION || h.kind == CS_FRAME_HELD ||
                  h.kind == CS_FRAME_DECIDED || h.kind == CS_FRAME_EXECUTE ||
-                 h.kind == CS_FRAME_RESULT;
+                 h.kind == CS_FRAME_RESULT || h.kind == CS_FRAME_ANSWER;
     return shown && has(cs_slice_from(event, CS_FRAME_HEAD), s->q->find);
 }
 
@@ -371,16 +407,19 @@ static void show(struct showing *s, struct cs_slice event)
 {
     struct cs_json before = s->json;
     size_t len = before.out->len;
-    if (!wanted(s, event)) {
+    struct cs_frame_head h;
+    bool shown = wanted(s, event);
+    /* Data is read also where it is not shown: what comes next may go on in the middle of a row. */
+    if (!shown && !(cs_frame_decode_head(event, &h) && h.kind == CS_FRAME_DATA)) {
         return;
     }
-    (void)cs_replay_frame(&s->json, event);
+    (void)show_event(&s->json, event, s->rows);
     /* An event is shown whole or not at all. */
-    if (s->json.out->len > s->q->cap || s->json.out->bad) {
+    if (!shown || s->json.out->len > s->q->cap || s->json.out->bad) {
         before.out->len = len;
         before.out->bad = false;
         s->json = before;
-        s->truncated = true;
+        s->truncated = shown;
     }
 }
 
@@ -471,6 +510,8 @@ enum cs_err cs_replay_json(struct cs_replay *r, const struct cs_replay_query *q,
     cs_json_str(&s.json, "session", cs_id_text(&r->session, id));
     cs_json_begin(&s.json, "frames", '[');
     const char *why = show_all(r, &s);
+    cs_rows_done(&s.rows[0]);
+    cs_rows_done(&s.rows[1]);
     cs_json_end(&s.json, ']');
     cs_json_str(&s.json, "began", cs_time_text(began, when));
     cs_json_bool(&s.json, "finished", r->tail.ended);

@@ -7,7 +7,7 @@
  *
  * Numbers stand as numbers, ids and digests as hex, policy versions as 16 hex digits, bytes as a
  * string where they are UTF-8, else {"base64": …}; a chain is an array of {kind, id, name, groups}.
- */
+ * Data of PostgreSQL sessions is shown as rows (rows.h), with its size in "bytes". */
 #ifndef CS_RECORD_REPLAY_H
 #define CS_RECORD_REPLAY_H
 

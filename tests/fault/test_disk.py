@@ -11,7 +11,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
 
 import harness
 from base import GatewayCase, fresh_name
-from pgwire import Closed, PgError, Wire, error_of, kinds, query
+from pgwire import Closed, PgError, Wire, bind, error_of, execute, kinds, message, parse, query
+
+FLUSH = message("H")
 
 MIB = 1 << 20
 
@@ -172,6 +174,25 @@ class Recordings(DiskCase):
         frames = harness.wait_until("the end of the recording", lambda: (
             lambda fs: fs if fs and fs[-1]["kind"] == "session_close" else None)(self.gw.recording(session)))
         return [f.get("text") for f in frames if f["kind"] == "action"]
+
+    def test_an_answer_that_cannot_be_recorded_is_not_released(self):
+        """Rows of an action that was recorded, asked for when nothing can be recorded any more."""
+        w = self.session()
+        w.send(parse("select 'row ' || i from generate_series(1, 100) i"), bind(), execute(rows=10), FLUSH)
+        got = [w.read()[0] for _ in range(13)]
+        self.assertEqual("".join(got), "12" + "D" * 10 + "s")
+        other = self.session("alice")
+        self.fill_up()
+        w.send(execute(rows=10), FLUSH)
+        rest = b""
+        try:
+            while True:
+                kind, body = w.read()
+                rest += kind.encode() + body
+        except (Closed, OSError):
+            pass
+        self.assertNotIn(b"row 11", rest)
+        self.room_again(other)
 
     def test_no_new_session_while_it_is_full(self):
         w = self.session()

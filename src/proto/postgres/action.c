@@ -38,7 +38,7 @@ bool pg_pass(struct pg *p, struct pg_batch *b)
 {
     struct cs_slice range = cs_slice_head(cs_slice_from(b->in, b->pass_from), b->at - b->pass_from);
     b->pass_from = b->at;
-    return range.n == 0 || pg_to_server(p, range);
+    return pg_record_flush(p) && (range.n == 0 || pg_to_server(p, range));
 }
 
 /* Everything that was sent is answered; then what is judged next is judged in the state that it

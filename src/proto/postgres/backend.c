@@ -11,15 +11,18 @@ enum act { PASS, DROP, REPLACED };
 
 static void result(struct pg *p, struct pg_reply *r, bool ok, const struct pg_error *e)
 {
-    struct cs_result res = {
-        .ok = ok, .rows = p->rows, .bytes = p->bytes, .tag = cs_slice(p->tag, p->tag_n)};
+    struct cs_result res = {.ok = ok,
+                            .rows = p->rows,
+                            .bytes = p->bytes,
+                            .tag = cs_slice(p->tag, p->tag_n),
+                            .strict = r->strict};
     if (e != NULL) {
         res.sqlstate = cs_slice_head(e->sqlstate, 5);
         res.message = cs_slice_head(e->message, 1000);
     }
     if (r->n > 0 && r->n != p->reported) {
         p->reported = r->n;
-        if (cs_gate_result(p->s, r->n, &res) != CS_OK) {
+        if (!pg_record_result(p, r->n, &res) && !p->lost) {
             /* The answer would go unrecorded: what cannot be recorded ends the session. */
             cs_log(CS_EV_RECORD_FAILED, &p->s->id, "frame=result");
             pg_end(p, "the record cannot be written");
@@ -206,12 +209,24 @@ static enum act simple_answer(struct pg *p, const struct pg_frame *f)
     return swallow ? DROP : PASS;
 }
 
+/* Into the record, with all that follows of this message. */
+static enum act recorded(struct pg *p, const struct pg_reply *r, const struct pg_frame *f)
+{
+    const uint8_t *from = f->body.p - 5;
+    pg_record(p, r, false, cs_slice(from, f->body.n + 5));
+    p->records_skip = true;
+    return p->lost ? DROP : PASS;
+}
+
 static enum act row_shape(struct pg *p, const struct pg_frame *f)
 {
     struct pg_reply *r = pg_replies_head(&p->replies);
     if (is(r, PG_REPLY_DESCRIBE)) {
         if (r->statement != NULL) {
             pg_told_add(&p->telling, f);
+        }
+        if (f->type == 'T' && r->of > 0) { /* of a portal: read with what it gives */
+            (void)recorded(p, r, f);
         }
         if (f->type != 't') {
             if (r->statement != NULL) {
@@ -220,10 +235,10 @@ static enum act row_shape(struct pg *p, const struct pg_frame *f)
             p->telling = (struct pg_told){0}; /* T or n ends it; t comes before */
             pg_replies_pop(p);
         }
-        return PASS;
+        return p->lost ? DROP : PASS;
     }
     if (f->type == 'T' && is(r, PG_REPLY_QUERY)) {
-        return PASS;
+        return recorded(p, r, f);
     }
     out_of_turn(p, f->type);
     return DROP;
@@ -238,7 +253,7 @@ static enum act rows(struct pg *p, const struct pg_frame *f)
     }
     p->rows++;
     p->bytes += f->total;
-    return PASS;
+    return recorded(p, r, f);
 }
 
 /* CopyInResponse: the client sends data now. Sync messages that are already behind an Execute are
@@ -337,7 +352,7 @@ static bool pass(struct pg *p, struct batch *b)
 {
     struct cs_slice range = cs_slice_head(cs_slice_from(b->in, b->pass_from), b->at - b->pass_from);
     b->pass_from = b->at;
-    return range.n == 0 || pg_to_client(p, range);
+    return pg_record_flush(p) && (range.n == 0 || pg_to_client(p, range));
 }
 
 /* Handles what is in the buffer; false when the batch must end here. */
@@ -346,6 +361,9 @@ static bool one(struct pg *p, struct pg_upstream *u, struct batch *b)
     struct pg_frame f;
     if (u->skip > 0) {
         uint32_t n = (uint32_t)CS_MIN((size_t)u->skip, b->in.n - b->at);
+        if (p->records_skip) {
+            pg_record(p, NULL, false, cs_slice(b->in.p + b->at, n));
+        }
         u->skip -= n;
         b->at += n;
         return u->skip == 0;
@@ -363,6 +381,7 @@ static bool one(struct pg *p, struct pg_upstream *u, struct batch *b)
         return false; /* a description is looked at whole, if it can be */
     }
     size_t here = CS_MIN((size_t)f.total, b->in.n - b->at);
+    p->records_skip = false;
     /* Its own answers go out first, in order: what was passed before must leave before it. */
     bool may_write = f.type == 'E' || f.type == 'S' || f.type == 'G';
     if (may_write && !pass(p, b)) {

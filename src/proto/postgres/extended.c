@@ -130,6 +130,8 @@ static bool push_bind(struct pg *p, const struct pg_bind *m, const struct pg_sta
     po->granted = v->granted;
     po->grant = v->grant;
     po->redacted = r->redacted = a->redacted;
+    po->record = v->record;
+    po->strict = r->strict = v->strict;
     if (st->class != NULL && pg_names_change(st->class, a->narrowed)) {
         cs_sql_keep(st->class);
         po->class = st->class;
@@ -350,6 +352,9 @@ enum pg_act pg_on_execute(struct pg *p, struct pg_batch *b, const struct pg_fram
         r->granted = po->granted;
         r->grant = po->grant;
         r->redacted = po->redacted;
+        r->of = po->n;
+        r->record = po->record;
+        r->strict = po->strict;
         po->granted = false;
         if (po->class != NULL) {
             cs_sql_keep(po->class);
@@ -388,6 +393,11 @@ enum pg_act pg_on_describe_or_close(struct pg *p, struct pg_batch *b, const stru
     struct pg_reply *r = pg_push(p, f->type == 'D' ? PG_REPLY_DESCRIBE : PG_REPLY_CLOSE);
     if (r == NULL) {
         return PG_STOP;
+    }
+    const struct pg_portal *po = f->type == 'D' && what == 'P' ? pg_portal_find(p, name) : NULL;
+    if (po != NULL) {
+        r->of = po->n;
+        r->record = po->record;
     }
     r->what = what;
     r->name = pg_name_copy(cs_slice_head(name, CS_LIMIT_PG_NAME_BYTES));

@@ -61,8 +61,11 @@ static enum pg_act on_copy(struct pg *p, struct pg_batch *b, const struct pg_fra
     }
     if (f->type != 'd') {
         p->copy_in = false; /* CopyDone, CopyFail */
+        return PG_PASS;
     }
-    return PG_PASS;
+    pg_record(p, pg_replies_head(&p->replies), true, cs_slice(f->body.p - 5, f->body.n + 5));
+    p->records_client_skip = true;
+    return p->lost ? PG_STOP : PG_PASS;
 }
 
 /* On an elevated connection only the approved statement runs: its portal, and its COPY data. */
@@ -121,6 +124,9 @@ enum step {
 static enum step skip_on(struct pg *p, struct pg_batch *b)
 {
     uint32_t n = (uint32_t)CS_MIN((size_t)p->client_skip, b->in.n - b->at);
+    if (p->records_client_skip) {
+        pg_record(p, NULL, true, cs_slice(b->in.p + b->at, n));
+    }
     p->client_skip -= n;
     b->at += n;
     if (!p->skip_passes) {
@@ -147,6 +153,7 @@ static enum step one(struct pg *p, struct pg_batch *b)
         p->big_need = f.total > CS_IOBUF ? f.total : 0;
         return NEED;
     }
+    p->records_client_skip = false;
     enum pg_act act = frontend_message(p, b, &f);
     if (act == PG_STOP || p->ending || (act == PG_DONE && !pg_pass(p, b))) {
         return BLOCK;

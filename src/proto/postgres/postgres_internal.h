@@ -9,6 +9,7 @@
  *   extended.c  the extended query: Parse, Bind, Execute
  *   action.c    what a text is: classification, facts, what ran before
  *   backend.c   the target's messages: matched with what was asked
+ *   record.c    what they hold, into the record
  *   replies.c   the queue of answers that are expected
  *   names.c     prepared statements and portals
  *   hold.c      holding and refusing
@@ -46,6 +47,8 @@ struct pg_portal {
     bool changing, executed, suspended;
     bool granted;
     bool redacted;
+    bool strict;    /* as the verdict said */
+    uint8_t record; /* … */
     struct cs_id grant;
     const struct cs_sql_class *class; /* reference: of one whose Execute changes names */
     char *text;                       /* owned: its text then */
@@ -68,7 +71,10 @@ struct pg_reply { /* one message forwarded, whose answer has not come */
     bool granted;                     /* ends a grant */
     bool redacted;                    /* its text has a password: errors may repeat it */
     uint8_t what;                     /* CLOSE: 'S' or 'P'; QUERY: statements completed so far */
+    bool strict;                      /* as the verdict said */
+    uint8_t record;                   /* … */
     uint64_t n;                       /* action whose result this is; 0 = none */
+    uint64_t of;                      /* action whose data this is; 0 = none */
     struct cs_buf *denial;            /* owned: the ErrorResponse that replaces the target's */
     struct pg_statement *statement;   /* reference: PARSE; DESCRIBE of one that is known */
     struct pg_portal *portal;         /* owned until answered: BIND; EXECUTE: borrowed by name */
@@ -126,12 +132,17 @@ struct pg { /* the protocol's state of one session */
     bool elevated_simple; /* it runs a simple Query: the client is not read meanwhile */
     struct cs_buf big;    /* a client message larger than a stream buffer, being assembled */
     size_t big_need;
-    struct cs_buf shown;    /* the text of the present action without its passwords */
-    struct cs_buf ran;      /* what already ran in the open transaction, for the digest */
-    struct pg_told telling; /* of the description that is passing through */
-    bool more;              /* a direction stopped to let others run: it has more to do */
-    uint64_t reported;      /* the action whose result was recorded last */
-    uint64_t rows, bytes;   /* of the answer that is passing through */
+    struct cs_buf shown;        /* the text of the present action without its passwords */
+    struct cs_buf ran;          /* what already ran in the open transaction, for the digest */
+    struct pg_told telling;     /* of the description that is passing through */
+    bool more;                  /* a direction stopped to let others run: it has more to do */
+    struct cs_answer answer;    /* of the action whose data passes */
+    struct cs_slice passing[2]; /* data from the target, from the client, that goes on with the
+                                   next write and into the record before: in their buffers */
+    bool records_skip, records_client_skip; /* the message in transit is such data */
+    bool lost;            /* data could not be recorded: nothing more is sent on */
+    uint64_t reported;    /* the action whose result was recorded last */
+    uint64_t rows, bytes; /* of the answer that is passing through */
     uint16_t tag_n;
     char tag[40];
 };
@@ -182,6 +193,15 @@ void pg_fatal(struct pg *p, const char *sqlstate, const char *message);
 /* ---- frontend.c / backend.c: consume what is there. ---- */
 void pg_frontend(struct pg *p);
 void pg_backend(struct pg *p);
+
+/* ---- record.c: data of actions into the record ---- */
+/* These bytes, of the message that is being looked at, are data for or of the oldest action that is
+ * not answered. They are recorded with what comes next, at the latest before they are sent on. */
+void pg_record(struct pg *p, const struct pg_reply *r, bool from_client, struct cs_slice bytes);
+/* What was noted goes into the record now. False: it cannot; the session is ending. */
+bool pg_record_flush(struct pg *p);
+/* The same, and the result of action n. False: that is not in the record. */
+bool pg_record_result(struct pg *p, uint64_t n, struct cs_result *res);
 
 /* ---- replies.c ---- */
 /* NULL when PG_PIPELINE answers are outstanding or memory is out. Zeroed. */

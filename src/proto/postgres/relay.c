@@ -224,7 +224,8 @@ static void account_for_the_rest(struct pg *p)
         if (r->n > 0) {
             struct cs_result res = {
                 .ok = false, .message = CS_SLICE_LIT("the connection ended before the result")};
-            if (cs_gate_result(p->s, r->n, &res) != CS_OK) {
+            bool told = r->n != p->answer.n || cs_answer_end(p->s, &p->answer) == CS_OK;
+            if (!told || cs_gate_result(p->s, r->n, &res) != CS_OK) {
                 cs_log(CS_EV_RECORD_FAILED, &p->s->id, "frame=result");
             }
         }

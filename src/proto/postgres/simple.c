@@ -16,6 +16,9 @@ static bool push_query(struct pg *p, const struct cs_sql_class *class, bool foll
     r->granted = v->granted;
     r->grant = v->grant;
     r->redacted = a->redacted;
+    r->of = v->n;
+    r->record = v->record;
+    r->strict = v->strict;
     if (!followed && pg_names_change(class, a->narrowed)) {
         cs_sql_keep(class);
         r->class = class;

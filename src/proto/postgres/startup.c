@@ -511,6 +511,7 @@ static void serve(struct cs_session *s)
     pg_names_done(p);
     cs_buf_done(&p->ran);
     cs_buf_done(&p->shown);
+    cs_answer_done(&p->answer);
     cs_buf_done(&p->big);
     s->claimed = NULL;
     cs_free(p->reason);

@@ -48,6 +48,8 @@ struct line {
     bool elevated;
     uint32_t within, valid, attach, wait;
     const char *title;
+    enum cs_record record;
+    enum cs_durability durability;
 };
 
 static struct cs_slice compile(const char *text)
@@ -71,6 +73,8 @@ static struct cs_rule_full rule_of(const struct line *l)
     r.rule.title = cs_slice_str(l->title);
     r.rule.then = l->then;
     r.rule.elevated = l->elevated;
+    r.rule.record = l->record;
+    r.rule.durability = l->durability;
     r.who.groups = words(l->groups);
     r.except.groups = words(l->except != NULL ? l->except : "");
     if (l->env != NULL) {
@@ -322,6 +326,57 @@ CS_TEST(nothing_matched_means_deny)
     p = load(l, 0);
     OUTCOME(p, "person:a:g", "read", CS_DENY);
     CS_CHECK(!cs_policy_may_open(session(p, "person:a:g", "orders"), NULL));
+}
+
+CS_TEST(the_most_recording_and_the_strictest_of_the_matching_rules_count)
+{
+    struct line l[] = {
+        {.name = "a",
+         .then = CS_ALLOW,
+         .groups = "g",
+         .record = CS_RECORD_NONE,
+         .durability = CS_DURABLE_ASYNC},
+        {.name = "b", .then = CS_ALLOW, .groups = "h", .record = CS_RECORD_FULL},
+        {.name = "c", .then = CS_ALLOW, .groups = "i", .durability = CS_DURABLE_STRICT},
+        {.name = "d", .then = CS_HOLD, .groups = "j", .record = CS_RECORD_FULL, .when = CHANGES},
+        {.name = "e", .then = CS_HOLD, .groups = "k", .record = CS_RECORD_NONE, .when = CHANGES}};
+    struct cs_policy *p = load(l, 5);
+    struct cs_decision d = decide(p, "person:a:g", "read");
+    CS_EQ_U64(d.record, CS_RECORD_NONE);
+    CS_EQ_U64(d.durability, CS_DURABLE_ASYNC);
+    CS_CHECK(!d.durable_by_class);
+    d = decide(p, "person:a:g h", "read");
+    CS_EQ_U64(d.record, CS_RECORD_FULL);
+    CS_CHECK(d.durable_by_class); /* one of them says nothing */
+    d = decide(p, "person:a:g i", "read");
+    CS_EQ_U64(d.record,
+              CS_RECORD_HEAD); /* saying nothing is the default, which is more than none */
+    CS_EQ_U64(d.durability, CS_DURABLE_STRICT);
+    /* Members of a chain: what any of their rules asks for. */
+    d = decide(p, "person:a:g|agent:b:h", "read");
+    CS_EQ_U64(d.record, CS_RECORD_FULL);
+    /* A hold: its own rules, whatever the allows beside it say. */
+    d = decide(p, "person:a:h k", "write");
+    CS_EQ_U64(d.record, CS_RECORD_NONE);
+    d = decide(p, "person:a:k j", "write");
+    CS_EQ_U64(d.record, CS_RECORD_FULL);
+}
+
+/* More matching rules than a card names: the others count here all the same. */
+CS_TEST(a_rule_beyond_those_that_are_named_still_records)
+{
+    static char names[CS_RULES_FIRED + 2][8];
+    struct line l[CS_RULES_FIRED + 2];
+    for (size_t i = 0; i < CS_ARRAY_LEN(l); i++) {
+        (void)snprintf(names[i], sizeof names[i], "r%02zu", i);
+        l[i] = (struct line){
+            .name = names[i], .then = CS_ALLOW, .groups = "g", .record = CS_RECORD_NONE};
+    }
+    l[CS_ARRAY_LEN(l) - 1].record = CS_RECORD_FULL;
+    struct cs_policy *p = load(l, CS_ARRAY_LEN(l));
+    struct cs_decision d = decide(p, "person:a:g", "read");
+    CS_EQ_U64(d.n_rules, CS_RULES_FIRED);
+    CS_EQ_U64(d.record, CS_RECORD_FULL);
 }
 
 CS_TEST(an_agent_has_at_most_what_both_have)
