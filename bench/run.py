@@ -324,6 +324,11 @@ def large_recording(peers):
 
 
 @bench
+def verify(peers):
+    figures_of("verify")
+
+
+@bench
 def group_commit(peers):
     figures_of("commit")
 

@@ -151,8 +151,10 @@ class Reader:
         if kind == "text":
             return self.text(0, 256)
         if kind == "private":
-            self.head(4, 2), self.bytes(32, 32)
-            return self.boxes(lambda: (self.head(4, 2), self.bytes(8, 8), self.bytes(92, 4188)))
+            self.head(4, 2)
+            digest = self.bytes(32, 32)
+            self.boxes(lambda: (self.head(4, 2), self.bytes(8, 8), self.bytes(92, 4188)))
+            return digest
         return self.bytes(kind, kind)
 
     def keys(self):
@@ -164,6 +166,19 @@ class Reader:
 
 
 # ---- the log ----
+def read_leaf(data):
+    r, last, out = Reader(data), 0, {}
+    r.head(4, 4), r.head(0, 1)
+    kind, time, n = r.head(0), r.head(0), r.head(5)
+    for _ in range(n):
+        key = r.head(0)
+        need(key > last and key in KEYS, "malformed leaf")
+        last, out[key] = key, r.value(KEYS[key])
+    r.end()
+    need(kind in KINDS and KINDS[kind][0] <= set(out) <= KINDS[kind][0] | KINDS[kind][1], "malformed leaf")
+    return kind, time, out
+
+
 class History:
     """What leaves say of sessions and requests, and that it can have been so."""
 
@@ -172,15 +187,7 @@ class History:
         self.first = self.last = None
 
     def leaf(self, index, data):
-        r, last, f = Reader(data), 0, {}
-        r.head(4, 4), r.head(0, 1)
-        kind, time, n = r.head(0), r.head(0), r.head(5)
-        for _ in range(n):
-            key = r.head(0)
-            need(key > last and key in KEYS, "leaf %d is malformed" % index)
-            last, f[key] = key, r.value(KEYS[key])
-        r.end()
-        need(kind in KINDS and KINDS[kind][0] <= set(f) <= KINDS[kind][0] | KINDS[kind][1], "leaf %d is malformed" % index)
+        kind, time, f = read_leaf(data)
         self.first, self.last = time if self.first is None else self.first, max(time, self.last or 0)
         self.take(kind, f, lambda good, why: need(good, "leaf %d: %s" % (index, why)))
 
@@ -283,7 +290,7 @@ class Recording:
         self.new_epoch()
 
     def new_epoch(self):
-        self.events = self.plain = self.index = 0
+        self.events = self.plain = self.index = self.reset = 0  # reset: the last RESET; resets: those no INDEX has yet
         self.resets = []
 
     def frames(self):
@@ -312,34 +319,29 @@ class Recording:
         chain = sha256(b"\2", self.chain, body[:-32])
         ask(crc32c(body) == crc and chain == body[-32:], "checksum or chain is wrong")
         ask(not self.end and seq == self.seq + 1 and epoch == self.epoch + (kind == 4) and first >= self.last, "it does not stand where it must")
-        ask(kind != 1 or self.resets and back == self.at - self.resets[-1], "it does not go on from the RESET before it")
+        ask(kind != 1 or self.reset and back == self.at - self.reset, "it does not go on from the RESET before it")
         r = Reader(body[44:-48])
         if kind == 2:
+            self.reset = self.at
             self.resets.append(self.at)
-            ask(len(self.resets) - self.indexed() <= 64, "an INDEX is missing")
+            ask(len(self.resets) <= 64, "an INDEX is missing")
         elif kind == 3:
             r.head(4, 2), r.head(0, self.index)
             n = r.head(4)
             offsets = [(r.head(4, 4), r.head(0), r.head(0), r.head(0), r.head(0))[1] for _ in range(n)]
-            ask(n and offsets == self.resets[self.indexed():], "its INDEX is not that of the frames before it")
-            self.index, self.done = self.at, len(self.resets)
-            r.end()
+            r.end(), ask(n and offsets == self.resets, "its INDEX is not that of the frames before it")
+            self.index, self.resets = self.at, []
         elif kind == 4:
             r.head(4, 4), ask(1 <= r.head(0) <= 2, "malformed"), r.head(0), r.head(0), r.keys(), r.end()
-            self.epoch, self.done = epoch, 0
+            self.epoch = epoch
             self.new_epoch()
         elif kind == 5:
             r.head(4, 7)
             reason, self.end = r.head(0), r.head(0) + 1
-            ask(1 <= reason <= 3 and self.indexed() == len(self.resets), "malformed END")
+            ask(1 <= reason <= 3 and not self.resets, "malformed END")
             r.head(0, seq), r.head(0, self.events), r.head(0), r.head(0, self.plain), r.head(0, self.index), r.end()
         self.seq, self.chain, self.last = seq, chain, first + span * 1000
         self.events, self.plain = self.events + events, self.plain + (plain if events else 0)
-
-    done = 0
-
-    def indexed(self):
-        return self.done
 
 
 def check_recording(data, session, history, gate=None):

@@ -221,10 +221,9 @@ static void grant_use(const struct at *a)
         found(a, "an action ran though its request was refused", q->no_leaf);
     }
     if (x == NULL) {
-        found(a, "an action ran under a grant, but no decision before it held that action",
-              a->index);
+        found(a, "an action ran under a grant, but was not held before", a->index);
     } else if (!cs_slice_eq(cs_slice(x->digest, CS_SHA256), digest)) {
-        found(a, "what ran is not what was held: its digest is another than the decision's",
+        found(a, "what ran is not what was held: its digest is another than that of the question",
               x->leaf);
     }
     if (g->leaf > 0) {

@@ -71,6 +71,10 @@ static void cut_off(const struct state *s, const char *why)
     f->leaf = last->leaf;
     f->has_leaf = true;
     f->good_ms = s->scan.last_ns / CS_NS_PER_MS;
+    cs_report_note(s->report,
+                   "a recording is shorter than the log says: if the machine lost power and "
+                   "the gateway has not run since, start it once, so that it writes what "
+                   "its journal holds, and verify again");
 }
 
 /* Whether something of this time must be in the log, were it written by the gateway. */

@@ -170,6 +170,18 @@ void evidence_frame(struct evidence_session *s, size_t bytes)
     }
 }
 
+void evidence_recover(struct evidence_session *s)
+{
+    struct cs_csr_tail tail;
+    size_t n = 0;
+    struct cs_slice file = cs_buf_slice(&s->file);
+    DEMAND(cs_csr_find_tail(cs_csr_memory(&file), &tail) == CS_OK);
+    cs_csr_writer_done(&s->w);
+    DEMAND(cs_csr_resume(&s->w, s->gcm, &s->to, &tail, s->e->now_ms, room(s), CS_CSR_FRAME_MAX,
+                         &n) == CS_OK);
+    s->file.len += n;
+}
+
 static void chain_leaf(struct evidence_session *s, enum cs_leaf_kind kind)
 {
     struct cs_leaf l = {.kind = kind};
@@ -310,5 +322,26 @@ void evidence_usual(const char *dir, unsigned extra, bool finished)
     evidence_save(&three);
     e.now_ms += 60000; /* the log goes on */
     evidence_fill(&e, 1);
+    evidence_done(&e);
+}
+
+void evidence_indexed(const char *dir)
+{
+    struct evidence e;
+    struct evidence_session s;
+    evidence_begin(&e, dir);
+    evidence_open(&s, &e, 1);
+    for (unsigned i = 0; i < 150; i++) {
+        e.now_ms += 11000; /* a RESET each time */
+        evidence_frame(&s, 20);
+        if (i % 40 == 0) {
+            evidence_anchor(&s);
+        }
+        if (i == 20 || i == 21 || i == 80) {
+            evidence_recover(&s);
+        }
+    }
+    evidence_close(&s, false);
+    evidence_save(&s);
     evidence_done(&e);
 }

@@ -6,7 +6,7 @@
 #include "audit/leaf.h"
 #include "audit/note.h"
 #include "audit/tile.h"
-#include "record/csr_write.h"
+#include "record/csr_read.h"
 
 struct evidence {
     char dir[256];
@@ -41,6 +41,8 @@ struct cs_id evidence_id(uint8_t number);
 void evidence_open(struct evidence_session *s, struct evidence *e, uint8_t number);
 /* A frame with one event of so many bytes. */
 void evidence_frame(struct evidence_session *s, size_t bytes);
+/* As after a crash of the recorder: it goes on with a RECOVER frame and a new key. */
+void evidence_recover(struct evidence_session *s);
 /* A leaf about how far it has come. */
 void evidence_anchor(struct evidence_session *s);
 /* What a request and its way through the gateway leave. Digests are made of one byte. */
@@ -56,5 +58,8 @@ void evidence_save(struct evidence_session *s);
 /* The usual set: session 1 complete with a held action, 2 complete, 3 still open; `older` is a
  * checkpoint from between. `extra` leaves fill the log. */
 void evidence_usual(const char *dir, unsigned extra, bool finished);
+
+/* A complete session with many RESETs, several INDEX frames and epochs. */
+void evidence_indexed(const char *dir);
 
 #endif

@@ -1,6 +1,6 @@
 /* make-evidence DIRECTORY WHAT: evidence for tests in Python. WHAT: "usual" (one session is still
- * open), "finished", "long", or a row of the table below: a log that its writer signed, though what
- * it says must never have been. */
+ * open), "finished", "indexed", "long", or a row of the table below: a log that its writer signed,
+ * though what it says must never have been. */
 #include "evidence.h"
 
 #include <stdio.h>
@@ -178,6 +178,10 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[2], "long") == 0) {
         long_one(argv[1]);
+        return 0;
+    }
+    if (strcmp(argv[2], "indexed") == 0) {
+        evidence_indexed(argv[1]);
         return 0;
     }
     bool finished = strcmp(argv[2], "finished") == 0;

@@ -72,6 +72,7 @@ class Verify(unittest.TestCase):
         os.makedirs(self.dir + "/installed")
         os.rename(path, self.dir + "/installed/recordings")
         self.assertEqual(self.both(self.dir + "/installed")[0], 0)
+        self.assertEqual(self.both(self.make("indexed"))[0], 0)
         path = self.make("usual")
         status, text = self.both(path)
         self.assertEqual(status, 2)
@@ -100,7 +101,7 @@ class Verify(unittest.TestCase):
                 yield "halves exchanged", file, data[half:] + data[:half]
 
     def test_both_verifiers_agree_about_every_change(self):
-        for what in ("finished", "usual"):
+        for what in ("finished", "indexed", "usual"):
             path, seen = self.make(what), set()
             for change, file, content in self.changes(path):
                 before = read(file)
@@ -114,10 +115,10 @@ class Verify(unittest.TestCase):
                     self.assertNotEqual(status, 0, text)
                     if status != 2:  # by its name, or by that of the log that it belongs to
                         self.assertTrue(os.path.basename(file) in text or "log" in text, text)
-                    if what == "finished" and file.endswith(".csr"):
+                    if what != "usual" and file.endswith(".csr"):
                         self.assertEqual(status, 3 if content is None else 1, text)
                 write(file, before)
-            self.assertEqual(self.both(path)[0], 0 if what == "finished" else 2)
+            self.assertEqual(self.both(path)[0], 2 if what == "usual" else 0)
             self.assertTrue({1, 3} <= seen, seen)
 
     def test_what_must_never_have_been_is_tampering_though_it_is_signed(self):

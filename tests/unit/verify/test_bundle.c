@@ -56,7 +56,8 @@ CS_TEST(a_bundle_of_a_session_verifies_alone)
     CS_CHECK(check(cs_buf_slice(&b), NULL, &r) == CS_VERDICT_INTACT);
     CS_CHECK(r.log_size == 315 && r.complete == 1 && r.n_notes == 2);
     cs_report_done(&r);
-    /* rules, open, held, vote, use, result, anchor, close: eight leaves, and four other members */
+    /* rules, open, held, vote, use, result, anchor, close: eight leaves, and four other
+     * members */
     size_t n = 0;
     for (size_t at = 0; at + CS_USTAR_BLOCK <= b.len; n++) {
         char name[CS_USTAR_NAME_MAX + 1];
