@@ -195,7 +195,7 @@ static void open_all(struct commit *c, const char *directory)
     (void)snprintf(path, sizeof path, "%s/journal", directory);
     demand(cs_journal_open(&c->journal, path, 0, nothing, NULL, &found) == CS_OK, "journal");
     c->copier = cs_copier_new(c->journal.dir);
-    c->recordings = cs_recordings_new(&c->journal, c->copier);
+    c->recordings = cs_recordings_new(&c->journal, c->copier, NULL);
     demand(c->recordings != NULL, "memory");
     cs_recordings_keys(c->recordings, &to);
     for (size_t i = 0; i < WAITING; i++) {

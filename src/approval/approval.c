@@ -7,6 +7,8 @@
 
 #include <stdio.h>
 
+enum { SAY_AGAIN_BYTES = 1024 * 1024 };
+
 _Static_assert((int)CS_STORE_NONE == (int)CS_REQUEST_NONE &&
                    (int)CS_STORE_PENDING == (int)CS_REQUEST_PENDING &&
                    (int)CS_STORE_APPROVED == (int)CS_REQUEST_APPROVED &&
@@ -221,6 +223,21 @@ enum cs_err cs_approval_tick(struct cs_approval *a)
 
 /* ---- people's side ---- */
 
+void cs_approval_witness(struct cs_approval *a, cs_approval_witness_fn fn, void *arg)
+{
+    a->witness = fn;
+    a->witness_arg = arg;
+}
+
+/* SECURITY: in this order. The leaf is durable before the vote counts. */
+static enum cs_err say(struct cs_approval *a, const struct cs_approval_said *v, uint64_t *ret_state)
+{
+    enum cs_err err = a->witness != NULL ? a->witness(v, a->witness_arg) : CS_ERR_UNAVAILABLE;
+    return err == CS_OK
+               ? cs_store_vote_logged(a->store, v->request, v->approver_id, v->reason, ret_state)
+               : err;
+}
+
 enum cs_err cs_approval_vote(struct cs_approval *a, struct cs_slice request,
                              struct cs_slice approver_id, bool approve,
                              const uint8_t digest[static CS_DIGEST], struct cs_slice reason,
@@ -239,11 +256,44 @@ enum cs_err cs_approval_vote(struct cs_approval *a, struct cs_slice request,
     enum cs_store_vote_refusal refusal = CS_STORE_VOTE_NONE;
     enum cs_err err =
         cs_store_vote(a->store, request, approver_id, approve, digest, reason, &state, &refusal);
-    if (err == CS_OK) {
-        *ret_state = (enum cs_request_state)state;
-    } else {
+    if (err != CS_OK) {
         *ret_why = refusal != CS_STORE_VOTE_NONE ? cs_store_vote_text(refusal) : cs_err_text(err);
+        return err;
     }
+    const struct cs_approval_said v = {.request = request,
+                                       .approver_id = approver_id,
+                                       .reason = reason,
+                                       .digest = digest,
+                                       .approve = approve};
+    err = say(a, &v, &state);
+    if (err != CS_OK && approve) {
+        *ret_why = "the vote is stored, but the audit log cannot be written: it counts as soon as "
+                   "the log has it";
+        return err;
+    }
+    /* A no needs no log to be one: the tick says it again. */
+    *ret_state = (enum cs_request_state)state;
+    return CS_OK;
+}
+
+enum cs_err cs_approval_say_again(struct cs_approval *a)
+{
+    struct cs_store_unlogged *rows = NULL;
+    struct cs_arena arena;
+    size_t n = 0;
+    cs_arena_init(&arena, 1024, SAY_AGAIN_BYTES);
+    enum cs_err err = cs_store_votes_unlogged(a->store, &arena, &rows, &n);
+    for (size_t i = 0; i < n && err == CS_OK; i++) {
+        uint64_t state = CS_STORE_NONE;
+        const struct cs_approval_said v = {.request = rows[i].request,
+                                           .approver_id = rows[i].approver,
+                                           .reason = rows[i].reason,
+                                           .digest = rows[i].digest,
+                                           .approve = rows[i].approve != 0,
+                                           .at_ms = rows[i].at_ms};
+        err = say(a, &v, &state);
+    }
+    cs_arena_done(&arena);
     return err;
 }
 

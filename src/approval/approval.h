@@ -130,11 +130,27 @@ enum cs_err cs_approval_session_keeps(struct cs_approval *a, const struct cs_id 
 enum cs_err cs_approval_tick(struct cs_approval *a) CS_MUST_CHECK;
 
 /* ---- people's side ---- */
+/* A vote that is stored and is to be said to the audit log. */
+struct cs_approval_said {
+    struct cs_slice request, approver_id, reason;
+    const uint8_t *digest; /* CS_DIGEST */
+    bool approve;
+    uint64_t at_ms; /* 0 = now */
+};
+/* Waits until the log has it; said again it is the same. Without a witness, or when it says no, an
+ * approval does not count. */
+typedef enum cs_err (*cs_approval_witness_fn)(const struct cs_approval_said *v, void *arg);
+void cs_approval_witness(struct cs_approval *a, cs_approval_witness_fn fn, void *arg);
+/* Says again what the log may not have: after a crash, or while it could not be written. */
+enum cs_err cs_approval_say_again(struct cs_approval *a) CS_MUST_CHECK;
 /* The rules of voting, all checked in the transaction that stores the vote: a person, enabled; not
  * in the chain nor owner of an agent in it; in an approver group of at least one of the matching
  * rules (each rule's own quorum must be reached by people of its own groups; one person may count
- * for several); pending and in time; exactly this digest; once. A deny ends it at once. A refusal
- * comes back as DENIED, CONFLICT or NOT_FOUND with the sentence in ret_why (static text). */
+ * for several); pending and in time; exactly this digest; once. A deny ends it at once; an approval
+ * counts when the witness has it; its error: it is stored, and will count once it can be
+ * said. A refusal comes back as DENIED, CONFLICT or NOT_FOUND with the sentence in ret_why (static
+ * text).
+ */
 enum cs_err cs_approval_vote(struct cs_approval *a, struct cs_slice request,
                              struct cs_slice approver_id, bool approve,
                              const uint8_t digest[static CS_DIGEST], struct cs_slice reason,

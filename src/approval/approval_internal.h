@@ -25,6 +25,8 @@ struct cs_approval {
     struct cs_store *store; /* borrowed */
     cs_approval_change_fn on_change;
     void *arg;
+    cs_approval_witness_fn witness;
+    void *witness_arg;
     struct cs_placing *placing;
 };
 

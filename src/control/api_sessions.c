@@ -3,6 +3,8 @@
  * handed on. */
 #include "control/api.h"
 
+#include "audit/leaf.h"
+
 #include "base/log.h"
 #include "base/time.h"
 #include "crypto/wrapped.h"
@@ -151,6 +153,18 @@ static enum cs_err replay(struct cs_control *c, const struct cs_msg_replay *ask,
     return e == CS_OK && ret_done->type != CS_MSG_REPLAYED ? CS_ERR_PROTOCOL : e;
 }
 
+static enum cs_err say_replay(struct cs_api_call *call, const struct cs_id *session)
+{
+    struct cs_msg_audit m = cs_audit_event(CS_LEAF_REPLAY);
+    m.session = *session;
+    m.who = cs_api_caller_text(call);
+    m.has = (UINT64_C(1) << CS_KEY_SESSION) | (UINT64_C(1) << CS_KEY_WHO);
+    enum cs_err e = cs_audit_say(call->c, &m);
+    return e == CS_OK ? e
+                      : cs_api_fail(call, e,
+                                    "no recording is opened while the audit log cannot be written");
+}
+
 enum cs_err cs_api_session_recording(struct cs_api_call *call)
 {
     struct cs_store_session row;
@@ -166,7 +180,11 @@ enum cs_err cs_api_session_recording(struct cs_api_call *call)
     if (call->c->supervisor == NULL) {
         return CS_ERR_UNAVAILABLE;
     }
-    /* Who looked is part of the log, before anything is opened. */
+    /* SECURITY: who looked is in the audit log, durable, before anything is opened. */
+    e = say_replay(call, &row.id);
+    if (e != CS_OK) {
+        return e;
+    }
     cs_log(CS_EV_ADMIN, &row.id, "by=%s did=replay", cs_log_quote(cs_api_caller_text(call)).text);
     struct cs_msg_replay ask = {.session = row.id,
                                 .from_ms = from_s * 1000,

@@ -123,6 +123,7 @@ static void refuse(struct cs_job *j, uint64_t attempt, const struct cs_attempt *
         answer(j, attempt, e, cs_err_text(e));
     } else {
         answer(j, attempt, CS_ERR_UNAUTHENTICATED, "the name or the token is wrong");
+        cs_audit_login_failed(j->peer->c, x->user, x->target);
     }
 }
 
@@ -155,7 +156,7 @@ void cs_auth_start(struct cs_job *j)
  * since the proof. A change ends the sessions that it sees, so that is looked at once more now that
  * ours can be seen; and a kill since then finds it in the table. */
 static enum cs_err session_store(struct cs_job *j, const struct cs_store_session *row,
-                                 const struct cs_identity_mark *mark)
+                                 const struct cs_chain *chain, const struct cs_identity_mark *mark)
 {
     struct cs_control *c = j->peer->c;
     enum cs_err e = cs_store_session_open(c->store, row);
@@ -166,6 +167,11 @@ static enum cs_err session_store(struct cs_job *j, const struct cs_store_session
     const struct cs_ctl_session *s = cs_sessions_get(&c->sessions, &row->id);
     if (e == CS_OK && (s == NULL || s->killed)) {
         e = CS_ERR_CONFLICT;
+    }
+    if (e == CS_OK) {
+        e = cs_audit_login(c, &row->id, cs_chain_text(chain, &j->arena), row->target);
+        s = cs_sessions_get(&c->sessions, &row->id); /* it was waited */
+        e = e == CS_OK && (s == NULL || s->killed) ? CS_ERR_CONFLICT : e;
     }
     if (e != CS_OK) {
         enum cs_err closed =
@@ -197,7 +203,7 @@ static enum cs_err session_open(struct cs_job *j, const struct cs_attempt *x,
         NULL) {
         return CS_ERR_NO_MEMORY;
     }
-    enum cs_err e = session_store(j, &row, mark);
+    enum cs_err e = session_store(j, &row, chain, mark);
     if (e != CS_OK) {
         cs_sessions_remove(&c->sessions, &row.id);
         return e;

@@ -98,8 +98,13 @@ struct cs_control {
     struct cs_store *store; /* owned, as all below */
     struct cs_identity *identity;
     struct cs_approval *approval;
-    struct cs_event joined; /* keeper or dialer has come */
-    char recording_key[32]; /* name of the one that the recorder has */
+    struct cs_event joined;          /* keeper or dialer has come */
+    char recording_key[32];          /* name of the one that the recorder has */
+    uint8_t rules_sha256[CS_SHA256]; /* of the configuration in force */
+    bool rules_said;                 /* the log has heard of it */
+    uint64_t failed_s, failed_said,
+        failed_more; /* log-ins that failed: this second's, and others */
+    bool relaying;   /* a checkpoint is on its way to keeper and back */
     struct cs_peer *peers;
     struct cs_sessions sessions;
     struct cs_attempt *attempts; /* auth.c */
@@ -154,6 +159,27 @@ enum cs_err cs_helper_call_fd(struct cs_control *c, enum cs_role role, enum cs_m
 enum cs_err cs_helper_seal_key(struct cs_control *c, uint64_t deadline_ns,
                                uint8_t ret[static CS_X25519], char *why,
                                size_t why_size) CS_MUST_CHECK;
+
+/* The newest one of that role; NULL while it is away. */
+struct cs_peer *cs_helper_peer(struct cs_control *c, enum cs_role role);
+
+/* ---- audit.c: the audit log (docs/format.md) ---- */
+/* An event of that kind (enum cs_leaf_kind), now; the caller fills in the rest and the bits of
+ * `has`. Said again with the same `event` it is the same. */
+struct cs_msg_audit cs_audit_event(unsigned kind);
+/* Waits until its leaf is durable. After any error what it is about must not be done. */
+enum cs_err cs_audit_say(struct cs_control *c, const struct cs_msg_audit *m) CS_MUST_CHECK;
+/* The witness of votes (approval/approval.h). arg is the control. */
+enum cs_err cs_audit_vote(const struct cs_approval_said *v, void *control);
+/* Who has logged in, before they are told; and who has not, of whom only so many a second. */
+enum cs_err cs_audit_login(struct cs_control *c, const struct cs_id *session, struct cs_slice who,
+                           struct cs_slice target) CS_MUST_CHECK;
+void cs_audit_login_failed(struct cs_control *c, struct cs_slice user, struct cs_slice target);
+/* About once a second: the rules in force, and what could not be said before. */
+void cs_audit_tick(struct cs_control *c);
+/* Waits until all that was recorded up to now is under a signature. */
+void cs_audit_settle(struct cs_control *c, uint64_t deadline_ns);
+void cs_audit_on_recorder(struct cs_channel *ch, const struct cs_channel_in *in, void *peer);
 
 /* ---- connect.c: what gates' sessions and probe's tasks share ---- */
 /* A connection to a target's address, by dialer; and why there is none, in words. */

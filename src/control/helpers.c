@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-static struct cs_peer *helper(struct cs_control *c, enum cs_role role)
+struct cs_peer *cs_helper_peer(struct cs_control *c, enum cs_role role)
 {
     struct cs_peer *p = c->peers; /* the newest first */
     while (p != NULL && !(p->role == role && p->channel != NULL)) {
@@ -19,7 +19,7 @@ static struct cs_peer *helper(struct cs_control *c, enum cs_role role)
 enum cs_err cs_helper_call(struct cs_control *c, enum cs_role role, enum cs_msg_type t,
                            const void *msg, uint64_t deadline_ns, struct cs_call *ret)
 {
-    struct cs_peer *p = helper(c, role);
+    struct cs_peer *p = cs_helper_peer(c, role);
     *ret = (struct cs_call){.fd = {-1, -1, -1}};
     return p != NULL ? cs_channel_call(p->channel, t, msg, NULL, 0, deadline_ns, ret)
                      : CS_ERR_UNAVAILABLE;
@@ -28,7 +28,7 @@ enum cs_err cs_helper_call(struct cs_control *c, enum cs_role role, enum cs_msg_
 enum cs_err cs_helper_call_fd(struct cs_control *c, enum cs_role role, enum cs_msg_type t,
                               const void *msg, int fd, uint64_t deadline_ns, struct cs_call *ret)
 {
-    struct cs_peer *p = helper(c, role);
+    struct cs_peer *p = cs_helper_peer(c, role);
     *ret = (struct cs_call){.fd = {-1, -1, -1}};
     return p != NULL ? cs_channel_call(p->channel, t, msg, &fd, 1, deadline_ns, ret)
                      : CS_ERR_UNAVAILABLE;

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#define SETTLE_NS (3 * CS_NS_PER_S)
 enum { SWEEP_AFTER_S = 10, KEEPER_WAIT_S = 10, MONTH_CHECK_S = 60 };
 
 static void fail(struct cs_control *c, enum cs_event_id ev, const char *what)
@@ -98,7 +99,8 @@ void cs_peer_release(struct cs_peer *p)
 /* Roles that work for this one. The start itself needs the first two. */
 static bool is_helper(enum cs_role role)
 {
-    return role == CS_ROLE_KEEPER || role == CS_ROLE_DIALER || role == CS_ROLE_PROBE;
+    return role == CS_ROLE_KEEPER || role == CS_ROLE_DIALER || role == CS_ROLE_PROBE ||
+           role == CS_ROLE_RECORDER;
 }
 
 static void peer_gone(struct cs_peer *p)
@@ -191,6 +193,8 @@ static cs_channel_fn handler_of(enum cs_role role)
     case CS_ROLE_KEEPER:
     case CS_ROLE_DIALER:
         return on_helper_message;
+    case CS_ROLE_RECORDER:
+        return cs_audit_on_recorder;
     default:
         return NULL;
     }
@@ -298,6 +302,7 @@ static void tick(void *arg)
     bool swept = !c->keep, told = !c->keep;
     count(c);
     while (cs_co_sleep(CS_NS_PER_S)) {
+        cs_audit_tick(c);
         if (cs_mono_ns() >= month_ns) {
             month_ns = cs_mono_ns() + MONTH_CHECK_S * CS_NS_PER_S;
             month_check(c);
@@ -426,6 +431,9 @@ static enum cs_err open_all(struct cs_control *c, char *why, size_t why_size)
         e = c->keep ? cs_approval_resume(c->store, cs_gate_on_change, c, &c->approval)
                     : cs_approval_new(c->store, cs_gate_on_change, c, &c->approval);
     }
+    if (e == CS_OK) {
+        cs_approval_witness(c->approval, cs_audit_vote, c);
+    }
     return e == CS_OK ? open_helpers(c) : e;
 }
 
@@ -497,6 +505,9 @@ static void snapshot_new(struct cs_control *c, const struct cs_msg_snapshot *m, 
     }
     struct cs_view *old = c->view;
     c->view = v;
+    memset(c->rules_sha256, 0, sizeof c->rules_sha256);
+    memcpy(c->rules_sha256, m->sha256.p, CS_MIN(m->sha256.n, sizeof c->rules_sha256));
+    c->rules_said = false;
     if (old == NULL) {
         c->phase = CS_CONTROL_STARTING;
         e = cs_co_spawn(c->loop, "start", start, c, &co);
@@ -533,9 +544,28 @@ static void boot(struct cs_control *c, const struct cs_msg_boot *m)
     }
 }
 
+static void end(struct cs_control *c)
+{
+    c->phase = CS_CONTROL_STOP;
+    cs_log(CS_EV_STOPPED, NULL, "sessions=%zu calls=%zu", c->sessions.n, c->n_calls);
+    cs_loop_stop(c->loop);
+}
+
+/* Gates and front are gone; the recorder ends after this role, and needs it for the last signature.
+ */
+static void stop(void *arg)
+{
+    struct cs_control *c = arg;
+    if (c->phase == CS_CONTROL_RUN && cs_helper_peer(c, CS_ROLE_RECORDER) != NULL) {
+        cs_audit_settle(c, cs_mono_ns() + SETTLE_NS);
+    }
+    end(c);
+}
+
 static void on_supervisor_message(struct cs_channel *ch, const struct cs_channel_in *in, void *arg)
 {
     struct cs_control *c = arg;
+    cs_handle co;
     (void)ch;
     switch ((int)in->type) {
     case CS_MSG_BOOT:
@@ -551,9 +581,10 @@ static void on_supervisor_message(struct cs_channel *ch, const struct cs_channel
         peer_new(c, in->msg, in->fd[0]);
         return;
     case CS_MSG_SHUTDOWN:
-        c->phase = CS_CONTROL_STOP;
-        cs_log(CS_EV_STOPPED, NULL, "sessions=%zu calls=%zu", c->sessions.n, c->n_calls);
-        cs_loop_stop(c->loop);
+        if (c->store == NULL || cs_helper_peer(c, CS_ROLE_RECORDER) == NULL ||
+            cs_co_spawn(c->loop, "stop", stop, c, &co) != CS_OK) {
+            end(c);
+        }
         return;
     default: /* listeners, directories, rings: nothing for this role */
         for (size_t i = 0; i < CS_ARRAY_LEN(in->fd); i++) {

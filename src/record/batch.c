@@ -70,6 +70,8 @@ static enum cs_err copy_batch(struct cs_recorder *rec)
         if (e.kind == CS_JOURNAL_BYTES && cs_journal_file_read(&bytes, &f)) {
             err = cs_copier_put(rec->copier, &f, e.offset, bytes);
             cs_metric_add(CS_SLOT_FILE_BYTES, err == CS_OK ? bytes.n : 0);
+        } else if (e.kind == CS_JOURNAL_LEAF) {
+            err = cs_ledger_add(rec->ledger, e.offset, e.body);
         }
     }
     return err;
@@ -121,11 +123,23 @@ enum cs_err cs_batch_sync(struct cs_recorder *rec)
             cs_ring_set_durable(&s->ring, s->marked);
         }
     }
+    cs_asks_answer(rec);
+    if (cs_ledger_unsigned_since(rec->ledger) != 0) {
+        cs_event_set(&rec->sign);
+    }
     cs_journal_clear(&rec->journal);
     cs_recordings_cleared(rec->recordings);
     rec->sealed = false;
     rec->unsynced_since = 0;
     return CS_OK;
+}
+
+enum cs_err cs_batch_sync_files(struct cs_recorder *rec)
+{
+    enum cs_err err = cs_copier_sync(rec->copier);
+    err = err == CS_OK ? cs_ledger_sync_prepare(rec->ledger) : err;
+    err = err == CS_OK ? cs_ledger_sync_run(rec->ledger) : err;
+    return err == CS_OK ? cs_ledger_sync_done(rec->ledger) : err;
 }
 
 /* Segments whose content is durable in its files go. */
@@ -134,19 +148,24 @@ enum cs_err cs_batch_retire(struct cs_recorder *rec)
     uint32_t segment = 0;
     enum cs_err err = CS_OK;
     if (cs_copier_sync_done(rec->copier, &segment, &err) && err == CS_OK) {
-        err = cs_journal_retire(&rec->journal, segment);
-        rec->first_kept = CS_MAX(rec->first_kept, segment);
+        err = cs_ledger_sync_done(rec->ledger);
+        err = err == CS_OK ? cs_journal_retire(&rec->journal, segment) : err;
+        rec->first_kept = err == CS_OK ? CS_MAX(rec->first_kept, segment) : rec->first_kept;
     }
     if (err == CS_OK && rec->journal.number - rec->first_kept > SEGMENTS_BEHIND && !rec->rotated) {
         uint32_t upto = rec->journal.number;
-        err = cs_copier_sync(rec->copier); /* the disk is behind: now everybody waits */
+        err = cs_batch_sync_files(rec); /* the disk is behind: now everybody waits */
         if (err == CS_OK) {
             err = cs_journal_retire(&rec->journal, upto);
             rec->first_kept = upto;
         }
     }
-    if (err == CS_OK && rec->first_kept < rec->journal.number && !rec->rotated) {
-        (void)cs_copier_sync_start(rec->copier, rec->journal.number);
+    if (err == CS_OK && rec->first_kept < rec->journal.number && !rec->rotated &&
+        cs_copier_is_idle(rec->copier)) {
+        err = cs_ledger_sync_prepare(rec->ledger);
+        if (err == CS_OK) {
+            (void)cs_copier_sync_start(rec->copier, rec->journal.number);
+        }
     }
     return err;
 }

@@ -54,6 +54,8 @@ struct cs_copier {
     struct names job; /* its own while `working` */
     uint32_t segment;
     enum cs_err result;
+    enum cs_err (*also)(void *arg);
+    void *also_arg;
 };
 
 /* ---- names of files to sync ---- */
@@ -108,6 +110,9 @@ static void *work(void *arg)
         }
         (void)pthread_mutex_unlock(&c->lock);
         enum cs_err err = sync_names(c->dir, &c->job);
+        if (err == CS_OK && c->also != NULL) {
+            err = c->also(c->also_arg);
+        }
         (void)pthread_mutex_lock(&c->lock);
         c->result = err;
         c->working = false;
@@ -160,6 +165,22 @@ void cs_copier_free(struct cs_copier *c)
     cs_free(c->dirty.v);
     cs_free(c->job.v);
     cs_free(c);
+}
+
+void cs_copier_also(struct cs_copier *c, enum cs_err (*fn)(void *arg), void *arg)
+{
+    (void)pthread_mutex_lock(&c->lock);
+    c->also = fn;
+    c->also_arg = arg;
+    (void)pthread_mutex_unlock(&c->lock);
+}
+
+bool cs_copier_is_idle(struct cs_copier *c)
+{
+    (void)pthread_mutex_lock(&c->lock);
+    bool idle = !c->working && !c->done;
+    (void)pthread_mutex_unlock(&c->lock);
+    return idle;
 }
 
 bool cs_copier_sync_start(struct cs_copier *c, uint32_t segment)

@@ -19,6 +19,11 @@ void cs_copier_free(struct cs_copier *c);
 enum cs_err cs_copier_put(struct cs_copier *c, const struct cs_journal_file *f, uint64_t offset,
                           struct cs_slice bytes) CS_MUST_CHECK;
 
+/* The thread does this, too, each time behind the files: `fn` may touch nothing that the loop's
+ * thread touches between a start and its done. */
+void cs_copier_also(struct cs_copier *c, enum cs_err (*fn)(void *arg), void *arg);
+/* Nothing was begun whose end was not asked for. */
+bool cs_copier_is_idle(struct cs_copier *c);
 /* Begins to make durable what was put so far. `segment` is remembered with it. False when it is at
  * that already. */
 bool cs_copier_sync_start(struct cs_copier *c, uint32_t segment);

@@ -45,9 +45,10 @@ static bool take_frame(struct cs_recorder *rec, struct cs_source *s, size_t n)
     if (look != NULL) {
         cs_log(CS_EV_RECORD_RECOVERED, &head.session, "why=\"%s\"", look);
     }
-    if (err == CS_ERR_CONFLICT || err == CS_ERR_LIMIT) {
+    if (err == CS_ERR_CONFLICT || err == CS_ERR_LIMIT || err == CS_ERR_INVALID) {
         cs_source_drop(s, err == CS_ERR_CONFLICT ? "it wrote about a session that it had closed"
-                                                 : "it opened too many recordings");
+                          : err == CS_ERR_LIMIT  ? "it opened too many recordings"
+                                                 : "it wrote a frame that is malformed");
         return false;
     }
     /* Half a frame may be sealed: nothing can go on from there in this process. */
@@ -130,7 +131,7 @@ static bool sync_is_due(const struct cs_recorder *rec)
     if (rec->unsynced_since == 0) {
         return false;
     }
-    return rec->stopping || rec->sealed ||
+    return rec->stopping || rec->sealed || cs_asks_wait(rec) ||
            cs_recordings_pending(rec->recordings) >= UNSYNCED_BYTES || wanted(rec) ||
            cs_mono_ns() - rec->unsynced_since >= UNSYNCED_NS;
 }
@@ -184,6 +185,8 @@ static bool rest(struct cs_recorder *rec)
     struct cs_wait w = CS_WAIT_ON(CS_WAIT_EVENT, &rec->work);
     cs_metric_set(CS_SLOT_UNSYNCED, rec->unsynced_since != 0 ? 1 : 0);
     cs_metric_set(CS_SLOT_SEGMENTS, rec->journal.number - rec->first_kept + 1);
+    rec->rests += rec->unsynced_since == 0 ? 1 : 0;
+    cs_settle_look(rec);
     if (rec->unsynced_since != 0) {
         uint64_t due = rec->unsynced_since + UNSYNCED_NS;
         return cs_wait(&w, 1, CS_MIN(due, cs_mono_ns() + NAP_NS)) != CS_WOKE_CANCELLED;
@@ -220,6 +223,9 @@ bool cs_recorder_wait_for_space(struct cs_recorder *rec)
 static bool pump_round(struct cs_recorder *rec)
 {
     cs_event_clear(&rec->work);
+    if (rec->no_space || rec->keyless || rec->unsigned_long) {
+        cs_asks_refuse(rec, rec->no_space ? CS_ERR_NO_SPACE : CS_ERR_UNAVAILABLE);
+    }
     if (rec->no_space && !cs_batch_make_room(rec)) {
         return !rec->failed && cs_recorder_wait_for_space(rec);
     }
@@ -229,7 +235,10 @@ static bool pump_round(struct cs_recorder *rec)
         cs_recorder_health_all(rec, CS_RECORD_STOPPED);
     }
     /* Without a key nothing is taken. */
-    bool more = rec->to.n > 0 && pump_turn(rec);
+    if (rec->to.n > 0) {
+        cs_asks_take(rec);
+    }
+    bool more = rec->to.n > 0 && !rec->failed && pump_turn(rec);
     if (!rec->failed && !rec->no_space && sync_is_due(rec)) {
         (void)cs_recorder_ok(rec, cs_batch_sync(rec));
     }

@@ -21,24 +21,57 @@
 
 /* ---- opening ---- */
 
+/* The journal's directory is open by now. */
+static enum cs_err files_open(struct cs_recorder *rec)
+{
+    const char *why = "";
+    enum cs_err err = cs_ledger_open(rec->journal.dir, &rec->ledger, &why);
+    if (err != CS_OK) {
+        rec->ledger = NULL;
+        cs_log(CS_EV_RECORD_FAILED, NULL, "why=\"%s\" error=%s", why, cs_err_name(err));
+        return err;
+    }
+    rec->keeper_size = cs_ledger_signed(rec->ledger);
+    rec->head_size = cs_ledger_size(rec->ledger);
+    rec->copier = cs_copier_new(rec->journal.dir);
+    rec->recordings =
+        rec->copier != NULL ? cs_recordings_new(&rec->journal, rec->copier, rec->ledger) : NULL;
+    if (rec->recordings == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
+    cs_copier_also(rec->copier, cs_ledger_sync_run, rec->ledger);
+    return CS_OK;
+}
+
 static enum cs_err on_recovered(void *arg, const struct cs_journal_entry *e)
 {
     struct cs_recorder *rec = arg;
-    /* The journal's directory is open by now. */
-    if (rec->copier == NULL) {
-        rec->copier = cs_copier_new(rec->journal.dir);
-        rec->recordings =
-            rec->copier != NULL ? cs_recordings_new(&rec->journal, rec->copier) : NULL;
+    enum cs_err err = rec->recordings == NULL ? files_open(rec) : CS_OK;
+    if (err != CS_OK) {
+        return err;
     }
-    return rec->recordings != NULL ? cs_recordings_recover(rec->recordings, e) : CS_ERR_NO_MEMORY;
+    if (e->kind == CS_JOURNAL_LEAF) {
+        err = cs_ledger_add(rec->ledger, e->offset, e->body);
+        if (err == CS_ERR_CORRUPT) {
+            cs_log(CS_EV_RECORD_FAILED, NULL,
+                   "why=\"leaves of the audit log are missing: its directory was taken away or set "
+                   "back\" size=%llu next=%llu",
+                   (unsigned long long)cs_ledger_size(rec->ledger), (unsigned long long)e->offset);
+            err = CS_ERR_CONFLICT; /* the journal is well: it is not to be set aside */
+        }
+        return err;
+    }
+    return cs_recordings_recover(rec->recordings, e);
 }
 
 static void files_close(struct cs_recorder *rec)
 {
     cs_recordings_free(rec->recordings);
-    cs_copier_free(rec->copier);
+    cs_copier_free(rec->copier); /* its thread first: it works for the ledger, too */
+    cs_ledger_free(rec->ledger);
     rec->recordings = NULL;
     rec->copier = NULL;
+    rec->ledger = NULL;
 }
 
 /* What the journal held is in its files now, and they are made durable before anything else. The
@@ -52,7 +85,8 @@ static enum cs_err recovered(struct cs_recorder *rec)
         return err;
     }
     cs_recordings_cleared(rec->recordings);
-    err = cs_copier_sync(rec->copier);
+    rec->crashed = cs_ledger_size(rec->ledger) != rec->head_size; /* the journal had more */
+    err = cs_batch_sync_files(rec);
     if (err == CS_OK && !cs_journal_full(&rec->journal)) { /* else the next one begins with it */
         cs_recordings_list(rec->recordings);
     }
@@ -80,6 +114,8 @@ bool cs_recorder_open(struct cs_recorder *rec)
         return false;
     }
     rec->open = true;
+    rec->crashed |= found.cut_bytes > 0 || found.set_aside > 0;
+    rec->say_start = true;
     rec->opened_ns = cs_mono_ns();
     if (rec->to.n > 0) {
         cs_recordings_keys(rec->recordings, &rec->to);
@@ -102,7 +138,7 @@ void cs_recorder_close(struct cs_recorder *rec)
     /* What is not synced may be the list of what is open: then the older segments are needed. */
     bool clean = rec->open && !rec->failed && !rec->no_space && rec->unsynced_since == 0;
     if (clean) { /* the files say it all; the journal is left empty */
-        clean = cs_copier_sync(rec->copier) == CS_OK &&
+        clean = cs_batch_sync_files(rec) == CS_OK &&
                 cs_journal_retire(&rec->journal, rec->journal.number) == CS_OK;
     }
     rec->failed = !clean;
@@ -166,6 +202,7 @@ static void on_key(struct cs_recorder *rec, const struct cs_msg_record_key *m)
     if (rec->escrow.n > 0) {
         to.key[to.n++] = rec->escrow.key[0];
     }
+    rec->say_key |= rec->to.n != to.n || memcmp(&rec->to, &to, sizeof to) != 0;
     rec->to = to;
     rec->keyless = false;
     if (rec->open) {
@@ -192,6 +229,9 @@ static void on_message(struct cs_channel *c, const struct cs_channel_in *in, voi
         break;
     case CS_MSG_RECORD_KEY:
         on_key(rec, in->msg);
+        break;
+    case CS_MSG_PEER:
+        cs_recorder_control(rec, in->msg, in->fd[0]);
         break;
     case CS_MSG_SHUTDOWN:
         rec->stopping = true;
@@ -297,6 +337,9 @@ int cs_recorder_run(int fd)
                                       on_message, on_dropped, &rec, &rec.supervisor);
     if (err == CS_OK) {
         err = cs_co_spawn(rec.loop, "recorder", recorder_co, &rec, &co);
+    }
+    if (err == CS_OK) {
+        err = cs_co_spawn(rec.loop, "sign", cs_sign_run, &rec, &co);
     }
     if (err == CS_OK) {
         cs_loop_run(rec.loop);

@@ -6,10 +6,13 @@
 #include "ipc/ring.h"
 #include "record/copier.h"
 #include "record/journal.h"
+#include "record/ledger.h"
 #include "record/recordings.h"
 
 enum { CS_RECORDER_RINGS = 256 };
-#define CS_RECORDER_KEY_NS (10 * CS_NS_PER_S) /* after the start a recording key is there */
+/* So long the log may grow without a signature; then nothing more is recorded, so nothing runs. */
+#define CS_RECORDER_UNSIGNED_NS (60 * CS_NS_PER_S)
+#define CS_RECORDER_KEY_NS      (10 * CS_NS_PER_S) /* after the start a recording key is there */
 
 struct cs_recorder;
 
@@ -29,9 +32,38 @@ struct cs_gone {         /* a ring that was dropped, whose recordings are to be 
     bool committed;
 };
 
+enum { CS_RECORDER_ASKS = 256, CS_RECORDER_SETTLES = 16 };
+
+struct cs_ask { /* of control: a leaf */
+    struct cs_ask *next;
+    uint32_t corr;
+    bool in_batch; /* answered when that is durable */
+    struct cs_msg_audit msg;
+    uint8_t bytes[]; /* what the message's slices point to */
+};
+struct cs_settle { /* of control: answered when all up to here is signed */
+    uint32_t corr;
+    uint64_t rests;
+};
+
 struct cs_recorder {
     struct cs_loop *loop;
     struct cs_channel *supervisor;
+    struct cs_channel *control; /* NULL = none */
+    struct cs_ledger *ledger;   /* owned */
+    struct cs_ask *asks;        /* owned, in order */
+    size_t n_asks;
+    struct cs_settle settles[CS_RECORDER_SETTLES];
+    size_t n_settles;
+    struct cs_event sign;     /* there may be something to sign */
+    uint64_t head_size;       /* leaves in files when the log was opened */
+    uint64_t keeper_size;     /* that keeper signed last, as far as is known */
+    uint64_t rests;           /* how often the pump found nothing to do */
+    const char *unsigned_why; /* NULL = signatures come; else why not, for the log */
+    bool crashed;             /* what was before did not end in order */
+    bool say_start;           /* the log has not heard of this start yet */
+    bool say_key;             /* nor of this key */
+    bool unsigned_long, log_refused;
     struct cs_journal journal;
     struct cs_copier *copier;         /* owned */
     struct cs_recordings *recordings; /* owned */
@@ -84,10 +116,31 @@ void cs_recorder_health_all(struct cs_recorder *rec, enum cs_record_health h);
 bool cs_recorder_ok(struct cs_recorder *rec, enum cs_err err);
 /* Everything read is in the journal, durable, and in its files; the rings are told. */
 enum cs_err cs_batch_sync(struct cs_recorder *rec) CS_MUST_CHECK;
+/* What was copied, and the log, is durable in its files when this returns. */
+enum cs_err cs_batch_sync_files(struct cs_recorder *rec) CS_MUST_CHECK;
 /* Segments whose content is durable in its files go. */
 enum cs_err cs_batch_retire(struct cs_recorder *rec) CS_MUST_CHECK;
 /* Everything read is on disk, and the segment has room for a batch. */
 bool cs_batch_make_room(struct cs_recorder *rec);
+
+/* ---- audit_in.c: the channel to control, and what it says to the log ---- */
+void cs_recorder_control(struct cs_recorder *rec, const struct cs_msg_peer *m, int fd);
+void cs_recorder_control_close(struct cs_recorder *rec);
+/* Leaves that wait go into the batch, as far as there is room. */
+void cs_asks_take(struct cs_recorder *rec);
+/* A batch with leaves that somebody waits for. */
+bool cs_asks_wait(const struct cs_recorder *rec);
+/* The batch is durable. */
+void cs_asks_answer(struct cs_recorder *rec);
+/* Nothing can be written: who waits is told so, unless the leaf may still become durable. */
+void cs_asks_refuse(struct cs_recorder *rec, enum cs_err err);
+
+/* ---- sign.c ---- */
+/* Coroutine: has the log signed; arg is the recorder. */
+void cs_sign_run(void *arg);
+/* Who asked for all to be signed, and whether it is so. */
+void cs_settle_add(struct cs_recorder *rec, uint32_t corr);
+void cs_settle_look(struct cs_recorder *rec);
 
 /* ---- pump.c ---- */
 /* Until an order to stop and nothing left, or a failure. */

@@ -21,17 +21,21 @@ enum {
     /* A recording's header or RECOVER, an INDEX, an END and four heads of entries at most. */
     AROUND = 12 * 1024,
     COMMIT_ROOM = CS_JOURNAL_HEAD + 16 * CS_RECORDINGS_ROWS,
-    FRAME_ROOM = CS_CSR_FRAME_MAX + AROUND,
-    LIST_ROWS = 512, /* files in one OPEN entry */
+    FRAME_ROOM = CS_CSR_FRAME_MAX + AROUND + CS_LEDGER_ROOM, /* and a leaf */
+    SAY_FRAMES = 1024, /* then the log hears how far a recording has come, or after SAY_NS */
+    LIST_ROWS = 512,   /* files in one OPEN entry */
 };
+
+#define SAY_NS (60 * CS_NS_PER_S)
 
 struct recording {
     struct cs_journal_file file;
-    struct cs_csr_writer w; /* without a key (epoch 0) until it is written to */
-    struct recording *next; /* of its bucket */
-    size_t lent;            /* the place of its stream, if w.stream is one */
-    bool found;             /* by recovery; nothing was written to it since */
-    bool ended;             /* goes when the batch is in the files */
+    struct cs_csr_writer w;     /* without a key (epoch 0) until it is written to */
+    struct recording *next;     /* of its bucket */
+    uint64_t said_ns, said_seq; /* when the log heard of it last, and up to which frame */
+    size_t lent;                /* the place of its stream, if w.stream is one */
+    bool found;                 /* by recovery; nothing was written to it since */
+    bool ended;                 /* goes when the batch is in the files */
 };
 
 struct cs_recordings {
@@ -39,6 +43,7 @@ struct cs_recordings {
     struct cs_copier *copier;   /* borrowed */
     struct cs_gcm *gcm;
     struct cs_csr_to to; /* n 0 = none yet */
+    struct cs_leaves leaves;
     struct recording *buckets[BUCKETS];
     struct cs_csr_stream *streams[STREAMS]; /* owned; NULL = not made yet */
     size_t n_streams;                       /* made so far */
@@ -91,7 +96,8 @@ static void drop(struct cs_recordings *r, struct recording **at)
     cs_free(x);
 }
 
-struct cs_recordings *cs_recordings_new(struct cs_journal *journal, struct cs_copier *copier)
+struct cs_recordings *cs_recordings_new(struct cs_journal *journal, struct cs_copier *copier,
+                                        struct cs_ledger *ledger)
 {
     struct cs_recordings *r = cs_alloc(sizeof *r);
     if (r == NULL) {
@@ -99,6 +105,7 @@ struct cs_recordings *cs_recordings_new(struct cs_journal *journal, struct cs_co
     }
     r->journal = journal;
     r->copier = copier;
+    r->leaves = (struct cs_leaves){ledger, journal, &r->to};
     r->gcm = cs_gcm_new();
     if (r->gcm == NULL) {
         cs_recordings_free(r);
@@ -127,6 +134,11 @@ void cs_recordings_free(struct cs_recordings *r)
 void cs_recordings_keys(struct cs_recordings *r, const struct cs_csr_to *to)
 {
     r->to = *to;
+}
+
+const struct cs_leaves *cs_recordings_leaves(const struct cs_recordings *r)
+{
+    return &r->leaves;
 }
 
 bool cs_recordings_has_keys(const struct cs_recordings *r)
@@ -163,6 +175,22 @@ static void add_bytes(struct cs_recordings *r, uint64_t offset, size_t n)
     cs_journal_add(r->journal, CS_JOURNAL_BYTES, offset, CS_JOURNAL_FILE + n);
 }
 
+/* A long session is in the log before its end, too. */
+static enum cs_err say_how_far(struct cs_recordings *r, struct recording *x)
+{
+    uint64_t now = cs_mono_ns();
+    if (x->said_ns == 0) {
+        x->said_ns = now;
+        x->said_seq = x->w.seq;
+    }
+    if (x->file.foreign || (x->w.seq - x->said_seq < SAY_FRAMES && now - x->said_ns < SAY_NS)) {
+        return CS_OK;
+    }
+    x->said_ns = now;
+    x->said_seq = x->w.seq;
+    return cs_leaf_of_recording(&r->leaves, &x->w, NULL);
+}
+
 static enum cs_err flush(struct cs_recordings *r, struct recording *x)
 {
     size_t cap = 0, n = 0;
@@ -180,7 +208,14 @@ static enum cs_err flush(struct cs_recordings *r, struct recording *x)
             add_bytes(r, offset, n);
         }
     }
-    return err;
+    return err == CS_OK ? say_how_far(r, x) : err;
+}
+
+static const char *end_text(enum cs_csr_end reason)
+{
+    return reason == CS_CSR_END_CLOSED ? "closed"
+           : reason == CS_CSR_END_GATE ? "its gate ended"
+                                       : "lost over a restart of the recorder";
 }
 
 static enum cs_err end(struct cs_recordings *r, struct recording *x, enum cs_csr_end reason)
@@ -208,6 +243,9 @@ static enum cs_err end(struct cs_recordings *r, struct recording *x, enum cs_csr
     }
     x->ended = true;
     r->any_ended = true;
+    if (err == CS_OK && !x->file.foreign) {
+        err = cs_leaf_of_recording(&r->leaves, &x->w, end_text(reason));
+    }
     return err;
 }
 
@@ -390,6 +428,10 @@ enum cs_err cs_recordings_add(struct cs_recordings *r, uint64_t epoch,
     *ret_look = NULL;
     cs_assert(cs_recordings_has_keys(r) && cs_recordings_have_room(r));
     enum cs_err err = open_for(r, epoch, &head->session, &x, ret_look);
+    /* SECURITY: what a gate says of a session that another one carries is no leaf. */
+    if (err == CS_OK && !x->file.foreign) {
+        err = cs_leaf_of_frame(&r->leaves, head, frame);
+    }
     if (err == CS_OK) {
         err = stream_for(r, x, &s);
     }
@@ -498,6 +540,7 @@ enum cs_err cs_recordings_recover(struct cs_recordings *r, const struct cs_journ
         }
         return err;
     case CS_JOURNAL_COMMIT:
+    case CS_JOURNAL_LEAF: /* the ledger's */
     default:
         return CS_OK;
     }

@@ -11,11 +11,13 @@
 #include "record/copier.h"
 #include "record/csr_write.h"
 #include "record/journal.h"
+#include "record/leaves.h"
 
 struct cs_recordings;
 
-/* `journal` and `copier` are borrowed. */
-struct cs_recordings *cs_recordings_new(struct cs_journal *journal, struct cs_copier *copier);
+/* All borrowed. `ledger` may be NULL: then nothing is said to the audit log. */
+struct cs_recordings *cs_recordings_new(struct cs_journal *journal, struct cs_copier *copier,
+                                        struct cs_ledger *ledger);
 void cs_recordings_free(struct cs_recordings *r);
 
 /* Whom keys are wrapped for from now on; recordings that are open keep theirs until `renew`. */
@@ -25,10 +27,12 @@ bool cs_recordings_has_keys(const struct cs_recordings *r);
 /* True when the batch has room for a frame of any size, its recording's header, and all that waits
  * in compressors. Else: finish, sync and clear first. */
 bool cs_recordings_have_room(const struct cs_recordings *r);
-/* One frame (action/frame.h) of a gate. Needs room and keys. CONFLICT: the session was closed
- * already, LIMIT: the gate has too many open; the frame was not taken then, and the gate is not to
- * be believed. Every other error is final. ret_look is what was wrong with a file that was set
- * aside for this frame's sake, NULL for nothing. */
+/* What the recorder itself says to the audit log; needs room. */
+const struct cs_leaves *cs_recordings_leaves(const struct cs_recordings *r);
+/* One frame (action/frame.h) of a gate, and its leaf. Needs room and keys. CONFLICT: the session
+ * was closed already, LIMIT: the gate has too many open, INVALID: the frame is malformed; the frame
+ * was not taken then, and the gate is not to be believed. Every other error is final. ret_look is
+ * what was wrong with a file that was set aside for this frame's sake, NULL for nothing. */
 enum cs_err cs_recordings_add(struct cs_recordings *r, uint64_t epoch,
                               const struct cs_frame_head *head, struct cs_slice frame,
                               const char **ret_look) CS_MUST_CHECK;

@@ -143,7 +143,7 @@ enum cs_scan cs_segment_scan_next(struct cs_segment_scan *s, struct cs_journal_e
         /* The end is only where nothing follows: bytes behind a hole are a torn write. */
         return cs_zeros_trimmed(left) == 0 ? CS_SCAN_END : CS_SCAN_BAD;
     }
-    if (n > CS_JOURNAL_BODY_MAX || kind < CS_JOURNAL_BYTES || kind > CS_JOURNAL_OPEN || zero != 0) {
+    if (n > CS_JOURNAL_BODY_MAX || kind < CS_JOURNAL_BYTES || kind > CS_JOURNAL_LEAF || zero != 0) {
         return CS_SCAN_BAD;
     }
     e.kind = (enum cs_journal_kind)kind;

@@ -13,7 +13,8 @@
  *   BYTES   which file (CS_JOURNAL_FILE bytes), then what stands there at `offset`
  *   COMMIT  rows {u64le gate epoch, u64le ring sequence}: up to there the gates' frames are in the
  *           entries before. What has no COMMIT behind it was never acknowledged, and does not count
- *   OPEN    rows of files that were open when the segment was begun */
+ *   OPEN    rows of files that were open when the segment was begun
+ *   LEAF    a leaf of the audit log; `offset` is its number there */
 #ifndef CS_RECORD_SEGMENT_H
 #define CS_RECORD_SEGMENT_H
 
@@ -39,7 +40,12 @@ void cs_segment_head_write(const struct cs_segment_head *h, uint8_t out[static C
 /* False when it is not a header of this version. */
 bool cs_segment_head_read(struct cs_slice in, struct cs_segment_head *ret);
 
-enum cs_journal_kind { CS_JOURNAL_BYTES = 1, CS_JOURNAL_COMMIT = 2, CS_JOURNAL_OPEN = 3 };
+enum cs_journal_kind {
+    CS_JOURNAL_BYTES = 1,
+    CS_JOURNAL_COMMIT = 2,
+    CS_JOURNAL_OPEN = 3,
+    CS_JOURNAL_LEAF = 4
+};
 
 /* One file of the recordings directory. */
 struct cs_journal_file {

@@ -23,7 +23,8 @@ enum cs_record_health cs_recorder_health(const struct cs_recorder *rec)
     /* The key comes moments after the start, by way of keeper and control. Until then nothing is
      * taken, so nothing is called durable; who waits for that waits a little longer. */
     bool key = rec->to.n > 0 || cs_mono_ns() - rec->opened_ns < CS_RECORDER_KEY_NS;
-    bool well = rec->open && !rec->no_space && !rec->failed && key;
+    bool log = !rec->unsigned_long && !rec->log_refused;
+    bool well = rec->open && !rec->no_space && !rec->failed && key && log;
     return well ? CS_RECORD_HEALTHY : CS_RECORD_STOPPED;
 }
 

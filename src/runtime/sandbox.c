@@ -167,6 +167,7 @@ enum {
     FS_READ_FILE = 1 << 2,
     FS_READ_DIR = 1 << 3,
     FS_REMOVE_FILE = 1 << 5,
+    FS_MAKE_DIR = 1 << 7,
     FS_MAKE_REG = 1 << 8,
     FS_REFER = 1 << 13,     /* ABI 2 */
     FS_TRUNCATE = 1 << 14,  /* ABI 3 */
@@ -174,7 +175,8 @@ enum {
     FS_FIRST = (1 << 13) - 1,
     FS_OF_FILE = FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE | FS_IOCTL_DEV,
     FS_READ = FS_READ_FILE | FS_READ_DIR,
-    FS_WRITE = FS_READ | FS_WRITE_FILE | FS_REMOVE_FILE | FS_MAKE_REG | FS_REFER | FS_TRUNCATE,
+    FS_WRITE = FS_READ | FS_WRITE_FILE | FS_REMOVE_FILE | FS_MAKE_DIR | FS_MAKE_REG | FS_REFER |
+               FS_TRUNCATE,
     NET_BIND = 1, /* ABI 4 */
     NET_CONNECT = 2,
     SCOPE_ABSTRACT = 1, /* ABI 6 */

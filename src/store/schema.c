@@ -55,9 +55,15 @@ static const char *const step_1[] = {
 "CREATE INDEX grants_consumed ON grants(consumed_by) WHERE state = 2;",
     NULL,
 };
+/* A vote counts when the audit log has it. Votes of before had no log to be in. */
+static const char *const step_2[] = {
+"ALTER TABLE vote ADD COLUMN logged INTEGER NOT NULL DEFAULT 1 CHECK(logged IN (0, 1));",
+"CREATE INDEX vote_unlogged ON vote(at) WHERE logged = 0;",
+    NULL,
+};
 /* clang-format on */
 
-static const char *const *const steps[] = {step_1};
+static const char *const *const steps[] = {step_1, step_2};
 enum { APPLICATION_ID = 0x43534742 }; /* "CSGB" */
 
 static enum cs_err pragma_number(struct cs_db *db, const char *sql, uint64_t *ret)

@@ -252,12 +252,26 @@ struct cs_store_request_query {
 enum cs_err cs_store_request_list(struct cs_store *s, const struct cs_store_request_query *q,
                                   struct cs_arena *a, struct cs_store_request **ret, size_t *ret_n,
                                   uint64_t *ret_seq) CS_MUST_CHECK;
-/* Checks every rule of voting, stores the vote, counts, decides: one transaction. Refusals are
- * reported as the error of votes.def and in ret_refusal; then nothing was stored. */
+/* Checks every rule of voting and stores the vote: one transaction. A deny ends the request in it;
+ * an approval counts from cs_store_vote_logged on. Refusals are reported as the error of votes.def
+ * and in ret_refusal; then nothing was stored. */
 enum cs_err cs_store_vote(struct cs_store *s, struct cs_slice request, struct cs_slice approver,
                           bool approve, const uint8_t digest[static CS_STORE_DIGEST],
                           struct cs_slice reason, uint64_t *ret_state,
                           enum cs_store_vote_refusal *ret_refusal) CS_MUST_CHECK;
+/* The vote is in the audit log: now it counts, and may decide. Idempotent. `reason` is the vote's.
+ */
+enum cs_err cs_store_vote_logged(struct cs_store *s, struct cs_slice request,
+                                 struct cs_slice approver, struct cs_slice reason,
+                                 uint64_t *ret_state) CS_MUST_CHECK;
+struct cs_store_unlogged { /* a vote that waits for that */
+    struct cs_slice request, approver, reason;
+    uint64_t approve, at_ms;
+    uint8_t digest[CS_STORE_DIGEST];
+};
+/* The oldest of them. */
+enum cs_err cs_store_votes_unlogged(struct cs_store *s, struct cs_arena *a,
+                                    struct cs_store_unlogged **ret, size_t *ret_n) CS_MUST_CHECK;
 /* Compare-and-set ready → consumed. CONFLICT unless exactly this grant, of this request, is ready,
  * for this session and digest, and in time. */
 enum cs_err cs_store_grant_consume(struct cs_store *s, struct cs_slice request,

@@ -138,6 +138,7 @@ static enum cs_err approve(struct cs_db *db, struct cs_op *op, const struct vote
     return err != CS_OK ? err : cs_request_changed(db, op, in->request, true);
 }
 
+/* Every vote that the audit log has, against every rule's quorum. */
 static enum cs_err count(struct cs_db *db, struct cs_op *op, const struct vote_args *in,
                          struct vote_result *out)
 {
@@ -146,10 +147,10 @@ static enum cs_err count(struct cs_db *db, struct cs_op *op, const struct vote_a
     if (err != CS_OK) {
         return err;
     }
-    out->state = CS_STORE_PENDING;
-    if (!in->approve) {
-        out->state = CS_STORE_DENIED;
-        return cs_request_end(db, op, in->request, CS_STORE_DENIED, in->approver, in->reason);
+    out->state = row.state;
+    /* It was said in time; what has ended meanwhile stays as it is. */
+    if (row.state != CS_STORE_PENDING || row.expires <= db->now) {
+        return CS_OK;
     }
     uint64_t unmet = 1;
     struct cs_q q = cs_q(db, op, CS_SQL_UNMET);
@@ -195,7 +196,91 @@ static enum cs_err vote(struct cs_db *db, struct cs_op *op)
     cs_q_text(&q, in->reason);
     cs_q_u64(&q, db->now);
     err = cs_q_run(&q, NULL);
-    return err != CS_OK ? err : count(db, op, in, out);
+    out->state = in->approve ? CS_STORE_PENDING : CS_STORE_DENIED;
+    if (err != CS_OK) {
+        return err;
+    }
+    /* SECURITY: a no is one at once; a yes is none before the audit log has it. */
+    return in->approve
+               ? CS_OK
+               : cs_request_end(db, op, in->request, CS_STORE_DENIED, in->approver, in->reason);
+}
+
+static enum cs_err vote_logged(struct cs_db *db, struct cs_op *op)
+{
+    const struct vote_args *in = op->args;
+    struct vote_result *out = op->result;
+    struct cs_request_row row;
+    uint64_t changed = 0;
+    enum cs_err err = cs_request_row(db, op, in->request, &row);
+    if (err != CS_OK) {
+        return err;
+    }
+    out->state = row.state;
+    struct cs_q q = cs_q(db, op, CS_SQL_VOTE_LOGGED);
+    cs_q_text(&q, in->request);
+    cs_q_text(&q, in->approver);
+    err = cs_q_run(&q, &changed);
+    return err == CS_OK && changed == 1 ? count(db, op, in, out) : err;
+}
+
+enum cs_err cs_store_vote_logged(struct cs_store *s, struct cs_slice request,
+                                 struct cs_slice approver, struct cs_slice reason,
+                                 uint64_t *ret_state)
+{
+    static const struct cs_op_kind kind = {"vote-logged", vote_logged, true,
+                                           sizeof(struct vote_args), sizeof(struct vote_result)};
+    CS_CLEANUP(cs_op_done) struct cs_op *op = cs_op_new(&kind);
+    if (op == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
+    struct vote_args *in = op->args;
+    in->request = cs_op_keep(op, request);
+    in->approver = cs_op_keep(op, approver);
+    in->reason = cs_op_keep(op, reason);
+    enum cs_err err = cs_op_submit(s, op);
+    if (err == CS_OK) {
+        *ret_state = ((const struct vote_result *)op->result)->state;
+    }
+    return err;
+}
+
+static const struct cs_shape unlogged_shape = {sizeof(struct cs_store_unlogged),
+                                               3,
+                                               {offsetof(struct cs_store_unlogged, request),
+                                                offsetof(struct cs_store_unlogged, approver),
+                                                offsetof(struct cs_store_unlogged, reason)}};
+
+static void unlogged_read(struct cs_q *q, void *row)
+{
+    struct cs_store_unlogged *ret = row;
+    ret->request = cs_q_get(q);
+    ret->approver = cs_q_get(q);
+    ret->approve = cs_q_get_u64(q);
+    cs_q_get_bytes(q, ret->digest, sizeof ret->digest);
+    ret->reason = cs_q_get(q);
+    ret->at_ms = cs_q_get_u64(q);
+}
+
+static enum cs_err votes_unlogged(struct cs_db *db, struct cs_op *op)
+{
+    struct cs_q q = cs_q(db, op, CS_SQL_VOTES_UNLOGGED);
+    return cs_q_all(&q, unlogged_read, sizeof(struct cs_store_unlogged), op->result);
+}
+
+enum cs_err cs_store_votes_unlogged(struct cs_store *s, struct cs_arena *a,
+                                    struct cs_store_unlogged **ret, size_t *ret_n)
+{
+    static const struct cs_op_kind kind = {"votes-unlogged", votes_unlogged, false, 1,
+                                           sizeof(struct cs_rows)};
+    CS_CLEANUP(cs_op_done) struct cs_op *op = cs_op_new(&kind);
+    struct cs_rows rows;
+    enum cs_err err = cs_op_all(s, op, &unlogged_shape, a, &rows);
+    if (err == CS_OK) {
+        *ret = rows.v;
+        *ret_n = rows.n;
+    }
+    return err;
 }
 
 enum cs_err cs_store_vote(struct cs_store *s, struct cs_slice request, struct cs_slice approver,

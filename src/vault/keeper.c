@@ -189,6 +189,66 @@ static void on_unwrap(struct cs_keeper *k, uint32_t corr, const struct cs_msg_un
     cs_keeper_answer(k, CS_MSG_UNWRAPPED, corr, &out);
 }
 
+/* ---- LOG_KEY, CHECKPOINT: the audit log's signature ---- */
+
+static void on_log_key(struct cs_keeper *k, uint32_t corr)
+{
+    uint8_t box[CS_LOG_KEY_BOX];
+    struct cs_audit_key key;
+    struct cs_buf text = cs_buf(CS_AUDIT_NAME_MAX + 128);
+    enum cs_err e =
+        cs_vault_has_key(k->vault) ? cs_log_key_make(k->vault, box, &key) : CS_ERR_UNAVAILABLE;
+    if (e == CS_OK) {
+        cs_audit_key_write(&key, &text);
+        e = text.bad ? CS_ERR_NO_MEMORY : CS_OK;
+    }
+    cs_log(e == CS_OK ? CS_EV_LOG_KEY : CS_EV_SECRET_REFUSED, NULL, "for=log key=%s result=%s",
+           cs_log_quote(cs_buf_slice(&text)).text, cs_err_name(e));
+    struct cs_msg_log_key_is out = {.err = (uint64_t)e};
+    if (e == CS_OK) {
+        out.box = cs_slice(box, sizeof box);
+        out.key = cs_buf_slice(&text);
+    }
+    cs_keeper_answer(k, CS_MSG_LOG_KEY_IS, corr, &out);
+    cs_buf_done(&text);
+}
+
+static void on_checkpoint(struct cs_keeper *k, uint32_t corr, const struct cs_msg_checkpoint *m)
+{
+    uint8_t box[CS_LOG_KEY_BOX];
+    struct cs_audit_key key;
+    struct cs_buf note = cs_buf(CS_AUDIT_NOTE_MAX), text = cs_buf(CS_AUDIT_NAME_MAX + 128);
+    const struct cs_log_ask ask = {.version = m->version,
+                                   .box = m->box,
+                                   .size = m->size,
+                                   .old = m->old,
+                                   .root = m->root,
+                                   .proof = m->proof};
+    struct cs_msg_checkpoint_is out = {.err = 0};
+    enum cs_err e = cs_vault_has_key(k->vault)
+                        ? cs_log_sign(k->vault, &k->log, &ask, &out.size, &key, &note, box)
+                        : CS_ERR_UNAVAILABLE;
+    if (e == CS_OK) {
+        cs_audit_key_write(&key, &text);
+        e = text.bad || note.bad ? CS_ERR_NO_MEMORY : CS_OK;
+    }
+    out.err = (uint64_t)e;
+    if (e == CS_OK) {
+        out.note = cs_buf_slice(&note);
+        out.key = cs_buf_slice(&text);
+        out.box = cs_slice(box, sizeof box);
+    } else if (cs_use_may_log(&k->uses, CS_USE_REFUSED, false)) {
+        /* Once with another `old` is usual after a crash. Signing well has no line: the log's own
+         * files say it, each second. */
+        cs_log(CS_EV_SECRET_REFUSED, NULL, "for=log size=%llu old=%llu signed=%llu result=%s",
+               (unsigned long long)m->size, (unsigned long long)m->old,
+               (unsigned long long)out.size, cs_err_name(e));
+    }
+    cs_keeper_answer(k, CS_MSG_CHECKPOINT_IS, corr, &out);
+    cs_buf_done(&note);
+    cs_buf_done(&text);
+}
+
 /* ---- channels ---- */
 
 static void close_fds(const struct cs_channel_in *in)
@@ -221,6 +281,12 @@ static void on_control(struct cs_channel *ch, const struct cs_channel_in *in, vo
         break;
     case CS_MSG_RECORDING_KEY:
         on_recording_key(k, in->corr, in->msg);
+        break;
+    case CS_MSG_LOG_KEY:
+        on_log_key(k, in->corr);
+        break;
+    case CS_MSG_CHECKPOINT:
+        on_checkpoint(k, in->corr, in->msg);
         break;
     case CS_MSG_UNWRAP:
         on_unwrap(k, in->corr, in->msg);

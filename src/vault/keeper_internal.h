@@ -6,6 +6,7 @@
 #include "ipc/ipc.h"
 #include "runtime/loop.h"
 #include "vault/keeper.h"
+#include "vault/log_key.h"
 #include "vault/vault.h"
 
 struct cs_used_grant {
@@ -35,6 +36,7 @@ struct cs_keeper {
     struct cs_used_grant used[CS_LIMIT_KEEPER_GRANTS]; /* a ring, oldest at next_used */
     size_t next_used;
     struct cs_uses uses;
+    struct cs_log_signed log; /* the audit log as it was signed last */
 };
 
 /* In the channel's own reading coroutine: while control does not take answers, no further question

@@ -170,7 +170,8 @@ static struct cs_slice action_key(const struct at *a, uint8_t out[static ACTION_
 static void decision(const struct at *a)
 {
     uint8_t key[ACTION_KEY];
-    if (!cs_leaf_has(a->leaf, CS_KEY_REQUEST) || a->leaf->value[CS_KEY_OUTCOME].number != 1) {
+    if (!cs_leaf_has(a->leaf, CS_KEY_REQUEST) || !cs_leaf_has(a->leaf, CS_KEY_DIGEST) ||
+        a->leaf->value[CS_KEY_OUTCOME].number != 1) {
         return;
     }
     struct action *x = get(a->h, &a->h->actions, action_key(a, key), sizeof *x);

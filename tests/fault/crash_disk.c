@@ -19,7 +19,7 @@ enum {
     SECTOR = 512,
     FD_BASE = 1 << 20,
     FDS = 4096,
-    NODES = 1024,
+    NODES = 16384,
     NAMES = 512,
     NAME = 120,
     STACK = 1024 * 1024,
@@ -588,6 +588,8 @@ int __real_close(int fd);
 int __wrap_close(int fd);
 int __real_mkdir(const char *path, mode_t mode);
 int __wrap_mkdir(const char *path, mode_t mode);
+int __real_mkdirat(int dir, const char *name, mode_t mode);
+int __wrap_mkdirat(int dir, const char *name, mode_t mode);
 int __real_flock(int fd, int how);
 int __wrap_flock(int fd, int how);
 int __real_fsync(int fd);
@@ -676,7 +678,8 @@ int __wrap_openat64(int dir, const char *name, int flags, ...)
     if (file_of(dir) == NULL) {
         return __real_openat64(dir, name, flags, mode);
     }
-    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
+    /* One folder is all there is: a name with a slash is a name. */
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || (flags & O_DIRECTORY) != 0) {
         return call(CALL_READ, NULL) ? fd_new(NULL) : -1;
     }
     return open_there(name, flags);
@@ -696,6 +699,15 @@ int __wrap_mkdir(const char *path, mode_t mode)
 {
     if (!is_sim(path)) {
         return __real_mkdir(path, mode);
+    }
+    errno = EEXIST;
+    return -1;
+}
+
+int __wrap_mkdirat(int dir, const char *name, mode_t mode)
+{
+    if (file_of(dir) == NULL) {
+        return __real_mkdirat(dir, name, mode);
     }
     errno = EEXIST;
     return -1;

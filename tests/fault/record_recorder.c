@@ -7,6 +7,8 @@
 #include "ipc/ipc.h"
 #include "ipc/ring.h"
 #include "record/csr_read.h"
+#include "record/ledger.h"
+#include "record/ledger_files.h"
 #include "record/segment.h"
 #include "runtime/process.h"
 #include "runtime/sock.h"
@@ -15,6 +17,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -244,6 +247,61 @@ static void gate_make(struct world *w, struct gate *g)
     CS_EQ_U64(cs_ring_open(w->loop, dup_fds, true, &g->ring), CS_OK);
 }
 
+/* What the recorder's log says of itself, after whatever was done to it: `head` is the root of all
+ * leaves that are there, each is well-formed, and each start has its leaf. */
+static void log_check(const char *dir)
+{
+    struct cs_ledger *l = NULL;
+    struct cs_audit_hash root, is;
+    struct cs_audit_tree tree = {.size = 0};
+    struct cs_buf bundle = cs_buf(CS_AUDIT_BUNDLE_MAX);
+    const char *why = "";
+    uint64_t size = 0, starts = 0;
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int log = openat(fd, "log", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (log < 0 || faccessat(log, "head", F_OK, 0) != 0) {
+        return; /* none was written */
+    }
+    CS_EQ_U64(cs_ledger_open(fd, &l, &why), CS_OK);
+    CS_EQ_U64(cs_ledger_flush(l, &size, &root), CS_OK);
+    for (uint64_t n = 0; n * CS_AUDIT_WIDTH < size; n++) {
+        char path[CS_AUDIT_PATH];
+        struct cs_slice bytes;
+        struct cs_leaf leaf;
+        cs_audit_tile_path(CS_AUDIT_ENTRIES, n, cs_audit_tile_width(CS_AUDIT_ENTRIES, n, size),
+                           path);
+        bundle.len = 0;
+        CS_EQ_U64(cs_ledger_file_get(log, path, &bundle), CS_OK);
+        struct cs_slice rest = cs_buf_slice(&bundle);
+        while (cs_audit_bundle_next(&rest, &bytes)) {
+            CS_CHECK(cs_leaf_read(bytes, &leaf));
+            starts += leaf.kind == CS_LEAF_START || leaf.kind == CS_LEAF_RECOVERY;
+            if (starts > 0 && (leaf.kind == CS_LEAF_START || leaf.kind == CS_LEAF_RECOVERY)) {
+                CS_EQ_U64(leaf.value[CS_KEY_SIZE].number, tree.size); /* behind what was there */
+            }
+            cs_audit_leaf_hash(bytes, &is);
+            cs_audit_tree_add(&tree, &is);
+        }
+        CS_EQ_U64(rest.n, 0);
+    }
+    cs_audit_tree_root(&tree, &is);
+    CS_EQ_U64(tree.size, size);
+    CS_CHECK(cs_audit_hash_eq(&is, &root));
+    CS_CHECK(starts > 0 || size == 0);
+    cs_ledger_free(l);
+    cs_buf_done(&bundle);
+    (void)close(log);
+    (void)close(fd);
+}
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+    (void)st;
+    (void)kind;
+    (void)at;
+    return remove(path);
+}
+
 static void world_run(struct world *w, cs_co_fn script, uint64_t seed, unsigned rounds)
 {
     cs_handle co;
@@ -258,14 +316,8 @@ static void world_run(struct world *w, cs_co_fn script, uint64_t seed, unsigned 
     }
     CS_EQ_U64(cs_co_spawn(w->loop, "script", script, w, &co), CS_OK);
     cs_loop_run(w->loop);
-    char path[400];
-    DIR *d = opendir(w->dir);
-    for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
-        (void)snprintf(path, sizeof path, "%s/%s", w->dir, e->d_name);
-        (void)unlink(path);
-    }
-    (void)closedir(d);
-    CS_CHECK(rmdir(w->dir) == 0);
+    log_check(w->dir);
+    CS_CHECK(nftw(w->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0);
 }
 
 /* ---- reading back ---- */

@@ -103,6 +103,8 @@ static bool agent_once(struct world *w, struct cs_arena *a)
     struct cs_slice id = cs_slice_str(held.request);
     if (cs_store_vote(w->store, id, CS_SLICE_LIT("local:dba"), true, held.digest, CS_SLICE_NULL,
                       &state, &refusal) != CS_OK ||
+        cs_store_vote_logged(w->store, id, CS_SLICE_LIT("local:dba"), CS_SLICE_NULL, &state) !=
+            CS_OK ||
         state != CS_STORE_APPROVED) {
         return false;
     }

@@ -17,7 +17,7 @@ import ipc
 from ipc import ROWS, Ring, Role, memfd, neighbours, note
 
 # Questions whose answer is no refusal although they made no sense: it gives nothing that is not public.
-HARMLESS = {"seal_key"}
+HARMLESS = {"seal_key", "log_key"}  # the second one makes a key that nobody has asked to use
 
 
 def forbidden(receiver, sender, run=True):

@@ -3,6 +3,17 @@
 struct desk *desk;
 static const char *why;
 
+enum cs_err desk_witness(const struct cs_approval_said *v, void *arg)
+{
+    (void)arg;
+    if (desk->log_away) {
+        return CS_ERR_UNAVAILABLE;
+    }
+    desk->n_said++;
+    memcpy(desk->said_digest, v->digest, sizeof desk->said_digest);
+    return CS_OK;
+}
+
 static void person(const char *name, uint64_t kind, const char *owner, const char *groups)
 {
     struct cs_store_principal p = {.kind = kind, .iterations = 4096};
@@ -51,6 +62,7 @@ void desk_open(struct world *w)
     desk->rules[0] = &desk->rule[0];
     desk->n_rules = 1;
     CS_EQ_U64(cs_approval_new(w->store, desk_change, NULL, &desk->a), CS_OK);
+    cs_approval_witness(desk->a, desk_witness, NULL);
 }
 
 void desk_restart(void)
@@ -59,6 +71,7 @@ void desk_restart(void)
     world_restart(desk->w);
     desk->n_changes = 0;
     CS_EQ_U64(cs_approval_new(desk->w->store, desk_change, NULL, &desk->a), CS_OK);
+    cs_approval_witness(desk->a, desk_witness, NULL);
 }
 
 void desk_close(void)

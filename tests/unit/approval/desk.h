@@ -31,12 +31,16 @@ struct desk {
     const char *sql, *chain; /* "alice", "alice bot", "dba1" … */
     struct desk_change changes[DESK_CHANGES];
     size_t n_changes;
+    bool log_away; /* the witness of votes says no */
+    size_t n_said; /* to it */
+    uint8_t said_digest[CS_DIGEST];
 };
 extern struct desk *desk;
 
 void desk_open(struct world *w);
 void desk_restart(void);
 void desk_close(void);
+enum cs_err desk_witness(const struct cs_approval_said *v, void *arg);
 void desk_change(const struct cs_approval_change *c, void *arg);
 /* A live session of the present chain. */
 struct cs_id desk_session(void);

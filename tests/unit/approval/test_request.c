@@ -598,6 +598,9 @@ static void oom(struct world *w)
     CS_OOM_LOOP(done)
     {
         enum cs_err err = desk_vote(&h, "dba1", true);
+        if (err == CS_ERR_CONFLICT) { /* it is stored, and was not said */
+            err = cs_approval_say_again(desk->a);
+        }
         CS_CHECK(err == CS_OK || err == CS_ERR_NO_MEMORY);
         done = err == CS_OK;
     }

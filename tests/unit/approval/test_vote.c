@@ -303,3 +303,91 @@ CS_TEST(a_reason_is_short_valid_text)
 {
     world_run(reasons);
 }
+
+/* ---- the audit log is the witness ---- */
+
+static void unheard(struct world *w)
+{
+    desk_open(w);
+    struct cs_id s = desk_session();
+    struct cs_approval_held h = desk_hold(&s);
+    desk->log_away = true;
+    CS_EQ_U64(desk_vote(&h, "dba1", true), CS_ERR_UNAVAILABLE);
+    CS_CHECK(strstr(desk_why(), "audit log") != NULL);
+    CS_EQ_U64(desk_state(&h), CS_REQUEST_PENDING);
+    CS_EQ_U64(desk_vote(&h, "dba1", true), CS_ERR_CONFLICT); /* it is stored */
+    CS_EQ_U64(cs_approval_say_again(desk->a), CS_ERR_UNAVAILABLE);
+    CS_EQ_U64(desk_state(&h), CS_REQUEST_PENDING);
+    /* Over a restart, too. */
+    desk_restart();
+    desk->log_away = false;
+    CS_EQ_U64(desk->n_said, 0);
+    CS_EQ_U64(cs_approval_say_again(desk->a), CS_OK);
+    CS_EQ_U64(desk->n_said, 1);
+    CS_CHECK(memcmp(desk->said_digest, h.digest, sizeof h.digest) == 0);
+    CS_EQ_U64(cs_approval_say_again(desk->a), CS_OK);
+    CS_EQ_U64(desk->n_said, 1); /* nothing is left to be said */
+    desk_close();
+}
+CS_TEST(a_vote_that_the_audit_log_does_not_have_approves_nothing)
+{
+    world_run(unheard);
+}
+
+static void counted_late(struct world *w)
+{
+    desk_open(w);
+    struct cs_id s = desk_session();
+    struct cs_approval_held h = desk_hold(&s);
+    desk->log_away = true;
+    CS_EQ_U64(desk_vote(&h, "dba1", true), CS_ERR_UNAVAILABLE);
+    desk->log_away = false;
+    CS_EQ_U64(cs_approval_say_again(desk->a), CS_OK);
+    CS_EQ_U64(desk_state(&h), CS_REQUEST_APPROVED);
+    struct cs_id grant = desk_last(&h)->grant;
+    CS_CHECK(!cs_id_is_zero(&grant));
+    desk_close();
+}
+CS_TEST(a_vote_counts_as_soon_as_the_audit_log_has_it)
+{
+    world_run(counted_late);
+}
+
+static void no_is_no(struct world *w)
+{
+    desk_open(w);
+    struct cs_id s = desk_session();
+    struct cs_approval_held h = desk_hold(&s);
+    desk->log_away = true;
+    CS_EQ_U64(desk_vote(&h, "dba1", false), CS_OK);
+    CS_EQ_U64(desk_state(&h), CS_REQUEST_DENIED);
+    desk->log_away = false;
+    CS_EQ_U64(cs_approval_say_again(desk->a), CS_OK);
+    CS_EQ_U64(desk->n_said, 1); /* and the log has it in the end */
+    CS_EQ_U64(desk_state(&h), CS_REQUEST_DENIED);
+    desk_close();
+}
+CS_TEST(a_no_needs_no_audit_log)
+{
+    world_run(no_is_no);
+}
+
+static void too_late(struct world *w)
+{
+    desk_open(w);
+    struct cs_id s = desk_session();
+    struct cs_approval_held h = desk_hold(&s);
+    desk->log_away = true;
+    CS_EQ_U64(desk_vote(&h, "dba1", true), CS_ERR_UNAVAILABLE);
+    CS_EQ_U64(cs_approval_cancel(desk->a, cs_slice_str(h.request), CS_SLICE_LIT("local:alice"),
+                                 CS_SLICE_NULL),
+              CS_OK);
+    desk->log_away = false;
+    CS_EQ_U64(cs_approval_say_again(desk->a), CS_OK);
+    CS_EQ_U64(desk_state(&h), CS_REQUEST_CANCELLED);
+    desk_close();
+}
+CS_TEST(a_vote_that_is_heard_too_late_revives_nothing)
+{
+    world_run(too_late);
+}

@@ -206,6 +206,47 @@ static struct cs_channel *join(struct world *w, enum cs_role role, uint64_t inde
     return c;
 }
 
+/* A recorder whose disk is as the test wants it. */
+static void on_recorder(struct cs_channel *c, const struct cs_channel_in *in, void *arg)
+{
+    struct world *w = arg;
+    if (in->type == CS_MSG_AUDIT) {
+        const struct cs_msg_audit *m = in->msg;
+        const struct cs_msg_audited out = {.err = (uint64_t)w->log_err};
+        struct world_audit *a = &w->audits[w->n_audits++ % CS_ARRAY_LEN(w->audits)];
+        *a = (struct world_audit){
+            .event = m->event, .session = m->session, .kind = m->kind, .outcome = m->outcome};
+        keep_text(a->request, sizeof a->request, m->request);
+        keep_text(a->what, sizeof a->what, m->what);
+        keep_text(a->who, sizeof a->who, m->who);
+        CS_CHECK(cs_channel_send(c, CS_MSG_AUDITED, in->corr, &out, NULL, 0) == CS_OK);
+    } else if (in->type == CS_MSG_LOG_SETTLE) {
+        const struct cs_msg_log_settled out = {.err = CS_OK};
+        CS_CHECK(cs_channel_send(c, CS_MSG_LOG_SETTLED, in->corr, &out, NULL, 0) == CS_OK);
+    }
+}
+
+size_t world_said_n(const struct world *w, unsigned kind)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < CS_MIN(w->n_audits, CS_ARRAY_LEN(w->audits)); i++) {
+        n += w->audits[i].kind == kind;
+    }
+    return n;
+}
+
+const struct world_audit *world_said(const struct world *w, unsigned kind)
+{
+    for (size_t i = w->n_audits; i > w->n_audits - CS_MIN(w->n_audits, CS_ARRAY_LEN(w->audits));
+         i--) {
+        const struct world_audit *a = &w->audits[(i - 1) % CS_ARRAY_LEN(w->audits)];
+        if (a->kind == kind) {
+            return a;
+        }
+    }
+    return NULL;
+}
+
 static void on_helper(struct cs_channel *c, const struct cs_channel_in *in, void *arg)
 {
     (void)arg;
@@ -306,6 +347,8 @@ static void boot(struct world *w)
     helpers_begin(w);
     world_snapshot(w, w->rules[w->again ? 1 : 0]);
     helpers_join(w);
+    w->n_audits = 0;
+    w->recorder = join(w, CS_ROLE_RECORDER, 0, on_recorder);
     w->gate[0] = join(w, CS_ROLE_GATE, 0, on_gate);
     w->gate[1] = join(w, CS_ROLE_GATE, 1, on_gate);
     w->front = join(w, CS_ROLE_FRONT, 0, on_front);
@@ -392,6 +435,7 @@ static void close_channels(struct world *w)
     cs_channel_close(w->gate[0]);
     cs_channel_close(w->gate[1]);
     cs_channel_close(w->front);
+    cs_channel_close(w->recorder);
     cs_channel_close(w->to_keeper);
     cs_channel_close(w->to_dialer);
     w->to_dialer = NULL;

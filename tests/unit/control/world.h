@@ -22,10 +22,20 @@ struct world_news { /* one REQUEST_STATE at a gate */
 
 struct world_held;
 
+struct world_audit { /* one AUDIT at the recorder */
+    struct cs_id event, session;
+    uint64_t kind, outcome;
+    char request[CS_REQUEST_ID_TEXT], what[40], who[80];
+};
+
 struct world {
     struct cs_loop *loop;
     struct cs_control *control;
     struct cs_channel *supervisor, *gate[2], *front; /* our ends */
+    struct cs_channel *recorder;                     /* ours, too */
+    enum cs_err log_err;                             /* what the recorder says to each AUDIT */
+    struct world_audit audits[256];
+    size_t n_audits;
     struct cs_keeper *keeper;
     struct cs_dialer *dialer;
     struct cs_channel *to_keeper, *to_dialer; /* the supervisor's ends */
@@ -62,6 +72,9 @@ void world_keeper_keys(struct world *w, uint8_t present, uint8_t previous);
 /* Keeper and dialer die, as control sees it; and new ones come. */
 void world_helpers_die(struct world *w);
 void world_helpers_start(struct world *w);
+/* The latest thing of that kind (enum cs_leaf_kind) that was said to the log; NULL: none. */
+const struct world_audit *world_said(const struct world *w, unsigned kind);
+size_t world_said_n(const struct world *w, unsigned kind);
 /* A new configuration from the supervisor. */
 void world_snapshot(struct world *w, enum world_rules rules);
 

@@ -59,7 +59,7 @@ static void newer_refused(struct world *w)
     sql(w->path, "PRAGMA user_version = 999");
     CS_EQ_U64(try_open(w, w->path, why, sizeof why), CS_ERR_UNSUPPORTED);
     CS_CHECK(strstr(why, "newer") != NULL);
-    sql(w->path, "PRAGMA user_version = 1");
+    sql(w->path, "PRAGMA user_version = 2"); /* what it was */
     world_open(w);
 }
 CS_TEST(a_file_of_a_newer_version_is_refused_untouched)

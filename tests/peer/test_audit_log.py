@@ -1,0 +1,110 @@
+"""The audit log that a running gateway writes: what is in it, whose word it is, and that it is signed. It is read from
+its files alone, by the verifier that was written from docs/format.md."""
+import os
+import unittest
+
+import harness
+from auditlog import Log
+from base import GatewayCase
+from pgwire import Wire, kinds, query
+
+
+class AuditLog(GatewayCase):
+    def setUp(self):
+        self.log = Log(os.path.join(self.gw.home, "recordings"))
+
+    def run_held(self, text):
+        """One held statement, approved; its session and request."""
+        w = self.wire()
+        self.addCleanup(w.close)
+        w.send(query(text))
+        request = self.held(text)
+        self.gw.approve(request["id"])
+        w.until_ready()
+        w.close()
+        return request
+
+    def test_a_held_action_from_the_question_to_its_result(self):
+        t = self.table()
+        request = self.run_held("drop table " + t)
+        id = request["id"]
+        held = self.log.wait("decision", request=id)
+        decision = self.log.wait("decision", session=held[0]["session"], n=held[0]["n"])
+        self.assertEqual([(d["outcome"], d.get("request")) for d in decision], [(1, None), (1, id)])
+        use = self.log.wait("grant_use", request=id)
+        result = self.log.wait("grant_result", request=id)
+        self.assertEqual((len(held), len(use), len(result)), (1, 1, 1))
+        self.assertEqual(held[0]["digest"], use[0]["digest"])
+        self.assertEqual(use[0]["grant"], result[0]["grant"])
+        self.assertEqual(result[0]["outcome"], 2)
+        vote = self.log.wait("vote", request=id)
+        self.assertEqual([(v["digest"], v["outcome"]) for v in vote], [(use[0]["digest"], 2)])
+        order = [x["kind"] for x in self.log.leaves() if x.get("request") == id]
+        self.assertEqual(order, ["decision", "vote", "decided", "grant_use", "grant_result"])
+        self.assertFalse(self.exists(t))
+
+    def test_whoever_comes_in_and_whatever_is_set_up_is_in_it_and_nobody_is_named(self):
+        self.gw.add_user("zacharias", "engineers")
+        self.assertEqual(len(self.log.wait("change", 4, what="user-add")), 4)  # the cast and this one
+        w = self.wire()
+        w.close()
+        with self.assertRaises(Exception):
+            Wire(self.gw.port, self.gw.ca).login("bot", "wrong-" + self.gw.tokens["bot"], self.name)
+        failed = self.log.wait("login", outcome=0)
+        self.assertIn("scram failed", failed[0]["what"])
+        good = self.log.of("login", outcome=2)
+        opened = self.log.of("session_open")
+        self.assertTrue({x["session"] for x in opened} <= {x["session"] for x in good})
+        self.gw.recording(good[0]["session"], ok=False)
+        self.log.wait("replay", session=good[0]["session"])
+        rules = self.log.wait("rules")
+        self.assertEqual({x["policy"] for x in opened}, {x["policy"] for x in rules})
+        self.gw.stop()
+        self.addCleanup(self.gw.restart)
+        for folder, _, files in os.walk(self.log.dir):
+            for name in files:
+                with open(os.path.join(folder, name), "rb") as f:
+                    self.assertNotRegex(f.read(), b"zacharias|local:|alice|bob")
+
+    def test_a_session_and_the_last_value_of_its_recording(self):
+        w = self.wire()
+        kinds(w.ask(query("select 1")))
+        before = {x["session"] for x in self.log.of("session_close")} if self.log.size() else set()
+        w.close()
+        end = harness.wait_until("the end of it", lambda: [x for x in self.log.of("session_close") if x["session"] not in before])[0]
+        self.assertEqual(end["what"], "closed")
+        with open(os.path.join(self.gw.home, "recordings", end["session"] + ".csr"), "rb") as f:
+            self.assertEqual(f.read()[-32:].hex(), end["chain"])
+        self.assertEqual([x["target"] for x in self.log.of("session_open", session=end["session"])], [self.name])
+        # A plain allowed read is the recording's business alone.
+        self.assertEqual(self.log.of("decision", session=end["session"]), [])
+
+    def test_it_verifies_while_it_grows_and_goes_on_from_any_older_checkpoint(self):
+        self.wire().close()
+        self.log.wait("session_close")
+        kept = os.path.join(self.gw.dir, "kept")
+        with open(self.log.path("checkpoint"), "rb") as f, open(kept, "wb") as to:
+            to.write(f.read())
+        size = self.log.size()
+        self.wire().close()
+        harness.wait_until("the log to grow", lambda: self.log.size() > size)
+        harness.wait_until("a moment without a new checkpoint", lambda: self.log.verify("--since", kept)[0] in (0, 2))
+
+    def test_after_an_orderly_stop_everything_is_signed(self):
+        w = self.wire()
+        kinds(w.ask(query("select 1")))
+        self.gw.stop()
+        self.addCleanup(self.gw.restart)
+        size = self.log.size()
+        with open(self.log.path("head")) as f:
+            self.assertEqual(int(f.read().split("\n")[1]), size)
+        status, text = self.log.verify()
+        self.assertEqual(status, 0, text)
+        self.assertEqual(self.log.leaves()[0]["kind"], "start")
+        w.close()
+        opened = {x["session"] for x in self.log.of("session_open")}
+        self.assertEqual(opened - {x["session"] for x in self.log.of("session_close")}, set())
+
+
+if __name__ == "__main__":
+    unittest.main()
