@@ -316,6 +316,7 @@ static void recorder_co(void *arg)
             cs_recorder_pump(rec);
         }
     }
+    cs_recorder_control_close(rec);
     cs_recorder_close(rec);
     cs_channel_close(rec->supervisor);
     cs_loop_stop(rec->loop);

@@ -252,6 +252,7 @@ class Memory(KeeperCase):
 class Flood(KeeperCase):
     def test_many_logins_at_once_are_counted_whole(self):
         """More uses within a second than have a line each: lines and numbers together make all of them."""
+        harness.wait_until("the look of probe, which uses a secret, too", lambda: re.search("probed .*result=ok", self.gw.log_text()))
         before = self.uses()
         done, lock = [], threading.Lock()
 
