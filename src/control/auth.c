@@ -213,6 +213,51 @@ static enum cs_err session_open(struct cs_job *j, const struct cs_attempt *x,
     return CS_OK;
 }
 
+/* Who it is has been proved: a session, if there is such a target. */
+static void admit(struct cs_job *j, uint64_t attempt, const struct cs_attempt *x,
+                  const struct cs_chain *chain, const struct cs_identity_mark *mark,
+                  struct cs_slice signature)
+{
+    if (cs_policy_target(j->peer->c->view->policy, x->target) == NULL) {
+        char text[400];
+        (void)snprintf(text, sizeof text, "there is no target \"%.*s\"", CS_SLICE_FMT(x->target));
+        cs_metric_add(CS_SLOT_LOGINS + CS_LOGIN_NO_TARGET, 1);
+        cs_log(CS_EV_SESSION_REFUSED, NULL, "user=%s target=%s why=\"no such target\"",
+               cs_log_quote(x->user).text, cs_log_quote(x->target).text);
+        answer(j, attempt, CS_ERR_NOT_FOUND, text);
+        return;
+    }
+    struct cs_msg_auth_result r = {.attempt = attempt, .server_signature = signature};
+    enum cs_err e = session_open(j, x, chain, mark, &r.session, &r.chain);
+    if (e != CS_OK) {
+        refuse(j, attempt, x, e);
+        return;
+    }
+    cs_metric_add(CS_SLOT_LOGINS + CS_LOGIN_OK, 1);
+    (void)cs_peer_send(j->peer, CS_MSG_AUTH_RESULT, j->corr, &r, NULL, 0);
+}
+
+void cs_auth_token(struct cs_job *j)
+{
+    const struct cs_msg_auth_token *m = (const void *)j->msg.raw;
+    struct cs_attempt x = {.user = m->user,
+                           .target = m->target,
+                           .address = cs_slice_head(m->address, AUTH_ADDRESS_MAX)};
+    struct cs_chain chain;
+    struct cs_identity_mark mark;
+    enum cs_err e = CS_ERR_UNAUTHENTICATED;
+    if (m->user.n <= AUTH_NAME_MAX && m->target.n <= AUTH_NAME_MAX &&
+        m->token_sha256.n == CS_SHA256) {
+        e = cs_identity_token_login(j->peer->c->identity, m->user, m->token_sha256.p, &j->arena,
+                                    &chain, &mark);
+    }
+    if (e != CS_OK) {
+        refuse(j, 0, &x, e);
+        return;
+    }
+    admit(j, 0, &x, &chain, &mark, CS_SLICE_NULL);
+}
+
 void cs_auth_proof(struct cs_job *j)
 {
     const struct cs_msg_auth_proof *m = (const void *)j->msg.raw;
@@ -237,22 +282,5 @@ void cs_auth_proof(struct cs_job *j)
         refuse(j, m->attempt, &x, e);
         return;
     }
-    if (cs_policy_target(c->view->policy, x.target) == NULL) {
-        char text[400];
-        cs_metric_add(CS_SLOT_LOGINS + CS_LOGIN_NO_TARGET, 1);
-        (void)snprintf(text, sizeof text, "there is no target \"%.*s\"", CS_SLICE_FMT(x.target));
-        cs_log(CS_EV_SESSION_REFUSED, NULL, "user=%s target=%s why=\"no such target\"",
-               cs_log_quote(x.user).text, cs_log_quote(x.target).text);
-        answer(j, m->attempt, CS_ERR_NOT_FOUND, text);
-        return;
-    }
-    struct cs_msg_auth_result r = {.attempt = m->attempt,
-                                   .server_signature = cs_slice(signature, sizeof signature)};
-    e = session_open(j, &x, &chain, &mark, &r.session, &r.chain);
-    if (e != CS_OK) {
-        refuse(j, m->attempt, &x, e);
-        return;
-    }
-    cs_metric_add(CS_SLOT_LOGINS + CS_LOGIN_OK, 1);
-    (void)cs_peer_send(j->peer, CS_MSG_AUTH_RESULT, j->corr, &r, NULL, 0);
+    admit(j, m->attempt, &x, &chain, &mark, cs_slice(signature, sizeof signature));
 }

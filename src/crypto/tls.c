@@ -459,6 +459,16 @@ bool cs_tls_on(const struct cs_stream *s)
     return s->filter == &filter;
 }
 
+bool cs_tls_alpn_agreed(const struct cs_stream *s)
+{
+    const unsigned char *name = NULL;
+    unsigned n = 0;
+    if (cs_tls_on(s)) {
+        SSL_get0_alpn_selected(((const struct tls *)s->filter_state)->ssl, &name, &n);
+    }
+    return n > 0;
+}
+
 size_t cs_tls_server_end_point(const struct cs_stream *s, uint8_t out[static 64])
 {
     if (!cs_tls_on(s)) {

@@ -34,6 +34,8 @@ enum cs_err cs_tls_connect(struct cs_stream *s, struct cs_tls_ctx *ctx, struct c
                            uint64_t deadline_ns, char *why, size_t why_size) CS_MUST_CHECK;
 
 bool cs_tls_on(const struct cs_stream *s);
+/* Did both sides agree on a protocol by ALPN? */
+bool cs_tls_alpn_agreed(const struct cs_stream *s);
 /* tls-server-end-point (RFC 5929): hash of the server's certificate, as SCRAM-PLUS binds it: our
  * own on a server stream, the peer's on a client stream. Length 0 when there is none. */
 size_t cs_tls_server_end_point(const struct cs_stream *s, uint8_t out[static 64]);

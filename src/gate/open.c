@@ -115,6 +115,34 @@ enum cs_err cs_gate_auth_finish(struct cs_session *s, const struct cs_auth *auth
     return e;
 }
 
+enum cs_err cs_gate_auth_token(struct cs_session *s, struct cs_slice user, struct cs_slice target,
+                               const uint8_t token_sha256[static CS_SHA256])
+{
+    struct cs_msg_auth_token m = {.user = user,
+                                  .target = target,
+                                  .address = cs_slice_str(s->address),
+                                  .token_sha256 = cs_slice(token_sha256, CS_SHA256)};
+    struct cs_call call;
+    enum cs_err e = ask(s, CS_MSG_AUTH_TOKEN, &m, CS_MSG_AUTH_RESULT, CS_MSG_AUTH_RESULT, &call);
+    if (e == CS_OK) {
+        const struct cs_msg_auth_result *r = (const void *)call.msg.raw;
+        s->user = cs_arena_dup(&s->arena, user);
+        s->target_name = cs_arena_dup(&s->arena, target);
+        e = r->err < CS_ERR_MAX ? (enum cs_err)r->err : CS_ERR_PROTOCOL;
+        if (e == CS_OK && (s->user.p == NULL || s->target_name.p == NULL)) {
+            e = CS_ERR_NO_MEMORY;
+        }
+        if (e == CS_OK) {
+            e = adopt(s, r);
+        }
+    }
+    cs_call_done(&call);
+    if (e == CS_OK) {
+        cs_gate_exchange(s, true); /* until it is READY, or ends */
+    }
+    return e;
+}
+
 enum cs_err cs_gate_connect(struct cs_session *s, bool elevated, const struct cs_id *grant,
                             struct cs_upstream *ret, char *why, size_t why_size)
 {

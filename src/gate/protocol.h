@@ -61,6 +61,10 @@ enum cs_err cs_gate_auth_finish(struct cs_session *s, const struct cs_auth *auth
                                 struct cs_slice channel_binding,
                                 const uint8_t proof[static CS_SHA256],
                                 uint8_t ret_signature[static CS_SHA256]) CS_MUST_CHECK;
+/* A token that came as a password, hashed; `user` as the client gave it ("token", NAME+token).
+ * Answers as cs_gate_auth_finish. */
+enum cs_err cs_gate_auth_token(struct cs_session *s, struct cs_slice user, struct cs_slice target,
+                               const uint8_t token_sha256[static CS_SHA256]) CS_MUST_CHECK;
 /* May this chain open a session at this target? `why` (NUL-terminated) when not. */
 enum cs_err cs_gate_may_open(struct cs_session *s, char *why, size_t why_size) CS_MUST_CHECK;
 /* A connection to the session's target, TCP only; the name to log in with there. For the elevated

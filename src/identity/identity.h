@@ -67,6 +67,13 @@ enum cs_err cs_identity_chain(struct cs_identity *i, struct cs_slice principal_i
 enum cs_err cs_identity_by_token(struct cs_identity *i,
                                  const uint8_t token_sha256[static CS_SHA256], struct cs_arena *a,
                                  struct cs_chain *ret) CS_MUST_CHECK;
+/* A token as a password. `user` is what the client gave as its name: "token", or NAME+token, where
+ * NAME must be the token's own. UNAUTHENTICATED for every kind of wrong. */
+struct cs_identity_mark;
+enum cs_err cs_identity_token_login(struct cs_identity *i, struct cs_slice user,
+                                    const uint8_t token_sha256[static CS_SHA256],
+                                    struct cs_arena *a, struct cs_chain *ret,
+                                    struct cs_identity_mark *ret_mark) CS_MUST_CHECK;
 /* True when the acting principal has the group. */
 bool cs_identity_in_group(const struct cs_chain *c, struct cs_slice group);
 

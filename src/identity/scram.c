@@ -250,6 +250,42 @@ static enum cs_err chain_now(struct cs_identity *i, const struct cs_attempt *t, 
     return err;
 }
 
+static bool token_is_of(struct cs_slice user, const struct cs_chain *c)
+{
+    struct cs_slice suffix = CS_SLICE_LIT("+token");
+    if (cs_slice_eq_str(user, "token")) {
+        return true;
+    }
+    return user.n > suffix.n && cs_slice_eq(cs_slice_from(user, user.n - suffix.n), suffix) &&
+           cs_slice_eq(cs_slice_head(user, user.n - suffix.n), c->p[c->n - 1].name);
+}
+
+enum cs_err cs_identity_token_login(struct cs_identity *i, struct cs_slice user,
+                                    const uint8_t token_sha256[static CS_SHA256],
+                                    struct cs_arena *a, struct cs_chain *ret,
+                                    struct cs_identity_mark *ret_mark)
+{
+    uint8_t key[CS_SHA256];
+    struct cs_chain first, again;
+    enum cs_err err = cs_identity_by_token(i, token_sha256, a, &first);
+    if (err != CS_OK || !token_is_of(user, &first)) {
+        return err != CS_OK ? err : CS_ERR_UNAUTHENTICATED;
+    }
+    struct cs_slice id = first.p[first.n - 1].id;
+    struct cs_chain chain;
+    err = standing(i, id, a, key, &chain, ret_mark);
+    /* SECURITY: a token that was renewed before the mark was made must not get the new one's mark.
+     */
+    err = err != CS_OK ? err : cs_identity_by_token(i, token_sha256, a, &again);
+    if (err == CS_OK && !cs_slice_eq(again.p[again.n - 1].id, id)) {
+        err = CS_ERR_UNAUTHENTICATED;
+    }
+    if (err == CS_OK) {
+        *ret = chain;
+    }
+    return err;
+}
+
 enum cs_err cs_identity_still(struct cs_identity *i, struct cs_slice principal_id,
                               const struct cs_identity_mark *mark, struct cs_arena *a)
 {

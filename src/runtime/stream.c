@@ -2,6 +2,7 @@
  * relayed message nothing allocates, and no system call is made that could only say EAGAIN: a read
  * that came back short has emptied the socket. */
 #include "base/assert.h"
+#include "base/secret.h"
 #include "runtime/stream_filter.h"
 
 #include <errno.h>
@@ -166,6 +167,15 @@ void cs_stream_consume(struct cs_stream *s, size_t n)
     s->in_len -= (uint32_t)n;
     if (s->in_len == 0) {
         in_give(s);
+    }
+}
+
+void cs_stream_wipe(struct cs_stream *s, size_t n)
+{
+    cs_assert(n <= s->in_len);
+    if (n > 0) {
+        cs_wipe(s->in->bytes + s->in_off, n);
+        cs_stream_consume(s, n);
     }
 }
 

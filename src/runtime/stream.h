@@ -60,6 +60,8 @@ enum cs_io cs_stream_fill(struct cs_stream *s);
 struct cs_slice cs_stream_peek(const struct cs_stream *s);
 /* n ≤ what peek shows. An emptied buffer goes back. */
 void cs_stream_consume(struct cs_stream *s, size_t n);
+/* The same, and the bytes are wiped first: a secret was among them. */
+void cs_stream_wipe(struct cs_stream *s, size_t n);
 /* Sends bytes: directly when nothing is queued, and queues what the socket does not take. All or
  * nothing is promised up to cs_stream_room(); CS_ERR_LIMIT (and nothing sent) beyond it. An error
  * of the socket is sticky and returned. */

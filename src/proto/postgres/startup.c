@@ -239,7 +239,10 @@ bool pg_greet(struct pg *p, struct pg_startup *ret)
             return false;
         }
         if (cs_stream_peek(c).p[0] == 0x16) { /* direct TLS (sslnegotiation=direct) */
-            if (ssl_asked || cs_gate_listener_tls(p->s) == NULL || !start_tls(p, deadline)) {
+            /* SECURITY: a client of another protocol that was sent here has not said "postgresql",
+             * and its bytes must not be taken for ours (ALPACA). */
+            if (ssl_asked || cs_gate_listener_tls(p->s) == NULL || !start_tls(p, deadline) ||
+                !cs_tls_alpn_agreed(c)) {
                 return false;
             }
             ssl_asked = true;
@@ -365,7 +368,7 @@ static void auth_failed(struct pg *p, const struct pg_startup *st, enum cs_err e
     }
 }
 
-bool pg_authenticate(struct pg *p, const struct pg_startup *st, uint64_t deadline)
+static bool authenticate_scram(struct pg *p, const struct pg_startup *st, uint64_t deadline)
 {
     struct cs_scram_client_first first;
     struct cs_scram_client_final final;
@@ -397,6 +400,67 @@ bool pg_authenticate(struct pg *p, const struct pg_startup *st, uint64_t deadlin
     char text[64] = "v=";
     size_t n = cs_base64_encode(cs_slice(signature, sizeof signature), false, text + 2);
     return auth_request(p, 12, cs_slice(text, n + 2));
+}
+
+/* ---- a token as a password ---- */
+
+static bool wants_token(const char *user)
+{
+    struct cs_slice u = cs_slice_str(user), suffix = CS_SLICE_LIT("+token");
+    return cs_slice_eq_str(u, "token") ||
+           (u.n >= suffix.n && cs_slice_eq(cs_slice_from(u, u.n - suffix.n), suffix));
+}
+
+/* The hash of a well-formed PasswordMessage's text; its bytes are wiped in any case. */
+static bool token_message(struct pg *p, uint64_t deadline, uint8_t ret_sha256[static CS_SHA256])
+{
+    struct cs_stream *c = &p->s->client;
+    if (cs_stream_need(c, 5, deadline) != CS_OK) {
+        return false;
+    }
+    struct cs_reader r = cs_reader(cs_stream_peek(c));
+    uint8_t type = cs_reader_u8(&r);
+    uint32_t len = cs_reader_u32(&r);
+    if (type != 'p' || len < 4 || len > CS_LIMIT_SCRAM_MESSAGE_BYTES ||
+        cs_stream_need(c, len + 1, deadline) != CS_OK) {
+        return false;
+    }
+    struct cs_slice body = cs_slice_from(cs_slice_head(cs_stream_peek(c), len + 1), 5);
+    size_t n = cs_slice_find(body, 0);
+    bool whole = n > 0 && n + 1 == body.n;
+    if (whole) {
+        cs_sha256(cs_slice_head(body, n), ret_sha256);
+    }
+    cs_stream_wipe(c, len + 1);
+    if (!whole) {
+        pg_fatal(p, "08P01", "malformed password message");
+    }
+    return whole;
+}
+
+/* SECURITY: the token itself crosses the wire, so the question is put inside TLS only. */
+static bool authenticate_token(struct pg *p, const struct pg_startup *st, uint64_t deadline)
+{
+    uint8_t sha256[CS_SHA256];
+    if (!cs_tls_on(&p->s->client)) {
+        pg_fatal(p, "28000", "a token is asked for as a password inside TLS only");
+        return false;
+    }
+    if (!auth_request(p, 3, CS_SLICE_NULL) || !token_message(p, deadline, sha256)) {
+        return false;
+    }
+    enum cs_err e =
+        cs_gate_auth_token(p->s, cs_slice_str(st->user), cs_slice_str(st->database), sha256);
+    if (e != CS_OK) {
+        auth_failed(p, st, e);
+    }
+    return e == CS_OK;
+}
+
+bool pg_authenticate(struct pg *p, const struct pg_startup *st, uint64_t deadline)
+{
+    return wants_token(st->user) ? authenticate_token(p, st, deadline)
+                                 : authenticate_scram(p, st, deadline);
 }
 
 /* ---- the whole session ---- */

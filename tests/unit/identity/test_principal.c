@@ -59,6 +59,49 @@ CS_TEST(tokens_open_until_renewed_or_disabled)
     world_run(people);
 }
 
+static enum cs_err log_in(struct world *w, const char *user, const char *t)
+{
+    uint8_t hash[CS_SHA256];
+    struct cs_chain c;
+    struct cs_identity_mark mark;
+    cs_sha256(cs_slice_str(t), hash);
+    enum cs_err e =
+        cs_identity_token_login(identity, cs_slice_str(user), hash, &w->arena, &c, &mark);
+    if (e == CS_OK) {
+        CS_EQ_STR(c.p[c.n - 1].name, "alice");
+        e = cs_identity_still(identity, c.p[c.n - 1].id, &mark, &w->arena);
+    }
+    return e;
+}
+
+static void password(struct world *w)
+{
+    static const char *const wrong[] = {"",        "alice",        "+token",  "bob+token",
+                                        "Token",   "alice+Token",  "token ",  "alice+token ",
+                                        " +token", "alice+tokens", "e+token", "alice+token+token"};
+    char fresh[CS_TOKEN_TEXT];
+    CS_EQ_U64(cs_identity_new(w->store, &identity), CS_OK);
+    CS_EQ_U64(cs_identity_person_add(identity, CS_SLICE_LIT("alice"), NULL, 0, token), CS_OK);
+    CS_EQ_U64(cs_identity_person_add(identity, CS_SLICE_LIT("bob"), NULL, 0, fresh), CS_OK);
+    CS_EQ_U64(log_in(w, "token", token), CS_OK);
+    CS_EQ_U64(log_in(w, "alice+token", token), CS_OK);
+    CS_EQ_U64(log_in(w, "alice+token", fresh), CS_ERR_UNAUTHENTICATED);
+    for (size_t i = 0; i < CS_ARRAY_LEN(wrong); i++) {
+        CS_EQ_U64(log_in(w, wrong[i], token), CS_ERR_UNAUTHENTICATED);
+    }
+    CS_EQ_U64(cs_identity_token_renew(identity, CS_SLICE_LIT("alice"), fresh), CS_OK);
+    CS_EQ_U64(log_in(w, "alice+token", token), CS_ERR_UNAUTHENTICATED);
+    CS_EQ_U64(log_in(w, "alice+token", fresh), CS_OK);
+    CS_EQ_U64(cs_identity_disable(identity, CS_SLICE_LIT("alice")), CS_OK);
+    CS_EQ_U64(log_in(w, "alice+token", fresh), CS_ERR_UNAUTHENTICATED);
+    CS_EQ_U64(log_in(w, "token", fresh), CS_ERR_UNAUTHENTICATED);
+    cs_identity_free(identity);
+}
+CS_TEST(a_token_as_a_password_is_that_of_the_name_in_front_of_it)
+{
+    world_run(password);
+}
+
 static void only_hashes(struct world *w)
 {
     CS_EQ_U64(cs_identity_new(w->store, &identity), CS_OK);
