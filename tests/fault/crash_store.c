@@ -168,6 +168,12 @@ static bool agent_once(struct cs_arena *a)
     if (!done(err)) {
         return false;
     }
+    DEMAND(state == CS_STORE_PENDING); /* until the audit log has it */
+    PATIENTLY(err,
+              cs_store_vote_logged(w.store, id, CS_SLICE_LIT("local:dba"), CS_SLICE_NULL, &state));
+    if (!done(err)) {
+        return false;
+    }
     DEMAND(state == CS_STORE_APPROVED);
     told(n, TOLD_APPROVED);
     PATIENTLY(err, cs_store_request_get(w.store, id, CS_SLICE_NULL, a, &l->got));
