@@ -168,7 +168,7 @@ static bool agent_once(struct cs_arena *a)
     if (!done(err)) {
         return false;
     }
-    DEMAND(state == CS_STORE_PENDING); /* until the audit log has it */
+    DEMAND(state == CS_STORE_PENDING); /* it counts when the audit log has it */
     PATIENTLY(err,
               cs_store_vote_logged(w.store, id, CS_SLICE_LIT("local:dba"), CS_SLICE_NULL, &state));
     if (!done(err)) {
