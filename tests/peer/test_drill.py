@@ -96,6 +96,9 @@ class Drill(unittest.TestCase):
     def test_a_restored_store_knows_who_did_what_and_opens_its_secrets(self):
         session = self.a_session("cornflower")
         self.assertIn("cornflower", str(self.gw.recording(session)))
+        # A store from before the audit log had its key does not go on with a log that has one.
+        harness.wait_until("the audit log to be signed",
+                           lambda: os.path.exists(os.path.join(self.gw.home, "recordings", "log", "checkpoint")))
         copy = shutil.copy(self.backup(), os.path.join(self.gw.dir, "copy.db"))
         self.gw.add_user("late", "engineers")
         self.gw.stop(signal.SIGKILL)
