@@ -155,13 +155,14 @@ struct relay {
     struct cs_channel *from; /* to be compared only */
     uint32_t corr;
     struct cs_msg_checkpoint ask;
+    bool keyless; /* the log has no key yet, or none any more: its operator has taken it away */
     uint8_t root[ROOT], proof[PROOF_MAX];
 };
 
 /* A new key, stored before it signs anything. */
-static enum cs_err make_key(struct cs_control *c)
+static enum cs_err make_key(struct cs_control *c, uint64_t version)
 {
-    const struct cs_msg_log_key m = {.end_ = 0};
+    const struct cs_msg_log_key m = {.version = version};
     struct cs_call call;
     enum cs_err e =
         cs_helper_call(c, CS_ROLE_KEEPER, CS_MSG_LOG_KEY, &m, cs_mono_ns() + KEEPER_NS, &call);
@@ -169,7 +170,7 @@ static enum cs_err make_key(struct cs_control *c)
         const struct cs_msg_log_key_is *r = (const void *)call.msg.raw;
         e = call.type == CS_MSG_LOG_KEY_IS && r->err < CS_ERR_MAX ? (enum cs_err)r->err
                                                                   : CS_ERR_PROTOCOL;
-        e = e == CS_OK ? cs_store_secret_put(c->store, cs_slice_str(row_name), 1, r->box) : e;
+        e = e == CS_OK ? cs_store_secret_put(c->store, cs_slice_str(row_name), version, r->box) : e;
     }
     cs_call_done(&call);
     return e;
@@ -185,7 +186,7 @@ static enum cs_err sign(struct cs_control *c, struct relay *r, struct cs_call *c
     cs_arena_init(&a, 4096, ROW_ARENA);
     enum cs_err e = cs_store_secret_get(c->store, cs_slice_str(row_name), &a, &row);
     if (e == CS_ERR_NOT_FOUND) {
-        e = make_key(c);
+        e = make_key(c, 1);
         e = e == CS_OK || e == CS_ERR_CONFLICT
                 ? cs_store_secret_get(c->store, cs_slice_str(row_name), &a, &row)
                 : e;
@@ -202,6 +203,12 @@ static enum cs_err sign(struct cs_control *c, struct relay *r, struct cs_call *c
         if (e == CS_OK) {
             *out = (struct cs_msg_log_signed){
                 .err = m->err, .size = m->size, .note = m->note, .key = m->key};
+        }
+        if (e == CS_OK && m->err == CS_ERR_NOT_FOUND && r->keyless) {
+            /* Sealed under a master key that is lost. The log goes on with another key, when the
+             * one that it was known by was taken away, and only then. */
+            e = make_key(c, row.version + 1);
+            e = e == CS_OK ? CS_ERR_CONFLICT : e;
         }
         /* SECURITY: what keeper signed is remembered before anybody has the signature. */
         if (e == CS_OK && m->err == CS_OK) {
@@ -258,6 +265,7 @@ void cs_audit_on_recorder(struct cs_channel *ch, const struct cs_channel_in *in,
         if (m->proof.n > 0) {
             memcpy(r->proof, m->proof.p, m->proof.n);
         }
+        r->keyless = m->keyless == 1;
         r->ask = (struct cs_msg_checkpoint){.size = m->size,
                                             .old = m->old,
                                             .root = cs_slice(r->root, ROOT),

@@ -419,6 +419,11 @@ uint64_t cs_ledger_unsigned_since(const struct cs_ledger *l)
     return l->unsigned_ns;
 }
 
+bool cs_ledger_has_key(const struct cs_ledger *l)
+{
+    return l->pinned;
+}
+
 bool cs_ledger_hurries(const struct cs_ledger *l)
 {
     return l->hurry;
@@ -496,32 +501,73 @@ static bool read_events(struct cs_ledger *l, struct cs_slice text)
     return text.n == 0;
 }
 
-/* Where the files are: what `head` says, or, without it, the checkpoint. */
-static enum cs_err read_heads(struct cs_ledger *l, struct cs_audit_checkpoint *ret_head,
-                              struct cs_buf *text)
+struct heads {
+    struct cs_audit_checkpoint head, checkpoint; /* size 0: there is none */
+};
+
+static enum cs_err read_heads(struct cs_ledger *l, struct heads *ret, struct cs_buf *text)
 {
-    struct cs_audit_checkpoint c;
+    *ret = (struct heads){.head = {.size = 0}};
     enum cs_err e = read_text(l, "checkpoint", text);
     struct cs_slice rest = cs_buf_slice(text);
-    if (e == CS_OK && !checkpoint_of(&rest, &c)) {
+    if (e == CS_OK && !checkpoint_of(&rest, &ret->checkpoint)) {
         return CS_ERR_CORRUPT;
     }
-    *ret_head = (struct cs_audit_checkpoint){.size = 0};
-    if (e == CS_OK) {
-        l->signed_to = c.size;
-        *ret_head = c;
-    } else if (e != CS_ERR_NOT_FOUND) {
+    if (e != CS_OK && e != CS_ERR_NOT_FOUND) {
         return e;
     }
+    l->signed_to = ret->checkpoint.size;
     e = read_text(l, "head", text);
     rest = cs_buf_slice(text);
-    if (e == CS_ERR_NOT_FOUND) {
-        return CS_OK;
+    if (e == CS_OK && (!checkpoint_of(&rest, &ret->head) || !read_events(l, rest))) {
+        return CS_ERR_CORRUPT;
     }
-    if (e == CS_OK && (!checkpoint_of(&rest, ret_head) || !read_events(l, rest))) {
-        e = CS_ERR_CORRUPT;
+    return e == CS_ERR_NOT_FOUND ? CS_OK : e;
+}
+
+static enum cs_err resume_at(struct cs_ledger *l, const struct cs_audit_checkpoint *at)
+{
+    cs_audit_writer_free(l->writer); /* one that failed is of no use any more */
+    l->writer = cs_audit_writer_new((struct cs_audit_sink){sink_put, l});
+    if (l->writer == NULL) {
+        return CS_ERR_NO_MEMORY;
+    }
+    enum cs_err e =
+        at->size > 0 ? cs_audit_writer_resume(l->writer, source(l), at->size, &at->root) : CS_OK;
+    if (e == CS_OK) {
+        l->size = l->next = l->flushed = l->job_size = at->size;
+        l->root = at->root;
+        note_size(l, at->size);
     }
     return e;
+}
+
+/* Complete files between the two sizes: nobody has waited for the disk with them yet. */
+static enum cs_err note_dirty(struct cs_ledger *l, uint64_t from, uint64_t to)
+{
+    char path[CS_AUDIT_PATH];
+    for (unsigned i = 0; i <= CS_AUDIT_LEVELS; i++) {
+        unsigned level = i == CS_AUDIT_LEVELS ? (unsigned)CS_AUDIT_ENTRIES : i;
+        unsigned shift = i == CS_AUDIT_LEVELS ? 0 : 8 * i;
+        for (uint64_t n = (from >> shift) / CS_AUDIT_WIDTH;
+             cs_audit_tile_width(level, n, to) == CS_AUDIT_WIDTH; n++) {
+            cs_audit_tile_path(level, n, CS_AUDIT_WIDTH, path);
+            cs_buf_add(&l->dirty, cs_slice(path, strlen(path) + 1));
+        }
+    }
+    return l->dirty.bad ? CS_ERR_NO_MEMORY : CS_OK;
+}
+
+/* At the checkpoint, if it says more than `head` and its files are there: so they are after most
+ * crashes, and in a copy that was made while the log grew. Otherwise the journal has what is behind
+ * `head`. */
+static enum cs_err resume(struct cs_ledger *l, const struct heads *h)
+{
+    l->head = h->head.size;
+    if (h->checkpoint.size > h->head.size && resume_at(l, &h->checkpoint) == CS_OK) {
+        return note_dirty(l, h->head.size, h->checkpoint.size);
+    }
+    return resume_at(l, &h->head);
 }
 
 static enum cs_err read_key(struct cs_ledger *l, struct cs_buf *text)
@@ -562,19 +608,14 @@ static enum cs_err read_tail(struct cs_ledger *l)
 static enum cs_err open_files(struct cs_ledger *l, const char **ret_why)
 {
     struct cs_buf text = cs_buf(HEAD_MAX);
-    struct cs_audit_checkpoint head;
-    enum cs_err e = read_heads(l, &head, &text);
+    struct heads heads;
+    enum cs_err e = read_heads(l, &heads, &text);
+    *ret_why = "the audit log's head cannot be read";
     if (e == CS_OK) {
         *ret_why = "the audit log's files are not what its head says";
-        e = head.size == 0 ? CS_OK
-                           : cs_audit_writer_resume(l->writer, source(l), head.size, &head.root);
-    } else {
-        *ret_why = "the audit log's head cannot be read";
+        e = resume(l, &heads);
     }
     if (e == CS_OK) {
-        l->size = l->next = l->flushed = l->head = l->job_size = head.size;
-        l->root = head.root;
-        note_size(l, head.size);
         e = read_tail(l);
     }
     if (e == CS_OK) {
@@ -604,8 +645,7 @@ enum cs_err cs_ledger_open(int dir, struct cs_ledger **ret, const char **ret_why
     l->job_paths = cs_buf(PATHS_MAX);
     l->job_head = cs_buf(HEAD_MAX);
     l->unput = cs_buf(UNPUT_MAX);
-    l->writer = cs_audit_writer_new((struct cs_audit_sink){sink_put, l});
-    enum cs_err e = l->writer != NULL ? cs_ledger_dir_open(dir, &l->log) : CS_ERR_NO_MEMORY;
+    enum cs_err e = cs_ledger_dir_open(dir, &l->log);
     if (e == CS_OK) {
         e = open_files(l, ret_why);
     }

@@ -43,6 +43,8 @@ uint64_t cs_ledger_signed(const struct cs_ledger *l);
 void cs_ledger_root(const struct cs_ledger *l, struct cs_audit_hash *ret);
 /* Monotonic: since when there is a leaf without a signature; 0: there is none. */
 uint64_t cs_ledger_unsigned_since(const struct cs_ledger *l);
+/* log.pub is there: which key has to sign is settled. */
+bool cs_ledger_has_key(const struct cs_ledger *l);
 /* A session has ended since the last signature: nobody should wait for that one long. */
 bool cs_ledger_hurries(const struct cs_ledger *l);
 

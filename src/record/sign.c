@@ -96,6 +96,7 @@ static enum cs_err ask(struct cs_recorder *rec, uint64_t size, const struct cs_a
     struct cs_msg_log_sign m = {.size = size,
                                 .root = cs_slice(root->b, sizeof root->b),
                                 .old = old,
+                                .keyless = cs_ledger_has_key(rec->ledger) ? 0 : 1,
                                 .proof = cs_slice(path.hash, path.n * sizeof path.hash[0])};
     struct cs_call call;
     e = cs_channel_call(rec->control, CS_MSG_LOG_SIGN, &m, NULL, 0, cs_mono_ns() + CALL_NS, &call);

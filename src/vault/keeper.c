@@ -191,13 +191,14 @@ static void on_unwrap(struct cs_keeper *k, uint32_t corr, const struct cs_msg_un
 
 /* ---- LOG_KEY, CHECKPOINT: the audit log's signature ---- */
 
-static void on_log_key(struct cs_keeper *k, uint32_t corr)
+static void on_log_key(struct cs_keeper *k, uint32_t corr, const struct cs_msg_log_key *m)
 {
     uint8_t box[CS_LOG_KEY_BOX];
     struct cs_audit_key key;
     struct cs_buf text = cs_buf(CS_AUDIT_NAME_MAX + 128);
-    enum cs_err e =
-        cs_vault_has_key(k->vault) ? cs_log_key_make(k->vault, box, &key) : CS_ERR_UNAVAILABLE;
+    enum cs_err e = m->version == 0              ? CS_ERR_INVALID
+                    : cs_vault_has_key(k->vault) ? cs_log_key_make(k->vault, m->version, box, &key)
+                                                 : CS_ERR_UNAVAILABLE;
     if (e == CS_OK) {
         cs_audit_key_write(&key, &text);
         e = text.bad ? CS_ERR_NO_MEMORY : CS_OK;
@@ -283,7 +284,7 @@ static void on_control(struct cs_channel *ch, const struct cs_channel_in *in, vo
         on_recording_key(k, in->corr, in->msg);
         break;
     case CS_MSG_LOG_KEY:
-        on_log_key(k, in->corr);
+        on_log_key(k, in->corr, in->msg);
         break;
     case CS_MSG_CHECKPOINT:
         on_checkpoint(k, in->corr, in->msg);

@@ -39,7 +39,7 @@ static enum cs_err seal(struct cs_vault *v, uint64_t version,
     return e;
 }
 
-enum cs_err cs_log_key_make(struct cs_vault *v, uint8_t ret_box[static CS_LOG_KEY_BOX],
+enum cs_err cs_log_key_make(struct cs_vault *v, uint64_t version, uint8_t ret_box[static CS_LOG_KEY_BOX],
                             struct cs_audit_key *ret_key)
 {
     uint8_t private[CS_ED25519_KEY];
@@ -48,7 +48,7 @@ enum cs_err cs_log_key_make(struct cs_vault *v, uint8_t ret_box[static CS_LOG_KE
     cs_audit_tree_root(&none, &root);
     cs_random(private, sizeof private);
     enum cs_err e = name_key(private, ret_key);
-    e = e == CS_OK ? seal(v, 1, private, 0, &root, ret_box) : e;
+    e = e == CS_OK ? seal(v, version, private, 0, &root, ret_box) : e;
     cs_wipe(private, sizeof private);
     return e;
 }

@@ -22,8 +22,9 @@ struct cs_log_signed {
     struct cs_audit_hash root;
 };
 
-/* A new key that has signed nothing, sealed for version 1. */
-enum cs_err cs_log_key_make(struct cs_vault *v, uint8_t ret_box[static CS_LOG_KEY_BOX],
+/* A new key that has signed nothing, sealed for that version. */
+enum cs_err cs_log_key_make(struct cs_vault *v, uint64_t version,
+                            uint8_t ret_box[static CS_LOG_KEY_BOX],
                             struct cs_audit_key *ret_key) CS_MUST_CHECK;
 
 struct cs_log_ask {

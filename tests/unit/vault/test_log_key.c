@@ -17,7 +17,7 @@ static void begin(void)
     v = cs_vault_new();
     CS_CHECK(v != NULL);
     cs_vault_set_key(v, false, master);
-    CS_EQ_U64(cs_log_key_make(v, box, &key), CS_OK);
+    CS_EQ_U64(cs_log_key_make(v, 1, box, &key), CS_OK);
     version = 1;
     last = (struct cs_log_signed){.known = false};
     tree = (struct cs_audit_tree){.size = 0};
