@@ -39,8 +39,8 @@ static enum cs_err seal(struct cs_vault *v, uint64_t version,
     return e;
 }
 
-enum cs_err cs_log_key_make(struct cs_vault *v, uint64_t version, uint8_t ret_box[static CS_LOG_KEY_BOX],
-                            struct cs_audit_key *ret_key)
+enum cs_err cs_log_key_make(struct cs_vault *v, uint64_t version,
+                            uint8_t ret_box[static CS_LOG_KEY_BOX], struct cs_audit_key *ret_key)
 {
     uint8_t private[CS_ED25519_KEY];
     struct cs_audit_tree none = {.size = 0};
