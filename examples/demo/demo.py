@@ -7,6 +7,7 @@ On a terminal it waits for you to decide; without one it decides as the demo's a
 import argparse
 import os
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -166,6 +167,35 @@ class Demo:
         harness.wait_until("the session's end in the record", lambda: self.gw.recording(session)[-1]["kind"] == "session_close")
         shell("auditor", "countersign replay " + session)
         output(self.gw.cli("replay", session).stdout)
+        self.verify(session)
+
+    def check(self, directory):
+        """countersign verify, without the gateway's help: files and the log's public key."""
+        return self.gw.cli("verify", directory, "--key", os.path.join(self.gw.dir, "kept.pub"), ok=False)
+
+    def verify(self, session):
+        step(7, "Anybody can check it: with the files and the log's public key, without gateway, password or database.")
+        recordings = os.path.join(self.gw.home, "recordings")
+        shutil.copy(os.path.join(recordings, "log", "log.pub"), os.path.join(self.gw.dir, "kept.pub"))
+        harness.wait_until("the log to be signed to its end", lambda: self.check(recordings).returncode == 0)
+        shell("auditor", "countersign verify recordings --key kept.pub")
+        output(self.check(recordings).stdout)
+
+        step(8, "Somebody changes one byte of that session, in a copy.")
+        copy = os.path.join(self.gw.dir, "copy")
+        shutil.copytree(recordings, copy)
+        name = session + ".csr"
+        with open(os.path.join(copy, name), "r+b") as f:
+            f.seek(os.path.getsize(f.name) // 2)
+            byte = f.read(1)[0]
+            f.seek(-1, os.SEEK_CUR)
+            f.write(bytes([byte ^ 1]))
+        shell("auditor", "countersign verify copy --key kept.pub")
+        caught = self.check(copy)
+        output(caught.stdout)
+        say("     exit status %d" % caught.returncode)
+        if caught.returncode != 1 or name not in caught.stdout:
+            raise AssertionError("the change was not found in %s: %s" % (name, caught.stdout + caught.stderr))
 
 
 def main():
