@@ -223,14 +223,16 @@ def root_of(hashes):
 
 
 def get(directory, level, n, width):
-    """A tile or bundle, the partial file of that width or else the complete one; and whether it is complete."""
+    """A tile or bundle: the partial file of that width, or a wider one, or the complete one; and how wide it is."""
     name = "%03d" % (n % 1000)
     while n >= 1000:
         n //= 1000
         name = "x%03d/%s" % (n % 1000, name)
     path = os.path.join(directory, "tile", level, *name.split("/"))
-    part = path + ".p/%d" % width
-    return (open(part, "rb").read(), False) if width < 256 and os.path.exists(part) else (open(path, "rb").read(), True)
+    for w in range(width, 256):
+        if os.path.exists(path + ".p/%d" % w):
+            return open(path + ".p/%d" % w, "rb").read(), w
+    return open(path, "rb").read(), 256
 
 
 def check_log(directory, key, since):
@@ -240,20 +242,20 @@ def check_log(directory, key, since):
     hashes, history = [], History()
     while len(hashes) < size:
         width = min(256, size - len(hashes))
-        data, complete = get(directory, "entries", len(hashes) // 256, width)
+        data, wide = get(directory, "entries", len(hashes) // 256, width)
         for _ in range(width):
             n = int.from_bytes(data[:2], "big")
             leaf, data = data[2:2 + n], data[2 + n:]
             need(len(leaf) == n and n, "leaf %d is not there" % len(hashes))
             history.leaf(len(hashes), leaf)
             hashes.append(sha256(b"\0", leaf))
-        need(not data or (complete and width < 256), "bytes behind leaf %d" % (len(hashes) - 1))
+        need(not data or wide > width, "bytes behind leaf %d" % (len(hashes) - 1))
     need(root_of(hashes[:old[0]]) == old[1], "the log is not the one of the older checkpoint")
     row, level = hashes, 0
     while row:
         for at in range(0, len(row), 256):
-            part, (data, complete) = b"".join(row[at:at + 256]), get(directory, str(level), at // 256, min(256, len(row) - at))
-            need(len(data) == (8192 if complete else len(part)) and data.startswith(part), "tile %d/%d is wrong" % (level, at // 256))
+            part, (data, wide) = b"".join(row[at:at + 256]), get(directory, str(level), at // 256, min(256, len(row) - at))
+            need(len(data) == 32 * wide and data.startswith(part), "tile %d/%d is wrong" % (level, at // 256))
         row, level = [root_of(row[at:at + 256]) for at in range(0, len(row) - 255, 256)], level + 1
     need(root_of(hashes) == root, "leaves and tiles do not give the root that was signed")
     return history

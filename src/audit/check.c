@@ -51,14 +51,12 @@ static enum cs_audit_verdict compare(struct state *s, unsigned l, uint64_t n)
     struct cs_audit_check *c = s->c;
     struct level *level = &s->levels[l];
     uint64_t first = (n * CS_AUDIT_WIDTH) << (8 * l);
-    size_t want = level->n * sizeof level->hash[0];
     enum cs_audit_verdict v =
         fetched(c, cs_audit_tile_get(&c->from, l, n, c->size, &s->tile, c->path), first);
     if (v != CS_AUDIT_INTACT) {
         return v;
     }
-    bool complete = strstr(c->path, ".p/") == NULL;
-    if (s->tile.len != (complete ? (size_t)CS_AUDIT_TILE_MAX : want)) {
+    if (s->tile.len != cs_audit_path_width(c->path) * sizeof level->hash[0]) {
         return say(c, CS_AUDIT_TAMPERED, "the tile has the wrong length", first);
     }
     for (unsigned i = 0; i < level->n; i++) {
@@ -130,8 +128,7 @@ static enum cs_audit_verdict take_bundle(struct state *s, uint64_t n)
         }
         v = take_leaf(s, leaf);
     }
-    if (v == CS_AUDIT_INTACT && rest.n > 0 &&
-        (width == CS_AUDIT_WIDTH || strstr(path, ".p/") != NULL)) {
+    if (v == CS_AUDIT_INTACT && rest.n > 0 && width == cs_audit_path_width(path)) {
         memcpy(c->path, path, sizeof path);
         return say(c, CS_AUDIT_TAMPERED, "bytes stand behind the bundle's last leaf", s->tree.size);
     }

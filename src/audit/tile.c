@@ -43,24 +43,33 @@ unsigned cs_audit_tile_width(unsigned level, uint64_t n, uint64_t size)
     return left < CS_AUDIT_WIDTH ? (unsigned)left : CS_AUDIT_WIDTH;
 }
 
+unsigned cs_audit_path_width(const char *path)
+{
+    const char *p = strstr(path, ".p/");
+    uint64_t width = 0;
+    return p != NULL && cs_slice_to_u64(cs_slice_str(p + 3), &width) && width < CS_AUDIT_WIDTH
+               ? (unsigned)width
+               : CS_AUDIT_WIDTH;
+}
+
+/* A writer takes the partial file of an earlier size away once a wider one is there, also while we
+ * look, and so does a copy that was made of a growing log lack it: upwards there is always one. */
 enum cs_err cs_audit_tile_get(const struct cs_audit_source *from, unsigned level, uint64_t n,
                               uint64_t size, struct cs_buf *out, char path[static CS_AUDIT_PATH])
 {
     unsigned width = cs_audit_tile_width(level, n, size);
-    if (width == 0) {
-        return CS_ERR_INVALID;
-    }
-    out->len = 0;
-    cs_audit_tile_path(level, n, width, path);
-    enum cs_err e = from->get(from->ctx, path, out);
-    if (e == CS_ERR_NOT_FOUND && width < CS_AUDIT_WIDTH) {
-        char full[CS_AUDIT_PATH];
+    enum cs_err e = width == 0 ? CS_ERR_INVALID : CS_ERR_NOT_FOUND;
+    char first[CS_AUDIT_PATH];
+    for (unsigned w = width; w > 0 && w <= CS_AUDIT_WIDTH && e == CS_ERR_NOT_FOUND; w++) {
         out->len = 0;
-        cs_audit_tile_path(level, n, CS_AUDIT_WIDTH, full);
-        e = from->get(from->ctx, full, out);
-        if (e == CS_OK) {
-            memcpy(path, full, sizeof full);
+        cs_audit_tile_path(level, n, w, path);
+        if (w == width) {
+            memcpy(first, path, sizeof first);
         }
+        e = from->get(from->ctx, path, out);
+    }
+    if (e == CS_ERR_NOT_FOUND) {
+        memcpy(path, first, sizeof first); /* that one should be there */
     }
     return e == CS_OK && out->bad ? CS_ERR_INTERNAL : e;
 }

@@ -28,10 +28,13 @@ void cs_audit_tile_path(unsigned level, uint64_t n, unsigned width, char out[sta
 /* How many hashes (or leaves) tile n of a level has in a log of `size` leaves: 0 to 256. */
 unsigned cs_audit_tile_width(unsigned level, uint64_t n, uint64_t size);
 /* Gets that tile or bundle, as a log of `size` leaves has it: the partial file of just that width,
- * or the complete one if the log has gone on since. The path that was read goes to `path`. */
+ * or, if the log has gone on since, a wider or the complete one, in which more stands behind what
+ * was asked for. The path that was read goes to `path`. */
 enum cs_err cs_audit_tile_get(const struct cs_audit_source *from, unsigned level, uint64_t n,
                               uint64_t size, struct cs_buf *out,
                               char path[static CS_AUDIT_PATH]) CS_MUST_CHECK;
+/* How many hashes or leaves the file of that path has. */
+unsigned cs_audit_path_width(const char *path);
 /* Takes the first leaf off a bundle; false at its end and when it is malformed (then not empty). */
 bool cs_audit_bundle_next(struct cs_slice *bundle, struct cs_slice *ret);
 

@@ -438,6 +438,48 @@ CS_TEST(an_older_checkpoint_put_in_the_place_of_the_newest_still_tells_the_truth
     cs_buf_done(&old);
 }
 
+/* As in a copy of a growing log whose checkpoint was copied first. */
+CS_TEST(a_wider_partial_file_serves_and_is_looked_at_as_closely)
+{
+    static const char *const wider[] = {"tile/0/001.p/144", "tile/entries/001.p/144"};
+    struct store s;
+    struct cs_audit_check c;
+    make(&s, 300);
+    struct cs_buf old = head;
+    head = cs_buf(1);
+    CS_CHECK(check(&s, CS_SLICE_NULL, &c) == CS_AUDIT_INTACT);
+    struct cs_audit_writer *w = cs_audit_writer_new((struct cs_audit_sink){put, &s});
+    CS_CHECK(cs_audit_writer_resume(w, c.from, c.size, &c.root) == CS_OK);
+    append(&s, w, 300, 400);
+    cs_audit_writer_free(w);
+    CS_CHECK(put(&s, "checkpoint", cs_buf_slice(&old)) == CS_OK);
+    drop(&s, "tile/0/001.p/44");
+    drop(&s, "tile/entries/001.p/44");
+    both(&s, CS_SLICE_NULL, CS_AUDIT_INTACT);
+    w = cs_audit_writer_new((struct cs_audit_sink){put, &s});
+    CS_CHECK(cs_audit_writer_resume(w, c.from, c.size, &c.root) == CS_OK);
+    cs_audit_writer_free(w);
+    for (size_t i = 0; i < CS_ARRAY_LEN(wider); i++) {
+        struct file *f = find(&s, wider[i]);
+        f->p[f->n / 10] ^= 1; /* in one of the first 44 */
+        both(&s, CS_SLICE_NULL, CS_AUDIT_TAMPERED);
+        f->p[f->n / 10] ^= 1;
+        f->n = f->n / 10;
+        both(&s, CS_SLICE_NULL, CS_AUDIT_TAMPERED);
+        f->n = 0;
+        both(&s, CS_SLICE_NULL, CS_AUDIT_TAMPERED);
+        drop(&s, wider[i]);
+        both(&s, CS_SLICE_NULL, CS_AUDIT_MISSING);
+        CS_CHECK(check(&s, CS_SLICE_NULL, &c) == CS_AUDIT_MISSING);
+        CS_CHECK(strstr(c.path, "001.p/44") != NULL);
+        if (i == 0) { /* put right again */
+            make(&s, 400);
+            CS_CHECK(put(&s, "checkpoint", cs_buf_slice(&old)) == CS_OK);
+        }
+    }
+    cs_buf_done(&old);
+}
+
 CS_TEST(a_checkpoint_of_another_key_or_another_log_is_refused)
 {
     struct store s;
