@@ -61,10 +61,10 @@ static void cut_off(const struct state *s, const char *why)
 {
     const struct cs_anchor *last = s->known->end;
     char when[CS_TIME_TEXT];
-    struct cs_finding *f =
-        cs_report_add(s->report, CS_VERDICT_TAMPERED, &s->x->session,
-                      "%s, where the log has %" PRIu64 " frames of it at %s: the end is cut off",
-                      why, last->frames, cs_time_text(last->time_ms, when));
+    struct cs_finding *f = cs_report_add(s->report, CS_VERDICT_TAMPERED, &s->x->session,
+                                         "%s; the log has %" PRIu64
+                                         " frames of it at %s: its end was cut off or changed",
+                                         why, last->frames, cs_time_text(last->time_ms, when));
     f->file = s->x->file;
     f->frame = s->scan.seq + 1;
     f->offset = s->scan.at;
