@@ -36,7 +36,9 @@ static char *text(void)
 {
     struct cs_buf out = cs_front_metrics_text(m);
     CS_CHECK(!out.bad);
-    return strndup((const char *)out.p, out.len);
+    char *copy = strndup((const char *)out.p, out.len);
+    cs_buf_done(&out);
+    return copy;
 }
 
 static bool tells(const char *what)
@@ -86,6 +88,7 @@ CS_TEST(metrics_of_a_hostile_process_are_numbers_all_the_same)
     char *all = text();
     check_lines(all);
     CS_CHECK(strstr(all, "decisions_total{process=\"gate/3\"") == NULL);
+    free(all);
 }
 
 CS_TEST(metrics_of_a_process_are_those_of_its_role)
@@ -250,6 +253,7 @@ CS_TEST(not_ready_and_not_alive_before_anything_is_known)
     struct cs_buf out = cs_buf(4096);
     m = cs_front_metrics_new();
     CS_CHECK(!cs_front_is_ready(m, &out) && !cs_front_is_alive(m));
+    cs_buf_done(&out);
 }
 
 CS_TEST(ready_whatever_a_draining_gate_is)
