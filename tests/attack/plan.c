@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -110,8 +109,9 @@ static void plan_message(void)
 
 __attribute__((constructor)) static void before_main(int argc, char **argv)
 {
-    const void *path = (const void *)getauxval(AT_EXECFN);
-    (void)snprintf(folder, sizeof folder, "%s", path != NULL ? (const char *)path : "");
+    /* Not AT_EXECFN: the supervisor starts roles by descriptors. */
+    ssize_t n = readlink("/proc/self/exe", folder, sizeof folder - 1);
+    folder[n > 0 ? n : 0] = 0;
     char *slash = strrchr(folder, '/');
     if (slash == NULL || argc < 2) {
         return;
