@@ -49,10 +49,10 @@ class Live(GatewayCase):
         return status, text
 
     def copy(self):
-        """As docs/operations.md says: the checkpoint first."""
+        """As docs/operations.md says: the checkpoint first; again, if a name was gone when cp came to it."""
         to = os.path.join(self.copies, "copy-%d" % len(os.listdir(self.copies)))
-        subprocess.run(["bash", "-c", 'mkdir -p "$2/log" && cp "$1/log/checkpoint" "$1/log/log.pub" "$2/log" && cp -rn "$1/." "$2"',
-                        "copy", self.recordings, to], check=True)
+        subprocess.run(["bash", "-c", 'mkdir -p "$2/log" && cp "$1/log/checkpoint" "$1/log/log.pub" "$2/log" && until cp -rn "$1/." "$2"; do sleep 0.1; done',
+                        "copy", self.recordings, to], check=True, timeout=harness.PATIENCE)
         return to
 
     def when(self, status):
