@@ -77,14 +77,61 @@ static enum cs_err copy_batch(struct cs_recorder *rec)
     return err;
 }
 
+/* The ring has been told of all that recovery found of it, or will not come any more. */
+static bool is_told(const struct cs_recorder *rec, const struct cs_seen_row *row)
+{
+    const struct cs_source *s = rec->sources;
+    while (s != NULL && s->epoch != row->epoch) {
+        s = s->next;
+    }
+    return s != NULL ? s->marked >= row->high : rec->lost_done;
+}
+
+static void add_rows(struct cs_recorder *rec, struct cs_writer *w)
+{
+    struct cs_slice rows = cs_writer_done(w);
+    if (rows.n > 0) {
+        memcpy(cs_journal_slot(&rec->journal), rows.p, rows.n);
+        cs_journal_add(&rec->journal, CS_JOURNAL_COMMIT, 0, rows.n);
+    }
+    *w = cs_writer(rec->rows, sizeof rec->rows);
+}
+
+/* Up to where the journal has each ring's frames, for rings that do not know it yet: a recorder
+ * that dies before it has told them must leave that in a segment that stays, or the next one would
+ * take those frames once more. */
+static void carry_rows(struct cs_recorder *rec)
+{
+    const struct cs_seen *seen = &rec->journal.seen;
+    struct cs_writer w = cs_writer(rec->rows, sizeof rec->rows);
+    for (size_t i = 0; i < seen->cap; i++) {
+        const struct cs_seen_row *row = &seen->rows[i];
+        if (row->high == 0 || is_told(rec, row)) {
+            continue;
+        }
+        if (w.len == sizeof rec->rows) {
+            add_rows(rec, &w);
+        }
+        cs_writer_u64le(&w, row->epoch);
+        cs_writer_u64le(&w, row->high);
+    }
+    add_rows(rec, &w);
+}
+
+void cs_batch_begin_segment(struct cs_recorder *rec)
+{
+    carry_rows(rec);
+    cs_recordings_list(rec->recordings);
+    rec->rotated = true;
+    rec->unsynced_since = cs_mono_ns();
+}
+
 /* The segment has no room for a batch, and the batch is empty: the next segment. */
 static enum cs_err rotate(struct cs_recorder *rec)
 {
     enum cs_err err = cs_journal_rotate(&rec->journal);
     if (err == CS_OK) {
-        rec->rotated = true;
-        cs_recordings_list(rec->recordings);
-        rec->unsynced_since = cs_mono_ns();
+        cs_batch_begin_segment(rec);
     }
     return err;
 }

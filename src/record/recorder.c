@@ -88,7 +88,7 @@ static enum cs_err recovered(struct cs_recorder *rec)
     rec->crashed = cs_ledger_size(rec->ledger) != rec->head_size; /* the journal had more */
     err = cs_batch_sync_files(rec);
     if (err == CS_OK && !cs_journal_full(&rec->journal)) { /* else the next one begins with it */
-        cs_recordings_list(rec->recordings);
+        cs_batch_begin_segment(rec);
     }
     rec->unsynced_since = cs_mono_ns();
     rec->rotated = true;

@@ -120,6 +120,9 @@ enum cs_err cs_batch_sync(struct cs_recorder *rec) CS_MUST_CHECK;
 enum cs_err cs_batch_sync_files(struct cs_recorder *rec) CS_MUST_CHECK;
 /* Segments whose content is durable in its files go. */
 enum cs_err cs_batch_retire(struct cs_recorder *rec) CS_MUST_CHECK;
+/* Into the batch, which is empty: what the older segments know and this one must, too, before they
+ * may go. Counts as unsynced from now on. */
+void cs_batch_begin_segment(struct cs_recorder *rec);
 /* Everything read is on disk, and the segment has room for a batch. */
 bool cs_batch_make_room(struct cs_recorder *rec);
 

@@ -49,6 +49,7 @@ struct world {
     pid_t pid;
     struct cs_channel *recorder;
     bool ready, gone, writing, fail_sync;
+    bool alone; /* the recorder gets neither rings nor a key: they are late */
     unsigned writers;
     struct cs_event changed;
     uint64_t seed;
@@ -186,6 +187,9 @@ static void recorder_start(struct world *w)
     (void)snprintf(params, sizeof params, "directory=%s\nsegment=%d\n", w->dir, SEGMENT);
     struct cs_msg_boot boot = {.role = CS_ROLE_RECORDER, .params = cs_slice_str(params)};
     CS_EQ_U64(cs_channel_send(w->recorder, CS_MSG_BOOT, 0, &boot, NULL, 0), CS_OK);
+    if (w->alone) {
+        return;
+    }
     uint8_t public[CS_X25519];
     CS_EQ_U64(cs_x25519_public(w->key, public), CS_OK);
     struct cs_msg_record_key key = {.name = CS_SLICE_LIT("recording/2026-11"),
@@ -534,8 +538,6 @@ CS_TEST(recorder_killed_at_random_moments_loses_nothing_4)
     kill_rounds(50, 0x4444444444444444);
 }
 
-/* ---- the disk ---- */
-
 static enum cs_err append_durable(struct gate *g)
 {
     enum cs_err err = append(g);
@@ -543,6 +545,92 @@ static enum cs_err append_durable(struct gate *g)
                ? err
                : cs_ring_wait_durable(&g->ring, g->appended, cs_mono_ns() + 20 * CS_NS_PER_S);
 }
+
+/* ---- killed between the disk and the word to the ring ---- */
+
+enum { RING_PAGE = 4096, RING_READERS = 128 /* from there on the reader's part of the page */ };
+
+static uint8_t *ring_page(const struct gate *g)
+{
+    uint8_t *p = mmap(NULL, RING_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, g->fds[0], 0);
+    CS_CHECK(p != MAP_FAILED);
+    return p;
+}
+
+static void segment_path(const struct world *w, uint32_t number, char out[static 128])
+{
+    char name[CS_SEGMENT_NAME];
+    (void)snprintf(out, 128, "%s/%s", w->dir, cs_segment_name(number, name));
+}
+
+/* The first segment takes no other batch. */
+static bool segment_is_full(const struct world *w)
+{
+    static uint8_t bytes[SEGMENT];
+    struct cs_segment_scan scan;
+    struct cs_segment_head head;
+    struct cs_journal_entry e;
+    char path[128];
+    segment_path(w, 1, path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    CS_CHECK(fd >= 0 && read(fd, bytes, sizeof bytes) == (ssize_t)sizeof bytes && close(fd) == 0);
+    CS_CHECK(cs_segment_scan_start(cs_slice(bytes, sizeof bytes), &scan, &head));
+    while (cs_segment_scan_next(&scan, &e) == CS_SCAN_ENTRY) {
+    }
+    return SEGMENT - scan.at < CS_JOURNAL_BATCH;
+}
+
+/* Until the first segment is full, by one frame that the ring then has never been told of. */
+static void fill_untold(struct world *w, struct gate *g)
+{
+    static uint8_t before[RING_PAGE];
+    uint8_t *page = ring_page(g);
+    do {
+        memcpy(before, page, RING_PAGE);
+        CS_EQ_U64(append_durable(g), CS_OK);
+    } while (g->ring.head < 900000 || !segment_is_full(w));
+    recorder_kill(w);
+    memcpy(page + RING_READERS, before + RING_READERS, RING_PAGE - RING_READERS);
+    CS_CHECK(munmap(page, RING_PAGE) == 0);
+    CS_CHECK(!cs_ring_is_durable(&g->ring, g->appended));
+    CS_CHECK(cs_ring_is_durable(&g->ring, g->appended - 1));
+}
+
+static void untold_script(void *arg)
+{
+    struct world *w = arg;
+    const struct cs_msg_record_key none = {.name = CS_SLICE_NULL};
+    char first[128];
+    segment_path(w, 1, first);
+    recorder_start(w);
+    wait_flag(w, &w->ready, "READY");
+    fill_untold(w, &w->gates[0]);
+    /* The next one begins a segment, lets go of the first, and dies before a ring has come. */
+    w->alone = true;
+    recorder_start(w);
+    wait_flag(w, &w->ready, "READY");
+    for (unsigned i = 0; access(first, F_OK) == 0; i++) {
+        CS_CHECK(i < 2000); /* each message makes it look what is to be done */
+        CS_EQ_U64(cs_channel_send(w->recorder, CS_MSG_RECORD_KEY, 0, &none, NULL, 0), CS_OK);
+        CS_CHECK(cs_co_sleep(10 * CS_NS_PER_MS));
+    }
+    recorder_kill(w);
+    w->alone = false;
+    recorder_start(w);
+    CS_EQ_U64(append_durable(&w->gates[0]), CS_OK);
+    CS_EQ_U64(append_durable(&w->gates[1]), CS_OK);
+    CS_EQ_U64(recorder_stop(w), 0);
+    expect_everything(w);
+    cs_loop_stop(w->loop);
+}
+
+CS_TEST(recorder_killed_before_a_ring_was_told_and_again_over_a_new_segment_writes_nothing_twice)
+{
+    static struct world w;
+    world_run(&w, untold_script, 13, 0);
+}
+
+/* ---- the disk ---- */
 
 static void file_limit(const struct world *w, rlim_t bytes)
 {
