@@ -350,7 +350,10 @@ static void compile_targets(struct cs_compiler *c)
 static enum cs_err write_snapshot(struct cs_compiler *c, struct cs_buf *out, uint64_t *ret_version)
 {
     uint64_t version = 0;
-    /* Twice: with version 0 for the hash, then with the hash as version. */
+    uint8_t file[CS_SHA256];
+    cs_sha256(c->text, file);
+    /* Twice: with version 0 for the hash, then with the hash as version. The version is of what the
+     * configuration means: another comment in the file is no other version. */
     for (int round = 0; round < 2; round++) {
         struct cs_policy_source src = {version, c->rules, c->n_rules, c->targets, c->n_targets};
         struct cs_buf policy = cs_buf(CS_SNAPSHOT_MAX);
@@ -358,6 +361,7 @@ static enum cs_err write_snapshot(struct cs_compiler *c, struct cs_buf *out, uin
         uint8_t hash[CS_SHA256];
         cs_policy_build(&src, &policy);
         c->snapshot.version = version;
+        c->snapshot.file_sha256 = round == 0 ? CS_SLICE_NULL : cs_slice(file, sizeof file);
         c->snapshot.credentials = cs_buf_slice(&c->credentials);
         c->snapshot.policy = cs_buf_slice(&policy);
         if (!policy.bad && !c->credentials.bad) {
@@ -375,6 +379,7 @@ static enum cs_err write_snapshot(struct cs_compiler *c, struct cs_buf *out, uin
             return CS_ERR_NO_MEMORY;
         }
     }
+    c->snapshot.file_sha256 = CS_SLICE_NULL;
     *ret_version = version;
     return CS_OK;
 }

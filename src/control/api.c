@@ -218,46 +218,20 @@ static enum cs_err read_input(struct cs_api_call *call)
                         sizeof call->why);
 }
 
-/* Calls that change something, and what the audit log hears before they are made. */
-static const struct change {
-    cs_api_fn fn;
-    const char *what;
-    bool secret; /* its body is not for the log, sealed as it may be */
-} changes[] = {
-    {cs_api_user_add, "user-add", false},
-    {cs_api_user_token, "user-token", false},
-    {cs_api_user_groups, "user-groups", false},
-    {cs_api_user_disable, "user-disable", false},
-    {cs_api_agent_add, "agent-add", false},
-    {cs_api_secret_put, "secret-set", true},
-    {cs_api_secret_rotate, "secret-rotate", false},
-    {cs_api_session_kill, "session-kill", false},
-    {cs_api_reload, "reload", false},
-};
-
-static const struct change *change_of(const struct cs_api_route *route)
-{
-    for (size_t i = 0; i < CS_ARRAY_LEN(changes); i++) {
-        if (changes[i].fn == route->fn) {
-            return &changes[i];
-        }
-    }
-    return NULL;
-}
-
 /* SECURITY: a change is in the log before it is made: after an error it is not made. */
-static enum cs_err say_change(struct cs_api_call *call, const struct change *ch, bool failed)
+static enum cs_err say_change(struct cs_api_call *call, bool failed)
 {
+    const struct cs_api_says *says = &call->route->says;
     struct cs_msg_audit m = cs_audit_event(CS_LEAF_CHANGE);
     struct cs_slice subject = call->name.n > 0 ? call->name : call->body[0].string;
     m.who = cs_api_caller_text(call);
-    m.what = cs_slice_str(ch->what);
+    m.what = cs_slice_str(says->change);
     m.has = (UINT64_C(1) << CS_KEY_WHO) | (UINT64_C(1) << CS_KEY_WHAT);
     if (subject.n > 0) {
         m.subject = subject;
         m.has |= UINT64_C(1) << CS_KEY_SUBJECT;
     }
-    if (call->msg.body.n > 0 && call->msg.body.n <= CS_LEAF_PRIVATE_MAX && !ch->secret) {
+    if (call->msg.body.n > 0 && call->msg.body.n <= CS_LEAF_PRIVATE_MAX && !says->secret) {
         m.words = call->msg.body;
         m.has |= UINT64_C(1) << CS_KEY_WORDS;
     }
@@ -273,15 +247,15 @@ static enum cs_err say_change(struct cs_api_call *call, const struct change *ch,
 
 static enum cs_err run(struct cs_api_call *call)
 {
-    const struct change *ch = change_of(call->route);
-    enum cs_err e = ch != NULL ? say_change(call, ch, false) : CS_OK;
+    bool changes = call->route->says.change != NULL;
+    enum cs_err e = changes ? say_change(call, false) : CS_OK;
     if (e != CS_OK) {
         return e;
     }
     e = call->route->fn(call);
-    if (e != CS_OK && ch != NULL) {
+    if (e != CS_OK && changes) {
         /* The log hears that it was not made; if it cannot, it says more than was done. */
-        enum cs_err said = say_change(call, ch, true);
+        enum cs_err said = say_change(call, true);
         e = said == CS_ERR_CANCELLED ? said : e;
     }
     return e;

@@ -29,11 +29,20 @@ enum cs_api_who {
 struct cs_api_call;
 typedef enum cs_err (*cs_api_fn)(struct cs_api_call *call);
 
+/* What the audit log hears before the call is made. A call that is no GET changes something, or
+ * says why it needs no leaf. */
+struct cs_api_says {
+    const char *change;  /* `what` of its leaf; NULL = nothing is said */
+    bool secret;         /* its body is not for the log, sealed as it may be */
+    const char *why_not; /* of one that is no GET and has no `change` */
+};
+
 struct cs_api_route {
     const char *method;
     const char *pattern; /* segments; "{}" stands for one, which becomes call->name */
     enum cs_api_who who;
     cs_api_fn fn;
+    struct cs_api_says says;
     const char *query[CS_API_QUERY_MAX]; /* names permitted */
     struct cs_json_field body[CS_JSON_FIELDS_MAX];
 };

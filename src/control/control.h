@@ -100,7 +100,7 @@ struct cs_control {
     struct cs_approval *approval;
     struct cs_event joined;          /* keeper or dialer has come */
     char recording_key[32];          /* name of the one that the recorder has */
-    uint8_t rules_sha256[CS_SHA256]; /* of the configuration in force */
+    uint8_t rules_sha256[CS_SHA256]; /* of the file of the configuration in force */
     bool rules_said;                 /* the log has heard of it */
     uint64_t failed_s, failed_said,
         failed_more; /* log-ins that failed: this second's, and others */

@@ -505,8 +505,11 @@ static void snapshot_new(struct cs_control *c, const struct cs_msg_snapshot *m, 
     }
     struct cs_view *old = c->view;
     c->view = v;
+    struct cs_slice file = v->snapshot.file_sha256;
     memset(c->rules_sha256, 0, sizeof c->rules_sha256);
-    memcpy(c->rules_sha256, m->sha256.p, CS_MIN(m->sha256.n, sizeof c->rules_sha256));
+    if (file.n == sizeof c->rules_sha256) {
+        memcpy(c->rules_sha256, file.p, file.n);
+    }
     c->rules_said = false;
     if (old == NULL) {
         c->phase = CS_CONTROL_STARTING;

@@ -1,5 +1,6 @@
 /* The table of API calls (docs/api.md), and the two pure functions that read a path and a query by
- * it. What is not listed is refused; a row without a `who` refuses everybody. */
+ * it. What is not listed is refused; a row without a `who` refuses everybody; each row says what
+ * the audit log hears before the call is made. */
 #include "control/api.h"
 
 #include "wire/url.h"
@@ -7,35 +8,39 @@
 /* clang-format off */
 #define TEXT(n, req, limit)     {.name = (n), .kind = CS_JSON_STRING, .required = (req), .max = (limit)}
 #define WORDS(n, req)           {.name = (n), .kind = CS_JSON_STRING, .required = (req), .lines = true, .max = CS_LIMIT_REASON_BYTES}
+#define READS                   {0}
+#define CHANGE(what)            {.change = (what)}
+#define SECRET(what)            {.change = (what), .secret = true}
+#define NO_CHANGE(why)          {.why_not = (why)}
 #define NAMES(n, req)           {.name = (n), .kind = CS_JSON_STRINGS, .required = (req), .max = 64, .max_n = CS_LIMIT_GROUPS}
 
 const struct cs_api_route cs_api_routes[] = {
-    {"GET",  "/v1/health",               CS_API_ANYONE, cs_api_health,            {0}, {{0}}},
-    {"GET",  "/v1/whoami",               CS_API_TOKEN,  cs_api_whoami,            {0}, {{0}}},
-    {"POST", "/v1/users",                CS_API_SETUP,  cs_api_user_add,          {0}, {TEXT("name", true, 64), NAMES("groups", false)}},
-    {"GET",  "/v1/users",                CS_API_SETUP,  cs_api_user_list,         {0}, {{0}}},
-    {"POST", "/v1/users/{}/token",       CS_API_SETUP,  cs_api_user_token,        {0}, {{0}}},
-    {"POST", "/v1/users/{}/groups",      CS_API_SETUP,  cs_api_user_groups,       {0}, {NAMES("groups", true)}},
-    {"POST", "/v1/users/{}/disable",     CS_API_SETUP,  cs_api_user_disable,      {0}, {{0}}},
-    {"POST", "/v1/agents",               CS_API_SETUP,  cs_api_agent_add,         {0}, {TEXT("name", true, 64), TEXT("owner", true, 64), NAMES("groups", false)}},
-    {"PUT",  "/v1/secrets/{}",           CS_API_SETUP,  cs_api_secret_put,        {0}, {TEXT("sealed", true, 5600)}},
-    {"POST", "/v1/secrets/rotate",       CS_API_SETUP,  cs_api_secret_rotate,     {0}, {{0}}},
-    {"GET",  "/v1/secrets/key",          CS_API_SETUP,  cs_api_secret_key,        {0}, {{0}}},
-    {"GET",  "/v1/secrets",              CS_API_SETUP,  cs_api_secret_list,       {0}, {{0}}},
-    {"GET",  "/v1/requests",             CS_API_TOKEN,  cs_api_request_list,      {"state", "since", "wait"}, {{0}}},
-    {"GET",  "/v1/requests/{}",          CS_API_TOKEN,  cs_api_request_show,      {"wait", "state"}, {{0}}},
-    {"POST", "/v1/requests/{}/approve",  CS_API_PERSON, cs_api_request_approve,   {0}, {TEXT("digest", true, 64), WORDS("reason", false)}},
-    {"POST", "/v1/requests/{}/deny",     CS_API_PERSON, cs_api_request_deny,      {0}, {TEXT("digest", true, 64), WORDS("reason", false)}},
-    {"POST", "/v1/requests/{}/cancel",   CS_API_TOKEN,  cs_api_request_cancel,    {0}, {{0}}},
-    {"GET",  "/v1/sessions",             CS_API_TOKEN,  cs_api_session_list,      {"all", "limit"}, {{0}}},
-    {"POST", "/v1/sessions/{}/kill",     CS_API_SETUP,  cs_api_session_kill,      {0}, {WORDS("reason", false)}},
-    {"GET",  "/v1/sessions/{}/recording", CS_API_AUDIT, cs_api_session_recording, {"from", "find", "actions"}, {{0}}},
-    {"GET",  "/v1/targets/{}/answers",   CS_API_SETUP,  cs_api_target_answers,    {0}, {{0}}},
-    {"GET",  "/v1/targets/{}/check",     CS_API_SETUP,  cs_api_target_check,      {0}, {{0}}},
-    {"GET",  "/v1/targets/{}/sql",       CS_API_SETUP,  cs_api_target_sql,        {"schema"}, {{0}}},
-    {"POST", "/v1/backup",               CS_API_SETUP,  cs_api_backup,            {0}, {{0}}},
-    {"POST", "/v1/reload",               CS_API_SETUP,  cs_api_reload,            {0}, {{0}}},
-    {"GET",  "/v1/status",               CS_API_SETUP,  cs_api_status,            {0}, {{0}}},
+    {"GET",  "/v1/health",               CS_API_ANYONE, cs_api_health,            READS,                        {0}, {{0}}},
+    {"GET",  "/v1/whoami",               CS_API_TOKEN,  cs_api_whoami,            READS,                        {0}, {{0}}},
+    {"POST", "/v1/users",                CS_API_SETUP,  cs_api_user_add,          CHANGE("user-add"),           {0}, {TEXT("name", true, 64), NAMES("groups", false)}},
+    {"GET",  "/v1/users",                CS_API_SETUP,  cs_api_user_list,         READS,                        {0}, {{0}}},
+    {"POST", "/v1/users/{}/token",       CS_API_SETUP,  cs_api_user_token,        CHANGE("user-token"),         {0}, {{0}}},
+    {"POST", "/v1/users/{}/groups",      CS_API_SETUP,  cs_api_user_groups,       CHANGE("user-groups"),        {0}, {NAMES("groups", true)}},
+    {"POST", "/v1/users/{}/disable",     CS_API_SETUP,  cs_api_user_disable,      CHANGE("user-disable"),       {0}, {{0}}},
+    {"POST", "/v1/agents",               CS_API_SETUP,  cs_api_agent_add,         CHANGE("agent-add"),          {0}, {TEXT("name", true, 64), TEXT("owner", true, 64), NAMES("groups", false)}},
+    {"PUT",  "/v1/secrets/{}",           CS_API_SETUP,  cs_api_secret_put,        SECRET("secret-set"),         {0}, {TEXT("sealed", true, 5600)}},
+    {"POST", "/v1/secrets/rotate",       CS_API_SETUP,  cs_api_secret_rotate,     CHANGE("secret-rotate"),      {0}, {{0}}},
+    {"GET",  "/v1/secrets/key",          CS_API_SETUP,  cs_api_secret_key,        READS,                        {0}, {{0}}},
+    {"GET",  "/v1/secrets",              CS_API_SETUP,  cs_api_secret_list,       READS,                        {0}, {{0}}},
+    {"GET",  "/v1/requests",             CS_API_TOKEN,  cs_api_request_list,      READS,                        {"state", "since", "wait"}, {{0}}},
+    {"GET",  "/v1/requests/{}",          CS_API_TOKEN,  cs_api_request_show,      READS,                        {"wait", "state"}, {{0}}},
+    {"POST", "/v1/requests/{}/approve",  CS_API_PERSON, cs_api_request_approve,   NO_CHANGE("a vote has a leaf of its own"),{0}, {TEXT("digest", true, 64), WORDS("reason", false)}},
+    {"POST", "/v1/requests/{}/deny",     CS_API_PERSON, cs_api_request_deny,      NO_CHANGE("a vote has a leaf of its own"),{0}, {TEXT("digest", true, 64), WORDS("reason", false)}},
+    {"POST", "/v1/requests/{}/cancel",   CS_API_TOKEN,  cs_api_request_cancel,    NO_CHANGE("the gate says how the wait ended"),{0}, {{0}}},
+    {"GET",  "/v1/sessions",             CS_API_TOKEN,  cs_api_session_list,      READS,                        {"all", "limit"}, {{0}}},
+    {"POST", "/v1/sessions/{}/kill",     CS_API_SETUP,  cs_api_session_kill,      CHANGE("session-kill"),       {0}, {WORDS("reason", false)}},
+    {"GET",  "/v1/sessions/{}/recording", CS_API_AUDIT, cs_api_session_recording, READS,                        {"from", "find", "actions"}, {{0}}},
+    {"GET",  "/v1/targets/{}/answers",   CS_API_SETUP,  cs_api_target_answers,    READS,                        {0}, {{0}}},
+    {"GET",  "/v1/targets/{}/check",     CS_API_SETUP,  cs_api_target_check,      READS,                        {0}, {{0}}},
+    {"GET",  "/v1/targets/{}/sql",       CS_API_SETUP,  cs_api_target_sql,        READS,                        {"schema"}, {{0}}},
+    {"POST", "/v1/backup",               CS_API_SETUP,  cs_api_backup,            NO_CHANGE("the gateway is afterwards as it was"),{0}, {{0}}},
+    {"POST", "/v1/reload",               CS_API_SETUP,  cs_api_reload,            CHANGE("reload"),             {0}, {{0}}},
+    {"GET",  "/v1/status",               CS_API_SETUP,  cs_api_status,            READS,                        {0}, {{0}}},
 };
 /* clang-format on */
 const size_t cs_api_routes_n = CS_ARRAY_LEN(cs_api_routes);

@@ -7,8 +7,9 @@
 
 #include "base/fields.h"
 
+enum { FILE_SHA256 = 32 };
 /* The last byte is the version of this layout: a role of another build refuses the blob. */
-static const uint8_t magic[8] = {'C', 'S', 'S', 'N', 'A', 'P', 0, 2};
+static const uint8_t magic[8] = {'C', 'S', 'S', 'N', 'A', 'P', 0, 3};
 
 #define U64(type, member)                                                                          \
     {                                                                                              \
@@ -36,6 +37,7 @@ static const struct cs_field snapshot_fields[] = {
     U64(cs_snapshot, n_listeners),
     U64(cs_snapshot, drain_s),
     SLICE(cs_snapshot, escrow),
+    SLICE(cs_snapshot, file_sha256),
 };
 static const struct cs_field listener_fields[] = {
     SLICE(cs_snapshot_listener, name),       SLICE(cs_snapshot_listener, kind),
@@ -46,7 +48,7 @@ static const struct cs_field listener_fields[] = {
 /* A member added to a struct must be added to its table. */
 _Static_assert(sizeof(struct cs_snapshot_listener) == 6 * sizeof(struct cs_slice) + 8, "table");
 _Static_assert(sizeof(struct cs_snapshot) ==
-                   7 * sizeof(struct cs_slice) + 2 * sizeof(struct cs_snapshot_key) + 24 +
+                   8 * sizeof(struct cs_slice) + 2 * sizeof(struct cs_snapshot_key) + 24 +
                        CS_SNAPSHOT_LISTENERS * sizeof(struct cs_snapshot_listener),
                "table");
 
@@ -110,7 +112,8 @@ bool cs_snapshot_read(struct cs_slice in, struct cs_snapshot *ret)
     /* Before use as a count: it comes from another process. */
     if (r.bad || s.n_listeners > CS_SNAPSHOT_LISTENERS ||
         s.master_key.source >= CS_KEY_SOURCE_MAX ||
-        s.previous_master_key.source >= CS_KEY_SOURCE_MAX) {
+        s.previous_master_key.source >= CS_KEY_SOURCE_MAX ||
+        (s.file_sha256.n != 0 && s.file_sha256.n != FILE_SHA256)) {
         return false;
     }
     for (size_t i = 0; i < s.n_listeners; i++) {

@@ -44,7 +44,8 @@ struct cs_snapshot {
     struct cs_slice credentials;                            /* for wire/credentials.h */
     struct cs_snapshot_listener listeners[CS_SNAPSHOT_LISTENERS];
     uint64_t n_listeners;
-    uint64_t drain_s; /* how long sessions live on behind an upgrade */
+    uint64_t drain_s;            /* how long sessions live on behind an upgrade */
+    struct cs_slice file_sha256; /* of the configuration file's bytes: what the audit log names */
 };
 
 void cs_snapshot_write(struct cs_buf *out, const struct cs_snapshot *s);

@@ -1,5 +1,6 @@
 """The audit log that a running gateway writes: what is in it, whose word it is, and that it is signed. It is read from
 its files alone, by the verifier that was written from docs/format.md."""
+import hashlib
 import os
 import unittest
 
@@ -65,6 +66,23 @@ class AuditLog(GatewayCase):
             for name in files:
                 with open(os.path.join(folder, name), "rb") as f:
                     self.assertNotRegex(f.read(), b"zacharias|local:|alice|bob")
+
+    def test_the_rules_in_force_are_named_by_the_hash_of_their_file(self):
+        path = self.gw.config_path
+        with open(path, "rb") as f:
+            before = f.read()
+
+        def back():
+            with open(path, "wb") as f:
+                f.write(before)
+            self.gw.cli("reload")
+        first = self.log.wait("rules", rules=hashlib.sha256(before).hexdigest())[0]
+        self.addCleanup(back)
+        with open(path, "ab") as f:
+            f.write(b"# nobody's business\n")
+        self.gw.cli("reload")
+        other = self.log.wait("rules", rules=hashlib.sha256(before + b"# nobody's business\n").hexdigest())[0]
+        self.assertEqual(first["policy"], other["policy"])  # a comment decides nothing
 
     def test_a_session_and_the_last_value_of_its_recording(self):
         w = self.wire()

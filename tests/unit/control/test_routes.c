@@ -103,3 +103,22 @@ CS_TEST(routes_read_a_query_strictly)
         }
     }
 }
+
+CS_TEST(routes_that_change_something_say_so_to_the_audit_log_or_say_why_not)
+{
+    size_t changes = 0;
+    for (size_t i = 0; i < cs_api_routes_n; i++) {
+        const struct cs_api_route *r = &cs_api_routes[i];
+        bool reads = strcmp(r->method, "GET") == 0;
+        unsigned said = (r->says.change != NULL ? 1U : 0U) + (r->says.why_not != NULL ? 1U : 0U);
+        if (said != (reads ? 0U : 1U) || (r->says.secret && r->says.change == NULL)) {
+            CS_FAIL("%s %s", r->method, r->pattern);
+        }
+        changes += r->says.change != NULL;
+        for (size_t k = 0; r->says.change != NULL && k < i; k++) { /* told apart in the log */
+            CS_CHECK(cs_api_routes[k].says.change == NULL ||
+                     strcmp(cs_api_routes[k].says.change, r->says.change) != 0);
+        }
+    }
+    CS_EQ_U64(changes, 9);
+}

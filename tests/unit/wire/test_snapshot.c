@@ -26,6 +26,7 @@ static struct cs_snapshot sample(void)
                        .kind = CS_SLICE_LIT("local"),
                        .address = CS_SLICE_LIT("/run/x.sock")}},
         .n_listeners = 2,
+        .file_sha256 = CS_SLICE_LIT("0123456789abcdef0123456789abcdef"),
     };
 }
 
@@ -48,6 +49,7 @@ CS_TEST(snapshot_survives_the_trip)
     CS_EQ_SLICE(b.credentials, a.credentials);
     CS_EQ_SLICE(b.system_roots, a.system_roots);
     CS_EQ_SLICE(b.policy, a.policy);
+    CS_EQ_SLICE(b.file_sha256, a.file_sha256);
     CS_EQ_U64(b.n_listeners, 2);
     for (size_t i = 0; i < 2; i++) {
         CS_EQ_SLICE(b.listeners[i].name, a.listeners[i].name);
@@ -117,4 +119,14 @@ CS_TEST(snapshot_survives_lack_of_memory)
         cs_buf_done(&out);
     }
     CS_CHECK(done);
+}
+
+CS_TEST(snapshot_refuses_a_hash_of_another_length)
+{
+    struct cs_snapshot a = sample(), b;
+    struct cs_buf out = cs_buf(CS_SNAPSHOT_MAX);
+    a.file_sha256.n--;
+    cs_snapshot_write(&out, &a);
+    CS_CHECK(!cs_snapshot_read(cs_buf_slice(&out), &b));
+    cs_buf_done(&out);
 }
