@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define CS_NS_PER_US 1000ULL
 #define CS_NS_PER_MS 1000000ULL
 #define CS_NS_PER_S  1000000000ULL
 #define CS_FOREVER   UINT64_MAX /* a deadline that never comes */

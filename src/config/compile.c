@@ -11,7 +11,7 @@
 
 #include <stdlib.h>
 
-enum { DRAIN_S = 3600 }; /* if the file says nothing */
+enum { DRAIN_S = 3600, BUSY_POLL_US = 50 }; /* if the file says nothing */
 
 /* ---- files ---- */
 
@@ -188,6 +188,11 @@ static void check_top(struct cs_compiler *c)
     if (c->snapshot.drain_s > CS_LIMIT_DRAIN_S) {
         cs_mistake(c->m, t->upgrade.drain.pos, "\"drain\" is at most %d hours",
                    CS_LIMIT_DRAIN_S / 3600);
+    }
+    c->snapshot.busy_poll_us = t->busy_poll.set ? t->busy_poll.v : BUSY_POLL_US;
+    if (c->snapshot.busy_poll_us > CS_LIMIT_BUSY_POLL_US) {
+        cs_mistake(c->m, t->busy_poll.pos, "\"busy_poll\" is at most %d microseconds",
+                   CS_LIMIT_BUSY_POLL_US);
     }
     c->snapshot.store = cs_cfg_path(c, t->store.sqlite.v);
     c->snapshot.recordings = cs_cfg_path(c, t->recordings.directory.v);

@@ -126,7 +126,7 @@ struct cs_cfg_rule {
 };
 struct cs_cfg_top {
     struct cs_cfg_head head;
-    struct cs_cfg_number version;
+    struct cs_cfg_number version, busy_poll;
     struct cs_cfg_listeners listeners;
     struct cs_cfg_tls tls;
     struct cs_cfg_store store;

@@ -23,8 +23,9 @@ struct cs_ctl_catalogue {
     int fd;         /* owned, sealed; -1 = none yet */
     uint64_t taken; /* monotonic ns: when it was asked for */
     uint64_t due, asked;
-    bool busy; /* a task is under way */
-    bool keep; /* it is in the configuration */
+    unsigned failed; /* looks in a row */
+    bool busy;       /* a task is under way */
+    bool keep;       /* it is in the configuration */
 };
 
 static void keep_text(char *out, size_t size, struct cs_slice s)
@@ -105,6 +106,16 @@ static void drop(struct cs_control *c, struct cs_ctl_catalogue *k)
     cs_free(k);
 }
 
+/* A target that does not answer may be one that is just starting: its sessions have every function
+ * and view held until it has been looked at. */
+static void note_failure(struct cs_ctl_catalogue *k, bool failed)
+{
+    k->failed = failed ? k->failed + 1 : 0;
+    if (failed && k->failed < 16) {
+        k->due = CS_MIN(k->due, k->asked + (LEAST_NS << (k->failed - 1)));
+    }
+}
+
 static void ask(void *arg)
 {
     struct cs_ctl_catalogue *k = arg;
@@ -128,6 +139,7 @@ static void ask(void *arg)
     } else if (e == CS_OK) {
         (void)close(fd); /* of another server than the target is now */
     }
+    note_failure(k, e != CS_OK);
     cs_event_set(&c->catalogue_moved);
 }
 

@@ -252,6 +252,7 @@ static void snapshot_new(struct cs_gate *g, int fd)
     struct cs_gate_config *old = g->config;
     g->config = c;
     cs_gate_config_unref(old);
+    cs_loop_busy_poll(g->loop, c->snapshot.busy_poll_us * CS_NS_PER_US);
     if (old != NULL) {
         cs_log(CS_EV_RELOADED, NULL, "policy=%016llx rules=%zu",
                (unsigned long long)cs_policy_version(c->policy), cs_policy_rule_count(c->policy));

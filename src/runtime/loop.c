@@ -67,6 +67,11 @@ void cs_loop_free(struct cs_loop *loop)
     cs_free(loop);
 }
 
+void cs_loop_busy_poll(struct cs_loop *loop, uint64_t ns)
+{
+    loop->busy_poll_ns = ns;
+}
+
 uint64_t cs_loop_now(const struct cs_loop *loop)
 {
     return loop->now_ns;
@@ -132,10 +137,55 @@ static int poll_timeout(struct cs_loop *loop)
     return -1;
 }
 
+/* Before sleep, for some microseconds: has anything happened? Being woken takes the kernel as long
+ * as a short statement takes the server, so a relay that has just sent one is better awake.
+ * While no more looks find something than do not, each that does not is followed by twice as many
+ * waits without one: who waits for people, or for long statements, hardly pays for it. With more
+ * than two busy sessions the processors have other work, which this would only take them from. */
+static int look_again(struct cs_loop *loop)
+{
+    if (loop->crowd > 0 || loop->looks_left_out > 0) {
+        loop->looks_left_out -= loop->looks_left_out > 0;
+        return 0;
+    }
+    uint64_t until = cs_mono_ns() + loop->busy_poll_ns;
+    do {
+        int n = epoll_wait(loop->epfd, loop->events, CS_EPOLL_BATCH, 0);
+        if (n != 0) {
+            loop->looks_pay = CS_MIN(loop->looks_pay + 1, (uint32_t)CS_LOOKS_PAY_MAX);
+            loop->leave_out = 0;
+            return n;
+        }
+    } while (cs_mono_ns() < until);
+    if (loop->looks_pay > 0) {
+        loop->looks_pay--;
+    } else {
+        /* An even number, so that the next look is at the other of two that take turns. */
+        loop->leave_out = CS_MIN(2 * loop->leave_out + 2, (uint32_t)CS_LEAVE_OUT_MAX);
+        loop->looks_left_out = loop->leave_out;
+    }
+    return 0;
+}
+
+/* Is it one of the few that something happens to over and over? */
+static void note_crowd(struct cs_loop *loop, uint64_t handle)
+{
+    for (unsigned i = 0; i < CS_FEW; i++) {
+        if (loop->few[i] == handle) {
+            loop->crowd -= loop->crowd > 0;
+            return;
+        }
+    }
+    loop->few[loop->few_next++ % CS_FEW] = handle;
+    loop->crowd = CS_CROWD_LASTS;
+}
+
 static void ask_kernel(struct cs_loop *loop)
 {
     cs_listeners_forget(loop);
-    int n = epoll_wait(loop->epfd, loop->events, CS_EPOLL_BATCH, poll_timeout(loop));
+    int timeout = poll_timeout(loop);
+    int n = timeout != 0 && loop->busy_poll_ns != 0 ? look_again(loop) : 0;
+    n = n != 0 ? n : epoll_wait(loop->epfd, loop->events, CS_EPOLL_BATCH, timeout);
     cs_assert(n >= 0 || errno == EINTR);
     loop->now_ns = cs_mono_ns();
     for (int i = 0; i < n; i++) {
@@ -143,6 +193,7 @@ static void ask_kernel(struct cs_loop *loop)
             loop->rings_ns = 0; /* not read: setting it again makes the next edge */
             continue;
         }
+        note_crowd(loop, loop->events[i].data.u64);
         cs_fd_happened(loop, loop->events[i].data.u64, loop->events[i].events);
     }
     /* Those who let others run come behind the ones that the kernel has woken. */

@@ -30,6 +30,9 @@ void cs_loop_stop(struct cs_loop *loop);
 void cs_loop_free(struct cs_loop *loop);
 /* Monotonic time of this turn of the loop: cheap, at most one turn old. */
 uint64_t cs_loop_now(const struct cs_loop *loop);
+/* From now on the loop looks for `ns` again before it sleeps, while that mostly finds something:
+ * half the latency of a relay for processor time that is otherwise idle. 0: sleeps at once. */
+void cs_loop_busy_poll(struct cs_loop *loop, uint64_t ns);
 
 /* ---- coroutines ---- */
 typedef void (*cs_co_fn)(void *arg);

@@ -23,7 +23,11 @@ enum {
     CS_FD_MAX = 1 << 20,
     CS_EPOLL_BATCH = 256,
     CS_TURN_SWITCHES = 4096, /* coroutines that set each other's events still let the kernel in */
-    CS_INSTANT_MAX = 64,     /* waits of one coroutine that return at once before others may run */
+    CS_LOOKS_PAY_MAX = 16,
+    CS_LEAVE_OUT_MAX = 254, /* waits in a row without a look before sleep */
+    CS_FEW = 4,             /* descriptors of two sessions */
+    CS_CROWD_LASTS = 32,
+    CS_INSTANT_MAX = 64, /* waits of one coroutine that return at once before others may run */
     CS_STACK_BYTES = CS_ASAN ? 4 * CS_CO_STACK : CS_CO_STACK, /* ASan's frames are larger */
 };
 
@@ -71,9 +75,12 @@ struct cs_heap {
 };
 
 struct cs_loop {
-    int epfd;          /* owned */
-    int timer;         /* owned: a timerfd, heard by epfd */
-    uint64_t rings_ns; /* when it does; 0: never */
+    int epfd;              /* owned */
+    int timer;             /* owned: a timerfd, heard by epfd */
+    uint64_t rings_ns;     /* when it does; 0: never */
+    uint64_t busy_poll_ns; /* how long it looks before it sleeps; 0: not at all */
+    uint32_t looks_pay, leave_out, looks_left_out, crowd, few_next;
+    uint64_t few[CS_FEW];
     bool running, stopping;
     uint64_t now_ns;
     struct cs_pool cos, slots;

@@ -36,6 +36,7 @@ static const struct cs_field snapshot_fields[] = {
     SLICE(cs_snapshot, credentials),
     U64(cs_snapshot, n_listeners),
     U64(cs_snapshot, drain_s),
+    U64(cs_snapshot, busy_poll_us),
     SLICE(cs_snapshot, escrow),
     SLICE(cs_snapshot, file_sha256),
 };
@@ -48,7 +49,7 @@ static const struct cs_field listener_fields[] = {
 /* A member added to a struct must be added to its table. */
 _Static_assert(sizeof(struct cs_snapshot_listener) == 6 * sizeof(struct cs_slice) + 8, "table");
 _Static_assert(sizeof(struct cs_snapshot) ==
-                   8 * sizeof(struct cs_slice) + 2 * sizeof(struct cs_snapshot_key) + 24 +
+                   8 * sizeof(struct cs_slice) + 2 * sizeof(struct cs_snapshot_key) + 32 +
                        CS_SNAPSHOT_LISTENERS * sizeof(struct cs_snapshot_listener),
                "table");
 

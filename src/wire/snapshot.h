@@ -45,6 +45,7 @@ struct cs_snapshot {
     struct cs_snapshot_listener listeners[CS_SNAPSHOT_LISTENERS];
     uint64_t n_listeners;
     uint64_t drain_s;            /* how long sessions live on behind an upgrade */
+    uint64_t busy_poll_us;       /* how long a gate looks before it sleeps; 0: not at all */
     struct cs_slice file_sha256; /* of the configuration file's bytes: what the audit log names */
 };
 

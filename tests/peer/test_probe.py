@@ -211,5 +211,18 @@ class Hostile(unittest.TestCase):
         self.alongside(lambda c: (c.login(), c.hang()), "does not answer|took too long")
 
 
+class Late(unittest.TestCase):
+    def test_a_target_that_was_down_at_the_first_look_is_looked_at_again_within_seconds(self):
+        fake = fakepg.FakePostgres("fake-password")
+        self.addCleanup(fake.destroy)
+        looks = []
+        fake.script = looks.append  # and it closes
+        gw = harness.Gateway([dict(name="late", address="127.0.0.1:%d" % fake.port, database="any", user="fake_ro",
+                                   password="fake-password", tls="off")], rules="rules: []\n")
+        self.addCleanup(gw.destroy)
+        gw.start()
+        harness.wait_until("a second and a third look", lambda: len(looks) >= 3, 30)  # one a minute, if all goes well
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -225,6 +225,8 @@ CS_TEST(values_are_checked)
         {"version: 1", "version: @\"1\"", "must be a number"},
         {"version: 1", "version: @[1]", "not a list"},
         {"version: 1", "version:@", "\"version\" is empty"},
+        {"version: 1", "version: 1\nbusy_poll: @1001", "at most 1000 microseconds"},
+        {"version: 1", "version: 1\nbusy_poll: @50us", "must be a number"},
         {"master_key: /k", "master_key: @~", "is empty"},
         {"master_key: /k", "master_key: @\"\"", "is empty"},
         {"master_key: /k", "master_key: { file: /k, @a: b }", "unknown key \"a\""},

@@ -407,6 +407,72 @@ CS_TEST(descriptor_reports_bytes_and_the_end)
     CS_EQ_STR(cs_slice_str(trace), "r");
 }
 
+static void echoes(void *arg)
+{
+    (void)arg;
+    struct cs_fd f;
+    CS_CHECK(cs_fd_open(the_loop, &f, pair[0]) == CS_OK);
+    struct cs_wait w = CS_WAIT_ON(CS_WAIT_READ, &f);
+    for (char c = 0, want = 0; c < 100; want++) {
+        CS_CHECK(cs_wait(&w, 1, CS_FOREVER) == CS_WOKE_READY);
+        CS_EQ_U64(read(f.fd, &c, 1), 1);
+        CS_CHECK(c == want);
+        CS_EQ_U64(write(f.fd, &c, 1), 1);
+        f.readable = false;
+    }
+    cs_fd_close(&f);
+    say('e');
+}
+
+CS_TEST(loop_that_looks_again_before_it_sleeps_hears_each_byte_once)
+{
+    unix_pair();
+    pid_t child = fork();
+    if (child == 0) {
+        bool good = true;
+        for (char c = 0, back = 0; c <= 100 && good; c++) {
+            good = write(pair[1], &c, 1) == 1 && read(pair[1], &back, 1) == 1 && back == c;
+        }
+        _exit(good ? 0 : 1);
+    }
+    (void)close(pair[1]);
+    begin();
+    cs_loop_busy_poll(the_loop, 100 * CS_NS_PER_US);
+    spawn(echoes, NULL);
+    end();
+    int status = -1;
+    CS_CHECK(waitpid(child, &status, 0) == child && status == 0);
+    CS_EQ_STR(cs_slice_str(trace), "e");
+}
+
+static uint64_t processor_ns(void)
+{
+    struct timespec t;
+    CS_CHECK(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t) == 0);
+    return (uint64_t)t.tv_sec * CS_NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+static void naps(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 200; i++) {
+        CS_CHECK(cs_co_sleep(3 * CS_NS_PER_MS));
+    }
+}
+
+CS_TEST(loop_that_looks_again_in_vain_soon_sleeps_at_once)
+{
+    begin();
+    cs_loop_busy_poll(the_loop, CS_NS_PER_MS);
+    spawn(naps, NULL);
+    uint64_t before = processor_ns();
+    end();
+    uint64_t took = processor_ns() - before;
+    printf("# 200 waits in vain took %llu us of the processor\n",
+           (unsigned long long)(took / CS_NS_PER_US));
+    CS_CHECK(took < 60 * CS_NS_PER_MS); /* 200 ms, if it looked each time */
+}
+
 static struct cs_fd shared_fd;
 
 static void waits_on_shared(void *arg)
