@@ -6,10 +6,14 @@
 #include "base/secret.h"
 #include "wire/cbor.h"
 
-enum type { TYPE_NONE = 0, TYPE_UINT, TYPE_ID, TYPE_HASH, TYPE_TEXT, TYPE_PRIVATE };
+static const enum cs_leaf_type types[CS_LEAF_KEY_MAX] = {
+#define CS_LEAF_KEY(id, number, name, type, help) [number] = CS_LEAF_TYPE_##type,
+#include "audit/leaf_keys.def"
+#undef CS_LEAF_KEY
+};
 
-static const enum type types[CS_LEAF_KEY_MAX] = {
-#define CS_LEAF_KEY(id, number, name, type, help) [number] = TYPE_##type,
+static const char *const key_names[CS_LEAF_KEY_MAX] = {
+#define CS_LEAF_KEY(id, number, name, type, help) [number] = name,
 #include "audit/leaf_keys.def"
 #undef CS_LEAF_KEY
 };
@@ -32,16 +36,26 @@ const char *cs_leaf_kind_name(enum cs_leaf_kind kind)
     return (unsigned)kind < CS_LEAF_KIND_MAX ? kinds[kind].name : NULL;
 }
 
+const char *cs_leaf_key_name(enum cs_leaf_key key)
+{
+    return (unsigned)key < CS_LEAF_KEY_MAX ? key_names[key] : NULL;
+}
+
+enum cs_leaf_type cs_leaf_key_type(enum cs_leaf_key key)
+{
+    return (unsigned)key < CS_LEAF_KEY_MAX ? types[key] : CS_LEAF_TYPE_NONE;
+}
+
 void cs_leaf_set_uint(struct cs_leaf *l, enum cs_leaf_key key, uint64_t v)
 {
-    cs_assert(types[key] == TYPE_UINT);
+    cs_assert(types[key] == CS_LEAF_TYPE_UINT);
     l->value[key].number = v;
     l->has |= UINT32_C(1) << key;
 }
 
 void cs_leaf_set(struct cs_leaf *l, enum cs_leaf_key key, struct cs_slice v)
 {
-    cs_assert(types[key] != TYPE_UINT && types[key] != TYPE_NONE);
+    cs_assert(types[key] != CS_LEAF_TYPE_UINT && types[key] != CS_LEAF_TYPE_NONE);
     l->value[key].bytes = v;
     l->has |= UINT32_C(1) << key;
 }
@@ -82,29 +96,29 @@ static void read_private(struct cs_reader *r, struct private *ret)
     ret->n = (size_t)n;
 }
 
-static void read_value(struct cs_reader *r, enum type type, struct cs_leaf_value *ret)
+static void read_value(struct cs_reader *r, enum cs_leaf_type type, struct cs_leaf_value *ret)
 {
     const uint8_t *from = r->p;
     struct private private;
     switch (type) {
-    case TYPE_UINT:
+    case CS_LEAF_TYPE_UINT:
         ret->number = cs_cbor_read_uint(r);
         return;
-    case TYPE_ID:
+    case CS_LEAF_TYPE_ID:
         ret->bytes = read_sized(r, CS_ID_BYTES, CS_ID_BYTES);
         return;
-    case TYPE_HASH:
+    case CS_LEAF_TYPE_HASH:
         ret->bytes = read_sized(r, CS_SHA256, CS_SHA256);
         return;
-    case TYPE_TEXT:
+    case CS_LEAF_TYPE_TEXT:
         ret->bytes = cs_cbor_read_text(r);
         r->bad |= ret->bytes.n > CS_LEAF_TEXT_MAX;
         return;
-    case TYPE_PRIVATE:
+    case CS_LEAF_TYPE_PRIVATE:
         read_private(r, &private);
         ret->bytes = r->bad ? CS_SLICE_NULL : cs_slice(from, (size_t)(r->p - from));
         return;
-    case TYPE_NONE:
+    case CS_LEAF_TYPE_NONE:
         break;
     }
     r->bad = true;
@@ -142,23 +156,23 @@ bool cs_leaf_read(struct cs_slice in, struct cs_leaf *ret)
 
 /* ---- writing ---- */
 
-static void write_value(struct cs_writer *w, enum type type, const struct cs_leaf_value *v)
+static void write_value(struct cs_writer *w, enum cs_leaf_type type, const struct cs_leaf_value *v)
 {
     switch (type) {
-    case TYPE_UINT:
+    case CS_LEAF_TYPE_UINT:
         cs_cbor_uint(w, v->number);
         return;
-    case TYPE_ID:
-    case TYPE_HASH:
+    case CS_LEAF_TYPE_ID:
+    case CS_LEAF_TYPE_HASH:
         cs_cbor_bytes(w, v->bytes);
         return;
-    case TYPE_TEXT:
+    case CS_LEAF_TYPE_TEXT:
         cs_cbor_text(w, v->bytes);
         return;
-    case TYPE_PRIVATE:
+    case CS_LEAF_TYPE_PRIVATE:
         cs_writer_bytes(w, v->bytes);
         return;
-    case TYPE_NONE:
+    case CS_LEAF_TYPE_NONE:
         break;
     }
     w->overflow = true;
@@ -196,12 +210,10 @@ enum cs_err cs_leaf_write(const struct cs_leaf *l, struct cs_buf *out)
 
 /* ---- private values ---- */
 
-enum { AAD_MAX = 40 };
-
-static struct cs_slice aad_of(enum cs_leaf_kind kind, enum cs_leaf_key key,
-                              uint8_t out[static AAD_MAX])
+struct cs_slice cs_leaf_private_aad(enum cs_leaf_kind kind, enum cs_leaf_key key,
+                                    uint8_t out[static CS_LEAF_AAD])
 {
-    struct cs_writer w = cs_writer(out, AAD_MAX);
+    struct cs_writer w = cs_writer(out, CS_LEAF_AAD);
     cs_writer_bytes(&w, CS_SLICE_LIT("countersign/log/private/1"));
     cs_writer_u8(&w, (uint8_t)kind);
     cs_writer_u8(&w, (uint8_t)key);
@@ -216,11 +228,11 @@ static void holder_id(const uint8_t public[static CS_X25519], uint8_t out[static
 enum cs_err cs_leaf_seal(enum cs_leaf_kind kind, enum cs_leaf_key key, struct cs_slice value,
                          const uint8_t (*holders)[CS_X25519], size_t n_holders, struct cs_buf *out)
 {
-    uint8_t aad_bytes[AAD_MAX], hash[CS_SHA256];
+    uint8_t aad_bytes[CS_LEAF_AAD], hash[CS_SHA256];
     if (n_holders == 0 || n_holders > CS_LEAF_HOLDERS_MAX || value.n > CS_LEAF_PRIVATE_MAX) {
         return CS_ERR_INVALID;
     }
-    struct cs_slice aad = aad_of(kind, key, aad_bytes);
+    struct cs_slice aad = cs_leaf_private_aad(kind, key, aad_bytes);
     size_t n_plain = CS_LEAF_SALT + value.n, n_box = n_plain + CS_SEAL_TO_OVERHEAD;
     struct cs_buf plain = cs_buf(CS_LEAF_SALT + CS_LEAF_PRIVATE_MAX);
     size_t room = 40 + n_holders * (n_box + CS_LEAF_HOLDER_ID + 8);
@@ -254,6 +266,21 @@ enum cs_err cs_leaf_seal(enum cs_leaf_kind kind, enum cs_leaf_key key, struct cs
     return e;
 }
 
+bool cs_leaf_own_box(const struct cs_leaf *l, enum cs_leaf_key key, struct cs_leaf_box *ret)
+{
+    struct private sealed;
+    if (cs_leaf_key_type(key) != CS_LEAF_TYPE_PRIVATE || !cs_leaf_has(l, key)) {
+        return false;
+    }
+    struct cs_reader r = cs_reader(l->value[key].bytes);
+    read_private(&r, &sealed);
+    if (!cs_reader_done(&r)) {
+        return false;
+    }
+    *ret = (struct cs_leaf_box){sealed.hash, sealed.boxes[0].holder, sealed.boxes[0].box};
+    return true;
+}
+
 static enum cs_err open_box(struct cs_slice box, struct cs_slice aad, struct cs_slice hash,
                             const uint8_t private[static CS_X25519], struct cs_buf *out)
 {
@@ -280,9 +307,9 @@ static enum cs_err open_box(struct cs_slice box, struct cs_slice aad, struct cs_
 enum cs_err cs_leaf_unseal(const struct cs_leaf *l, enum cs_leaf_key key,
                            const uint8_t private[static CS_X25519], struct cs_buf *out)
 {
-    uint8_t aad_bytes[AAD_MAX], public[CS_X25519], id[CS_SHA256];
+    uint8_t aad_bytes[CS_LEAF_AAD], public[CS_X25519], id[CS_SHA256];
     struct private sealed;
-    if (types[key] != TYPE_PRIVATE || !cs_leaf_has(l, key)) {
+    if (types[key] != CS_LEAF_TYPE_PRIVATE || !cs_leaf_has(l, key)) {
         return CS_ERR_NOT_FOUND;
     }
     struct cs_reader r = cs_reader(l->value[key].bytes);
@@ -297,8 +324,8 @@ enum cs_err cs_leaf_unseal(const struct cs_leaf *l, enum cs_leaf_key key,
     holder_id(public, id);
     for (size_t i = 0; i < sealed.n; i++) {
         if (cs_slice_eq(sealed.boxes[i].holder, cs_slice(id, CS_LEAF_HOLDER_ID))) {
-            return open_box(sealed.boxes[i].box, aad_of(l->kind, key, aad_bytes), sealed.hash,
-                            private, out);
+            return open_box(sealed.boxes[i].box, cs_leaf_private_aad(l->kind, key, aad_bytes),
+                            sealed.hash, private, out);
         }
     }
     return CS_ERR_NOT_FOUND;

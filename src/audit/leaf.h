@@ -35,6 +35,15 @@ enum {
     CS_LEAF_SEALED_MAX = 40 + CS_LEAF_HOLDERS_MAX * (CS_LEAF_BOX_MAX + CS_LEAF_HOLDER_ID + 8)
 };
 
+enum cs_leaf_type {
+    CS_LEAF_TYPE_NONE = 0,
+    CS_LEAF_TYPE_UINT,
+    CS_LEAF_TYPE_ID,
+    CS_LEAF_TYPE_HASH,
+    CS_LEAF_TYPE_TEXT,
+    CS_LEAF_TYPE_PRIVATE
+};
+
 struct cs_leaf_value {
     uint64_t number;       /* UINT */
     struct cs_slice bytes; /* all others; borrowed. PRIVATE: the CBOR of it */
@@ -53,6 +62,8 @@ static inline bool cs_leaf_has(const struct cs_leaf *l, enum cs_leaf_key key)
     return (l->has >> (unsigned)key & 1) != 0;
 }
 const char *cs_leaf_kind_name(enum cs_leaf_kind kind); /* NULL: there is no such kind */
+const char *cs_leaf_key_name(enum cs_leaf_key key);
+enum cs_leaf_type cs_leaf_key_type(enum cs_leaf_key key);
 
 /* Appends the leaf. INVALID for one that cs_leaf_read would refuse: nothing else gets into a log.
  */
@@ -69,6 +80,16 @@ bool cs_leaf_read(struct cs_slice in, struct cs_leaf *ret) CS_MUST_CHECK;
 enum cs_err cs_leaf_seal(enum cs_leaf_kind kind, enum cs_leaf_key key, struct cs_slice value,
                          const uint8_t (*holders)[CS_X25519], size_t n_holders,
                          struct cs_buf *out) CS_MUST_CHECK;
+/* Hash and first box of a private value: the gateway's own key comes first. False: there is none.
+ */
+struct cs_leaf_box {
+    struct cs_slice hash, holder, box; /* borrowed from the leaf */
+};
+bool cs_leaf_own_box(const struct cs_leaf *l, enum cs_leaf_key key, struct cs_leaf_box *ret);
+/* What a box is bound to. */
+enum { CS_LEAF_AAD = 40 };
+struct cs_slice cs_leaf_private_aad(enum cs_leaf_kind kind, enum cs_leaf_key key,
+                                    uint8_t out[static CS_LEAF_AAD]);
 /* The value, for the holder of a private key. NOT_FOUND: no box for that key. CORRUPT: it does not
  * open, or what is in it is not what was hashed. */
 enum cs_err cs_leaf_unseal(const struct cs_leaf *l, enum cs_leaf_key key,

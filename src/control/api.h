@@ -105,6 +105,9 @@ struct cs_slice cs_api_caller_text(struct cs_api_call *call);
  * cs_poll_wait. LIMIT when too many wait already. */
 enum cs_err cs_api_wait(struct cs_api_call *call, struct cs_poll *p,
                         uint64_t deadline_ns) CS_MUST_CHECK;
+/* Has a job read a recording, or the audit log; its JSON becomes the reply. Who asked must be in
+ * the audit log by then. */
+enum cs_err cs_api_read(struct cs_api_call *call, const struct cs_msg_replay *ask);
 
 extern const struct cs_api_route cs_api_routes[];
 extern const size_t cs_api_routes_n;
@@ -138,6 +141,7 @@ enum cs_err cs_api_request_cancel(struct cs_api_call *call);
 enum cs_err cs_api_session_list(struct cs_api_call *call);
 enum cs_err cs_api_session_kill(struct cs_api_call *call);
 enum cs_err cs_api_session_recording(struct cs_api_call *call);
+enum cs_err cs_api_log(struct cs_api_call *call);
 enum cs_err cs_api_target_answers(struct cs_api_call *call);
 enum cs_err cs_api_target_check(struct cs_api_call *call);
 enum cs_err cs_api_target_sql(struct cs_api_call *call);

@@ -3,8 +3,7 @@
  * handed on. */
 #include "control/api.h"
 
-#include "audit/leaf.h"
-
+#include "audit/boxes.h"
 #include "base/log.h"
 #include "base/time.h"
 #include "crypto/wrapped.h"
@@ -136,12 +135,16 @@ static enum cs_err replay(struct cs_control *c, const struct cs_msg_replay *ask,
                           struct cs_call *ret_done)
 {
     uint64_t deadline = cs_mono_ns() + REPLAY_CALL_NS;
-    struct cs_buf opened = cs_buf((size_t)CS_OPENED_ROW * CS_WRAPPED_MAX);
+    struct cs_buf opened =
+        cs_buf(CS_MAX((size_t)CS_OPENED_ROW * CS_WRAPPED_MAX, (size_t)CS_BOXES_MAX));
     enum cs_err e = cs_channel_call(c->supervisor, CS_MSG_REPLAY, ask, NULL, 0, deadline, ret_done);
     if (e == CS_OK && ret_done->type == CS_MSG_REPLAY_ASKS) {
         const struct cs_msg_replay_asks *m = (const void *)ret_done->msg.raw;
         struct cs_msg_replay_go go = {.job = m->job};
-        go.err = (uint64_t)cs_recording_unwrap(c, &ask->session, m->reader, m->rows, &opened);
+        go.err =
+            (uint64_t)(cs_id_is_zero(&ask->session)
+                           ? cs_recording_open_log(c, m->reader, m->rows, &opened)
+                           : cs_recording_unwrap(c, &ask->session, m->reader, m->rows, &opened));
         go.rows = cs_buf_slice(&opened);
         cs_call_done(ret_done);
         *ret_done = (struct cs_call){.fd = {-1, -1, -1}};
@@ -151,6 +154,29 @@ static enum cs_err replay(struct cs_control *c, const struct cs_msg_replay *ask,
     }
     cs_buf_done(&opened);
     return e == CS_OK && ret_done->type != CS_MSG_REPLAYED ? CS_ERR_PROTOCOL : e;
+}
+
+enum cs_err cs_api_read(struct cs_api_call *call, const struct cs_msg_replay *ask)
+{
+    struct cs_call done = {.fd = {-1, -1, -1}};
+    enum cs_err e = replay(call->c, ask, &done);
+    if (e == CS_OK) {
+        const struct cs_msg_replayed *m = (const void *)done.msg.raw;
+        if (m->err != CS_OK) {
+            e = m->err < CS_ERR_MAX ? (enum cs_err)m->err : CS_ERR_INTERNAL;
+            call->long_why = cs_arena_dup(&call->arena, m->text);
+        } else {
+            struct cs_slice map; /* sealed, or front could be shown one thing and send another */
+            e = cs_sealed_map(done.fd[0], CS_LIMIT_IPC_BLOB_BYTES, &map);
+            if (e == CS_OK) {
+                cs_sealed_unmap(map);
+                call->reply_fd = done.fd[0];
+                done.fd[0] = -1;
+            }
+        }
+    }
+    cs_call_done(&done);
+    return e;
 }
 
 static enum cs_err say_replay(struct cs_api_call *call, const struct cs_id *session)
@@ -190,24 +216,7 @@ enum cs_err cs_api_session_recording(struct cs_api_call *call)
                                 .from_ms = from_s * 1000,
                                 .actions = actions,
                                 .find = cs_slice_head(call->query[1], REPLAY_FIND_MAX)};
-    struct cs_call done = {.fd = {-1, -1, -1}};
-    e = replay(call->c, &ask, &done);
-    if (e == CS_OK) {
-        const struct cs_msg_replayed *m = (const void *)done.msg.raw;
-        if (m->err != CS_OK) {
-            e = m->err < CS_ERR_MAX ? (enum cs_err)m->err : CS_ERR_INTERNAL;
-            call->long_why = cs_arena_dup(&call->arena, m->text);
-        } else {
-            struct cs_slice map; /* sealed, or front could be shown one thing and send another */
-            e = cs_sealed_map(done.fd[0], CS_LIMIT_IPC_BLOB_BYTES, &map);
-            if (e == CS_OK) {
-                cs_sealed_unmap(map);
-                call->reply_fd = done.fd[0];
-                done.fd[0] = -1;
-            }
-        }
-    }
-    cs_call_done(&done);
+    e = cs_api_read(call, &ask);
     if (e == CS_ERR_NOT_FOUND) {
         /* The session exists (session_row), its first frames are on their way to the disk. */
         json_t *root = json_object();

@@ -217,6 +217,9 @@ enum cs_err cs_recording_month(struct cs_control *c, uint64_t wall_ms, char *why
 enum cs_err cs_recording_unwrap(struct cs_control *c, const struct cs_id *session,
                                 struct cs_slice reader, struct cs_slice rows,
                                 struct cs_buf *out) CS_MUST_CHECK;
+/* The same for private values of the audit log (audit/boxes.h). */
+enum cs_err cs_recording_open_log(struct cs_control *c, struct cs_slice reader,
+                                  struct cs_slice rows, struct cs_buf *out) CS_MUST_CHECK;
 
 /* ---- catalogue.c ---- */
 void cs_catalogue_run(void *control);         /* coroutine */

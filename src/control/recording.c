@@ -15,7 +15,13 @@
 
 #define KEEPER_CALL_NS (10 * CS_NS_PER_S)
 
-enum { BOX_MAX = 512, TRIES = 3, KEYS_OF_A_MONTH = 9, ARENA_MAX = 256 * 1024 };
+enum {
+    BOX_MAX = 512,
+    TRIES = 3,
+    KEYS_OF_A_MONTH = 9,
+    ARENA_MAX = 256 * 1024,
+    LIST_ARENA = 8 * 1024 * 1024
+};
 
 /* An empty box asks for a new one, which *ret_box gets (in the arena); with one, keeper announces
  * it. */
@@ -154,4 +160,53 @@ enum cs_err cs_recording_unwrap(struct cs_control *c, const struct cs_id *sessio
     cs_buf_done(&mine);
     /* One month's key that is missing does not hide what the others open. */
     return out->len > 0 ? CS_OK : first;
+}
+
+/* ---- the audit log's private values ---- */
+
+static enum cs_err log_open_named(struct cs_control *c, struct cs_slice reader,
+                                  const struct cs_store_secret *row, struct cs_slice rows,
+                                  struct cs_buf *out)
+{
+    const struct cs_msg_log_open m = {
+        .reader = reader, .name = row->name, .box = row->box, .rows = rows};
+    struct cs_call call;
+    enum cs_err e = cs_helper_call(c, CS_ROLE_KEEPER, CS_MSG_LOG_OPEN, &m,
+                                   cs_mono_ns() + KEEPER_CALL_NS, &call);
+    if (e == CS_OK) {
+        const struct cs_msg_log_opened *r = (const void *)call.msg.raw;
+        if (call.type != CS_MSG_LOG_OPENED || r->err >= CS_ERR_MAX) {
+            e = CS_ERR_PROTOCOL;
+        } else if (r->err != CS_OK) {
+            e = (enum cs_err)r->err;
+        } else {
+            cs_buf_add(out, r->rows);
+        }
+    }
+    cs_call_done(&call);
+    return e;
+}
+
+/* Each month's key opens what was sealed to it. A row keeps its length on the way: when all have
+ * come back, no other key is asked for. */
+enum cs_err cs_recording_open_log(struct cs_control *c, struct cs_slice reader,
+                                  struct cs_slice rows, struct cs_buf *out)
+{
+    struct cs_store_secret *all = NULL, row = {.version = 0};
+    struct cs_arena a;
+    size_t n = 0;
+    enum cs_err first = CS_OK;
+    cs_arena_init(&a, 4096, LIST_ARENA);
+    enum cs_err e = cs_store_secret_list(c->store, &a, &all, &n);
+    for (size_t i = n; e == CS_OK && i > 0 && out->len < rows.n; i--) {
+        if (!cs_wrapped_is_key_name(all[i - 1].name)) {
+            continue;
+        }
+        e = cs_store_secret_get(c->store, all[i - 1].name, &a, &row);
+        row.name = all[i - 1].name;
+        enum cs_err one = e == CS_OK ? log_open_named(c, reader, &row, rows, out) : CS_OK;
+        first = first == CS_OK ? one : first; /* one month's key that is missing hides no other */
+    }
+    cs_arena_done(&a);
+    return e != CS_OK || out->len > 0 ? e : first;
 }

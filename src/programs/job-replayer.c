@@ -7,8 +7,14 @@
  * 0, the JSON in a sealed memfd.
  *
  * job-replayer DIRECTORY SESSION --key FILE: by hand, with the private half of a key that
- * recordings are wrapped for (escrow's): the JSON goes to standard output. No gateway is needed. It
- * must never write to the directory. */
+ * recordings are wrapped for (escrow's): the JSON goes to standard output. No gateway is needed.
+ *
+ * job-replayer DIRECTORY log FROM COUNT [--key FILE]: that many leaves of the audit log from that
+ * number on, or, with 18446744073709551615, the last ones (record/log_read.h). It asks in the same
+ * way to have their private values opened (audit/boxes.h); the reply is u64le enum cs_err and the
+ * opened rows, and what stands behind them is not for it.
+ *
+ * It must never write to the directory. */
 #include "base/alloc.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -16,6 +22,7 @@
 #include "base/secret.h"
 #include "base/writer.h"
 #include "ipc/ipc.h"
+#include "record/log_read.h"
 #include "record/replay.h"
 #include "runtime/process.h"
 #include "runtime/sandbox.h"
@@ -88,18 +95,20 @@ static bool answer(enum cs_err err, struct cs_slice json)
     return send_answer(err, cs_err_text(err), memfd);
 }
 
-/* Asks for the keys; ret_query's text borrows from `message`. */
-static enum cs_err ask(struct cs_replay *r, struct cs_replay_query *ret_query)
+/* Has these rows opened for a key that is made for this once. The reply is left in `message`, and
+ * what it begins with is read off. */
+static enum cs_err ask_open(struct cs_slice asked, uint8_t private[static CS_X25519],
+                            struct cs_reader *ret, struct cs_slice *ret_rows)
 {
-    uint8_t private[CS_X25519], public[CS_X25519];
-    cs_random(private, sizeof private);
+    uint8_t public[CS_X25519];
+    cs_random(private, CS_X25519);
     if (cs_x25519_public(private, public) != CS_OK) {
         return CS_ERR_INTERNAL;
     }
     struct cs_writer w = cs_writer(message, sizeof message);
     cs_writer_u64le(&w, JOB_ASKS);
     cs_writer_slice(&w, cs_slice(public, sizeof public));
-    cs_writer_slice(&w, cs_replay_rows(r));
+    cs_writer_slice(&w, asked);
     struct cs_slice question = cs_writer_done(&w);
     ssize_t n = question.n > 0 ? send(ANSWER_FD, question.p, question.n, MSG_NOSIGNAL) : -1;
     if (n == (ssize_t)question.n) {
@@ -110,43 +119,86 @@ static enum cs_err ask(struct cs_replay *r, struct cs_replay_query *ret_query)
         } while (n < 0 && (errno == EINTR || errno == EAGAIN));
     }
     if (n <= 0) {
-        cs_wipe(private, sizeof private);
         return CS_ERR_UNAVAILABLE;
     }
-    struct cs_reader rd = cs_reader(cs_slice(message, (size_t)n));
-    uint64_t err = cs_reader_u64le(&rd);
-    struct cs_slice rows = cs_reader_slice(&rd);
-    ret_query->from_ms = cs_reader_u64le(&rd);
-    ret_query->actions = cs_reader_u64le(&rd) == 1;
-    ret_query->find = cs_reader_slice(&rd);
-    if (!cs_reader_done(&rd) || err >= CS_ERR_MAX) {
-        err = CS_ERR_PROTOCOL;
+    *ret = cs_reader(cs_slice(message, (size_t)n));
+    uint64_t err = cs_reader_u64le(ret);
+    *ret_rows = cs_reader_slice(ret);
+    return ret->bad || err >= CS_ERR_MAX ? CS_ERR_PROTOCOL : (enum cs_err)err;
+}
+
+/* Asks for the keys; ret_query's text borrows from `message`. */
+static enum cs_err ask(struct cs_replay *r, struct cs_replay_query *ret_query)
+{
+    uint8_t private[CS_X25519];
+    struct cs_reader rd;
+    struct cs_slice rows;
+    enum cs_err err = ask_open(cs_replay_rows(r), private, &rd, &rows);
+    if (err == CS_OK) {
+        ret_query->from_ms = cs_reader_u64le(&rd);
+        ret_query->actions = cs_reader_u64le(&rd) == 1;
+        ret_query->find = cs_reader_slice(&rd);
+        err = cs_reader_done(&rd) ? CS_OK : CS_ERR_PROTOCOL;
     }
     if (err == CS_OK) {
         (void)cs_replay_keys(r, private, rows);
     }
     cs_wipe(private, sizeof private);
-    return (enum cs_err)err;
+    return err;
 }
 
 /* 32 bytes, or 64 hexadecimal digits. */
-static enum cs_err own_key(struct cs_replay *r, int fd)
+static bool read_key(int fd, uint8_t private[static CS_X25519])
 {
-    uint8_t text[80], private[CS_X25519];
+    uint8_t text[80];
     ssize_t n = read(fd, text, sizeof text);
     struct cs_slice s = cs_slice_trim(cs_slice(text, n > 0 ? (size_t)n : 0));
     bool ok = n == CS_X25519;
     if (ok) {
-        memcpy(private, text, sizeof private);
+        memcpy(private, text, CS_X25519);
     } else {
-        ok = cs_unhex(s, private, sizeof private);
-    }
-    enum cs_err err = CS_ERR_INVALID;
-    if (ok) {
-        err = cs_replay_own_key(r, private) > 0 ? CS_OK : CS_ERR_DENIED;
+        ok = cs_unhex(s, private, CS_X25519);
     }
     cs_wipe(text, sizeof text);
+    return ok;
+}
+
+static enum cs_err own_key(struct cs_replay *r, int fd)
+{
+    uint8_t private[CS_X25519];
+    enum cs_err err = CS_ERR_INVALID;
+    if (read_key(fd, private)) {
+        err = cs_replay_own_key(r, private) > 0 ? CS_OK : CS_ERR_DENIED;
+    }
     cs_wipe(private, sizeof private);
+    return err;
+}
+
+static enum cs_err read_log(const char *directory, uint64_t from, uint64_t count, int key_fd,
+                            struct cs_buf *json)
+{
+    uint8_t private[CS_X25519];
+    struct cs_log_page *page = NULL;
+    struct cs_reader rd;
+    struct cs_slice rows;
+    enum cs_err err = cs_log_page_open(directory, from, count, &page);
+    if (err == CS_OK && key_fd >= 0) {
+        err = read_key(key_fd, private) ? CS_OK : CS_ERR_INVALID;
+        if (err == CS_OK) {
+            cs_log_page_own_key(page, private);
+        }
+    } else if (err == CS_OK && asked_by_socket()) {
+        err = ask_open(cs_log_page_rows(page), private, &rd, &rows);
+        if (err == CS_OK) {
+            cs_log_page_opened(page, private, rows);
+        }
+    }
+    cs_wipe(private, sizeof private);
+    if (err == CS_OK) {
+        cs_log_page_json(page, json);
+        err = json->bad ? CS_ERR_NO_MEMORY : CS_OK;
+    }
+    cs_log_page_close(page);
     return err;
 }
 
@@ -176,15 +228,22 @@ int main(int argc, char **argv)
     struct cs_id session;
     int key_fd = -1;
     cs_log_init("job-replayer", CS_LEVEL_INFO);
-    bool with_key = argc == 5 && strcmp(argv[3], "--key") == 0;
-    if ((argc != 3 && !with_key) || !cs_id_parse(cs_slice_str(argv[2]), &session)) {
-        (void)fprintf(stderr, "usage: job-replayer DIRECTORY SESSION [--key FILE]\n");
+    bool log = argc >= 5 && strcmp(argv[2], "log") == 0;
+    int given = log ? 5 : 3;
+    bool with_key = argc == given + 2 && strcmp(argv[given], "--key") == 0;
+    uint64_t from = 0, count = 0;
+    bool known = log ? cs_slice_to_u64(cs_slice_str(argv[3]), &from) &&
+                           cs_slice_to_u64(cs_slice_str(argv[4]), &count) && count > 0
+                     : argc >= 3 && cs_id_parse(cs_slice_str(argv[2]), &session);
+    if ((argc != given && !with_key) || !known) {
+        (void)fprintf(stderr, "usage: job-replayer DIRECTORY SESSION [--key FILE]\n"
+                              "       job-replayer DIRECTORY log FROM COUNT [--key FILE]\n");
         return 2;
     }
     if (with_key) {
-        key_fd = open(argv[4], O_RDONLY | O_CLOEXEC);
+        key_fd = open(argv[given + 1], O_RDONLY | O_CLOEXEC);
         if (key_fd < 0) {
-            (void)fprintf(stderr, "job-replayer: %s cannot be opened\n", argv[4]);
+            (void)fprintf(stderr, "job-replayer: %s cannot be opened\n", argv[given + 1]);
             return 1;
         }
     }
@@ -196,7 +255,8 @@ int main(int argc, char **argv)
     }
     struct cs_buf json = cs_buf((size_t)CS_LIMIT_REPLAY_BYTES + CS_LIMIT_RECORD_FRAME_BYTES * 6 +
                                 (size_t)CLOSING_BYTES);
-    enum cs_err err = read_recording(argv[1], &session, key_fd, &json);
+    enum cs_err err = log ? read_log(argv[1], from, count, key_fd, &json)
+                          : read_recording(argv[1], &session, key_fd, &json);
     bool ok = answer(err, cs_buf_slice(&json));
     cs_buf_done(&json);
     return ok ? 0 : 1;

@@ -13,9 +13,9 @@
 
 #include <unistd.h>
 
-static const enum cs_leaf_kind controls[] = {CS_LEAF_LOGIN, CS_LEAF_VOTE, CS_LEAF_CHANGE,
-                                             CS_LEAF_RULES, CS_LEAF_KEY,  CS_LEAF_SHRED,
-                                             CS_LEAF_REPLAY};
+static const enum cs_leaf_kind controls[] = {CS_LEAF_LOGIN,  CS_LEAF_VOTE, CS_LEAF_CHANGE,
+                                             CS_LEAF_RULES,  CS_LEAF_KEY,  CS_LEAF_SHRED,
+                                             CS_LEAF_REPLAY, CS_LEAF_READ};
 
 static void answer(struct cs_recorder *rec, uint32_t corr, enum cs_err err)
 {

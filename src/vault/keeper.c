@@ -189,6 +189,23 @@ static void on_unwrap(struct cs_keeper *k, uint32_t corr, const struct cs_msg_un
     cs_keeper_answer(k, CS_MSG_UNWRAPPED, corr, &out);
 }
 
+static void on_log_open(struct cs_keeper *k, uint32_t corr, const struct cs_msg_log_open *m)
+{
+    struct cs_buf rows = cs_buf(CS_BOXES_MAX); /* sealed to the reader */
+    enum cs_err e = cs_vault_has_key(k->vault) ? cs_recording_log_open(k->vault, m->reader, m->name,
+                                                                       m->box, m->rows, &rows)
+                                               : CS_ERR_UNAVAILABLE;
+    count(CS_USED_REPLAY, e);
+    cs_log(e == CS_OK ? CS_EV_SECRET_USED : CS_EV_SECRET_REFUSED, NULL,
+           "for=log-read key=%s asked=%zu opened=%zu result=%s", cs_log_quote(m->name).text,
+           m->rows.n, rows.len, cs_err_name(e));
+    struct cs_msg_log_opened out = {.err = (uint64_t)e,
+                                    .text = cs_slice_str(e == CS_OK ? "" : cs_err_text(e)),
+                                    .rows = e == CS_OK ? cs_buf_slice(&rows) : CS_SLICE_NULL};
+    cs_keeper_answer(k, CS_MSG_LOG_OPENED, corr, &out);
+    cs_buf_done(&rows);
+}
+
 /* ---- LOG_KEY, CHECKPOINT: the audit log's signature ---- */
 
 static void on_log_key(struct cs_keeper *k, uint32_t corr, const struct cs_msg_log_key *m)
@@ -291,6 +308,9 @@ static void on_control(struct cs_channel *ch, const struct cs_channel_in *in, vo
         break;
     case CS_MSG_UNWRAP:
         on_unwrap(k, in->corr, in->msg);
+        break;
+    case CS_MSG_LOG_OPEN:
+        on_log_open(k, in->corr, in->msg);
         break;
     default: /* the table lets nothing else through */
         close_fds(in);

@@ -87,3 +87,20 @@ enum cs_err cs_recording_rewrap(struct cs_vault *v, const struct cs_id *session,
     *ret_n = n;
     return e == CS_OK && rows.n > 0 ? CS_ERR_INVALID : e;
 }
+
+enum cs_err cs_recording_log_open(struct cs_vault *v, struct cs_slice reader, struct cs_slice name,
+                                  struct cs_slice box, struct cs_slice rows, struct cs_buf *out)
+{
+    const uint8_t *private = NULL;
+    struct cs_box_row row;
+    if (reader.n != CS_X25519 || rows.n > CS_BOXES_MAX) {
+        return CS_ERR_INVALID;
+    }
+    enum cs_err e = open_box(v, name, box, &private);
+    while (e == CS_OK && cs_box_row_next(&rows, &row)) {
+        e = cs_box_row_pass(private, &row, reader.p, out);
+        e = e == CS_ERR_NOT_FOUND || e == CS_ERR_CORRUPT ? CS_OK : e;
+    }
+    cs_vault_forget(v);
+    return e == CS_OK && rows.n > 0 ? CS_ERR_INVALID : e;
+}

@@ -2,6 +2,7 @@
 #ifndef CS_VAULT_RECORDING_H
 #define CS_VAULT_RECORDING_H
 
+#include "audit/boxes.h"
 #include "crypto/wrapped.h"
 #include "vault/vault.h"
 
@@ -20,5 +21,10 @@ enum cs_err cs_recording_rewrap(struct cs_vault *v, const struct cs_id *session,
                                 struct cs_slice reader, struct cs_slice name, struct cs_slice box,
                                 struct cs_slice rows, uint8_t *out, size_t cap,
                                 size_t *ret_n) CS_MUST_CHECK;
+/* Private values of the audit log that are sealed to that key, for the reader: rows are appended to
+ * `out`, those of other keys and those that do not open are left out. */
+enum cs_err cs_recording_log_open(struct cs_vault *v, struct cs_slice reader, struct cs_slice name,
+                                  struct cs_slice box, struct cs_slice rows,
+                                  struct cs_buf *out) CS_MUST_CHECK;
 
 #endif

@@ -1,6 +1,7 @@
 """The audit log that a running gateway writes: what is in it, whose word it is, and that it is signed. It is read from
 its files alone, by the verifier that was written from docs/format.md."""
 import hashlib
+import json
 import os
 import unittest
 
@@ -83,6 +84,32 @@ class AuditLog(GatewayCase):
         self.gw.cli("reload")
         other = self.log.wait("rules", rules=hashlib.sha256(before + b"# nobody's business\n").hexdigest())[0]
         self.assertEqual(first["policy"], other["policy"])  # a comment decides nothing
+
+    def test_who_may_reads_names_and_reasons_and_the_log_says_so(self):
+        self.gw.cli("user", "add", "ann", "--groups", "countersign-auditors")
+        self.gw.cli("user", "disable", "ann")
+        w = self.wire()
+        w.close()
+        self.log.wait("change", what="user-disable")
+        self.log.wait("session_close")
+        before = self.log.size()
+        leaves = self.gw.json("log", "--from", "0", "--limit", "5000")["leaves"]
+        self.assertEqual([x["leaf"] for x in leaves], list(range(len(leaves))))
+        self.assertGreaterEqual(len(leaves), before)
+        self.assertEqual({json.dumps(x) for x in leaves if any(isinstance(v, dict) for v in x.values())}, set())  # all opened
+        added, = [x for x in leaves if x["kind"] == "change" and x.get("subject") == "ann" and x["what"] == "user-add"]
+        self.assertRegex(added["who"], "^uid [0-9]+ \\(local socket\\)$")
+        self.assertIn("countersign-auditors", added["words"])
+        opened = [x["who"] for x in leaves if x["kind"] == "session_open"]
+        self.assertIn("agent bot on behalf of person alice", opened)
+        self.assertIn("agent bot on behalf of person alice", [x["who"] for x in leaves if x["kind"] == "login" and x["outcome"] == 2])
+        read = self.log.wait("read")
+        self.assertTrue(all("leaves" in x["what"] for x in read))
+        self.assertEqual(len(self.gw.json("log", "--limit", "3")["leaves"]), 3)
+        text = self.gw.cli("log", "--limit", "40").stdout
+        self.assertIn("user-disable", text)
+        for who in ("bot", "alice"):
+            self.assertIn("countersign-auditors", self.gw.cli("log", who=who, ok=False).stderr)
 
     def test_a_session_and_the_last_value_of_its_recording(self):
         w = self.wire()

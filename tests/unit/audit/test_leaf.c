@@ -1,4 +1,5 @@
 /* Leaves: exact bytes, every way of being malformed, and values that only their holders read. */
+#include "audit/boxes.h"
 #include "audit/leaf.h"
 #include "tap.h"
 #include "wire/cbor.h"
@@ -225,4 +226,125 @@ CS_TEST(too_long_a_value_and_too_many_holders_are_refused)
                           &out) == CS_ERR_INVALID);
     CS_CHECK(out.len == 0);
     cs_buf_done(&out);
+}
+
+/* ---- on the way to a reader ---- */
+
+struct passing {
+    uint8_t holder[CS_X25519], reader[CS_X25519], reader_public[CS_X25519];
+    struct cs_buf leaf, rows;
+    struct cs_leaf l;
+    struct cs_leaf_box own;
+};
+
+static void passing_make(struct passing *p, const char *who)
+{
+    uint8_t public[1][CS_X25519];
+    struct cs_buf sealed = cs_buf(CS_LEAF_SEALED_MAX);
+    *p = (struct passing){.leaf = cs_buf(CS_LEAF_SEALED_MAX + 1024), .rows = cs_buf(CS_BOXES_MAX)};
+    cs_random(p->holder, sizeof p->holder);
+    cs_random(p->reader, sizeof p->reader);
+    CS_EQ_U64(cs_x25519_public(p->holder, public[0]), CS_OK);
+    CS_EQ_U64(cs_x25519_public(p->reader, p->reader_public), CS_OK);
+    CS_EQ_U64(cs_leaf_seal(CS_LEAF_READ, CS_KEY_WHO, cs_slice_str(who),
+                           (const uint8_t(*)[CS_X25519]) public, 1, &sealed),
+              CS_OK);
+    struct cs_leaf l = {.kind = CS_LEAF_READ, .time_ms = 1};
+    cs_leaf_set(&l, CS_KEY_WHO, cs_buf_slice(&sealed));
+    CS_EQ_U64(cs_leaf_write(&l, &p->leaf), CS_OK);
+    CS_CHECK(cs_leaf_read(cs_buf_slice(&p->leaf), &p->l));
+    CS_CHECK(cs_leaf_own_box(&p->l, CS_KEY_WHO, &p->own));
+    CS_CHECK(!cs_leaf_own_box(&p->l, CS_KEY_WORDS, &p->own));
+    CS_CHECK(!cs_leaf_own_box(&p->l, CS_KEY_WHAT, &p->own));
+    CS_CHECK(cs_leaf_own_box(&p->l, CS_KEY_WHO, &p->own));
+    cs_buf_done(&sealed);
+}
+
+static void passing_done(struct passing *p)
+{
+    cs_buf_done(&p->leaf);
+    cs_buf_done(&p->rows);
+}
+
+static struct cs_box_row row_of(const struct passing *p)
+{
+    return (struct cs_box_row){7, CS_LEAF_READ, CS_KEY_WHO, p->own.holder, p->own.box};
+}
+
+CS_TEST(a_box_that_was_passed_on_opens_for_its_reader_and_for_nobody_else)
+{
+    struct passing p;
+    struct cs_buf out = cs_buf(100);
+    passing_make(&p, "local:alice");
+    struct cs_box_row row = row_of(&p), got;
+    CS_EQ_U64(cs_box_row_pass(p.holder, &row, p.reader_public, &p.rows), CS_OK);
+    struct cs_slice rows = cs_buf_slice(&p.rows);
+    CS_CHECK(cs_box_row_next(&rows, &got) && rows.n == 0 && got.tag == 7);
+    CS_EQ_U64(got.box.n, row.box.n);
+    CS_EQ_U64(cs_box_row_open(p.holder, &got, p.own.hash, &out), CS_ERR_CORRUPT);
+    CS_EQ_U64(cs_box_row_open(p.reader, &row, p.own.hash, &out), CS_ERR_CORRUPT);
+    CS_EQ_U64(cs_box_row_open(p.reader, &got, p.own.hash, &out), CS_OK);
+    CS_EQ_STR(cs_buf_slice(&out), "local:alice");
+    cs_buf_done(&out);
+    passing_done(&p);
+}
+
+CS_TEST(a_box_is_passed_on_by_its_holder_and_as_what_it_is_only)
+{
+    struct passing p;
+    uint8_t other[CS_X25519];
+    passing_make(&p, "local:alice");
+    struct cs_box_row row = row_of(&p);
+    cs_random(other, sizeof other);
+    CS_EQ_U64(cs_box_row_pass(other, &row, p.reader_public, &p.rows), CS_ERR_NOT_FOUND);
+    row.key = CS_KEY_WORDS;
+    CS_EQ_U64(cs_box_row_pass(p.holder, &row, p.reader_public, &p.rows), CS_ERR_CORRUPT);
+    row = row_of(&p);
+    row.kind = CS_LEAF_VOTE;
+    CS_EQ_U64(cs_box_row_pass(p.holder, &row, p.reader_public, &p.rows), CS_ERR_CORRUPT);
+    CS_EQ_U64(p.rows.len, 0);
+    passing_done(&p);
+}
+
+CS_TEST(another_value_or_another_place_is_not_taken_for_what_was_asked)
+{
+    struct passing p;
+    uint8_t other[CS_SHA256];
+    struct cs_buf out = cs_buf(100);
+    passing_make(&p, "local:alice");
+    struct cs_box_row row = row_of(&p), got;
+    CS_EQ_U64(cs_box_row_pass(p.holder, &row, p.reader_public, &p.rows), CS_OK);
+    struct cs_slice rows = cs_buf_slice(&p.rows);
+    CS_CHECK(cs_box_row_next(&rows, &got));
+    memcpy(other, p.own.hash.p, sizeof other);
+    other[0] ^= 1; /* keeper, or whoever is between, tells of somebody else */
+    CS_EQ_U64(cs_box_row_open(p.reader, &got, cs_slice(other, sizeof other), &out), CS_ERR_CORRUPT);
+    got.tag++;
+    CS_EQ_U64(cs_box_row_open(p.reader, &got, p.own.hash, &out), CS_ERR_CORRUPT);
+    CS_EQ_U64(out.len, 0);
+    cs_buf_done(&out);
+    passing_done(&p);
+}
+
+CS_TEST(rows_of_boxes_that_are_cut_or_have_lying_lengths_are_none)
+{
+    struct passing p;
+    uint8_t bytes[512];
+    passing_make(&p, "x");
+    struct cs_box_row row = row_of(&p), got;
+    cs_box_row_write(&p.rows, &row);
+    CS_CHECK(!p.rows.bad && p.rows.len < sizeof bytes);
+    for (size_t n = 0; n < p.rows.len; n++) {
+        struct cs_slice cut = cs_slice(p.rows.p, n);
+        CS_CHECK(!cs_box_row_next(&cut, &got));
+        CS_EQ_U64(cut.n, n);
+    }
+    memcpy(bytes, p.rows.p, p.rows.len);
+    for (size_t at = 14; at < 18; at++) { /* the length */
+        bytes[at] ^= 0x80;
+        struct cs_slice lie = cs_slice(bytes, p.rows.len);
+        CS_CHECK(!cs_box_row_next(&lie, &got));
+        bytes[at] ^= 0x80;
+    }
+    passing_done(&p);
 }

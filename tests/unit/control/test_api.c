@@ -584,3 +584,27 @@ CS_TEST(api_checks_of_targets_are_for_who_sets_up_and_fail_without_a_probe)
 {
     world_run(checks);
 }
+
+static void log_read(struct world *w)
+{
+    json_t *o = NULL;
+    CS_EQ_U64(status_of(w, "GET", "/v1/log", w->bot, NULL), 403);
+    CS_EQ_U64(status_of(w, "GET", "/v1/log", w->alice, NULL), 403);
+    CS_EQ_U64(
+        world_setup(w, "POST", "/v1/users/dan/groups", "{\"groups\":[\"countersign-auditors\"]}"),
+        200);
+    CS_EQ_U64(call(w, "GET", "/v1/log", "limit=3", w->dan, NULL, &o), 200);
+    json_decref(o);
+    CS_EQ_U64(call(w, "GET", "/v1/log", "from=1&limit=500", w->dan, NULL, &o), 200);
+    json_decref(o);
+    static const char *const wrong[] = {"limit=0", "limit=501", "from=-1", "from=x", "since=1"};
+    for (size_t i = 0; i < CS_ARRAY_LEN(wrong); i++) {
+        CS_EQ_U64(call(w, "GET", "/v1/log", wrong[i], w->dan, NULL, &o), 400);
+        json_decref(o);
+    }
+}
+
+CS_TEST(api_opens_the_audit_log_for_auditors_only)
+{
+    world_run(log_read);
+}

@@ -1,4 +1,5 @@
 /* The keeper role in the test's process: the test plays supervisor and control. */
+#include "audit/boxes.h"
 #include "base/id.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -795,6 +796,79 @@ static void script_recordings(void)
 CS_TEST(keeper_opens_a_recordings_keys_for_its_reader_only)
 {
     run(script_recordings, false);
+}
+
+/* What keeper opens of one row for `reader`; its error. */
+static enum cs_err log_open(const struct cs_msg_log_open *m, const uint8_t *reader,
+                            struct cs_slice hash, struct cs_buf *ret)
+{
+    struct cs_call c;
+    struct cs_box_row row;
+    ret->len = 0;
+    call(CS_MSG_LOG_OPEN, m, CS_MSG_LOG_OPENED, &c);
+    const struct cs_msg_log_opened *r = (const void *)c.msg.raw;
+    enum cs_err e = (enum cs_err)r->err;
+    struct cs_slice rows = r->rows;
+    CS_CHECK(e == CS_OK || rows.n == 0);
+    while (cs_box_row_next(&rows, &row)) {
+        CS_EQ_U64(cs_box_row_open(reader, &row, hash, ret), CS_OK);
+    }
+    cs_call_done(&c);
+    return e;
+}
+
+static void script_log_read(void)
+{
+    static const char *const name = "recording/2026-11";
+    uint8_t box[256], reader[CS_X25519], public[CS_X25519];
+    size_t n = 0;
+    struct cs_buf sealed = cs_buf(CS_LEAF_SEALED_MAX), leaf = cs_buf(CS_LEAF_SEALED_MAX + 64),
+                  rows = cs_buf(CS_BOXES_MAX), got = cs_buf(1000);
+    struct cs_leaf l = {.kind = CS_LEAF_READ}, back;
+    struct cs_leaf_box own;
+    CS_EQ_U64(recording_key(name, CS_SLICE_NULL, box, &n), CS_OK);
+    CS_EQ_U64(recording_key(name, cs_slice(box, n), NULL, NULL), CS_OK);
+    while (n_announced == 0) {
+        CS_CHECK(cs_co_sleep(CS_NS_PER_MS));
+    }
+    uint8_t holder[1][CS_X25519];
+    memcpy(holder[0], announced, CS_X25519);
+    CS_EQ_U64(cs_leaf_seal(CS_LEAF_READ, CS_KEY_WHO, CS_SLICE_LIT("local:alice"),
+                           (const uint8_t(*)[CS_X25519])holder, 1, &sealed),
+              CS_OK);
+    cs_leaf_set(&l, CS_KEY_WHO, cs_buf_slice(&sealed));
+    CS_EQ_U64(cs_leaf_write(&l, &leaf), CS_OK);
+    CS_CHECK(cs_leaf_read(cs_buf_slice(&leaf), &back) && cs_leaf_own_box(&back, CS_KEY_WHO, &own));
+    const struct cs_box_row row = {3, CS_LEAF_READ, CS_KEY_WHO, own.holder, own.box};
+    cs_box_row_write(&rows, &row);
+    cs_random(reader, sizeof reader);
+    CS_EQ_U64(cs_x25519_public(reader, public), CS_OK);
+    struct cs_msg_log_open m = {.reader = cs_slice(public, sizeof public),
+                                .name = cs_slice_str(name),
+                                .box = cs_slice(box, n),
+                                .rows = cs_buf_slice(&rows)};
+    CS_EQ_U64(log_open(&m, reader, own.hash, &got), CS_OK);
+    CS_EQ_STR(cs_buf_slice(&got), "local:alice");
+    m.rows.n--; /* nothing of a question that is malformed */
+    CS_EQ_U64(log_open(&m, reader, own.hash, &got), CS_ERR_INVALID);
+    m.rows.n++;
+    m.reader.n--;
+    CS_EQ_U64(log_open(&m, reader, own.hash, &got), CS_ERR_INVALID);
+    m.reader.n++;
+    m.box = cs_slice(k.box, sizeof k.box); /* a target's secret is no key */
+    CS_EQ_U64(log_open(&m, reader, own.hash, &got), CS_ERR_CORRUPT);
+    m.name = CS_SLICE_LIT("orders-ro");
+    CS_EQ_U64(log_open(&m, reader, own.hash, &got), CS_ERR_INVALID);
+    CS_CHECK(!k.gone && !k.control_gone);
+    cs_buf_done(&sealed);
+    cs_buf_done(&leaf);
+    cs_buf_done(&rows);
+    cs_buf_done(&got);
+}
+
+CS_TEST(keeper_opens_private_values_of_the_log_for_their_reader_only)
+{
+    run(script_log_read, false);
 }
 
 CS_TEST(recording_keys_have_the_name_of_their_month)
