@@ -27,6 +27,7 @@ struct cs_gate_catalogue {
 
 #define LEAST_NS (CS_LIMIT_CATALOGUE_LEAST_MS * CS_NS_PER_MS)
 #define LOST_NS  (60 * CS_NS_PER_S)
+#define WATCH_NS (CS_LIMIT_CATALOGUE_HELD_S * CS_NS_PER_S)
 #define AGE_NS   (CS_LIMIT_CATALOGUE_AGE_S * CS_NS_PER_S)
 
 static bool keep_text(char *out, size_t size, struct cs_slice s)
@@ -76,6 +77,16 @@ static void unload(struct cs_gate_catalogue *k)
         cs_arena_done(&k->arena);
         cs_sealed_unmap(k->map);
         k->have = false;
+    }
+}
+
+void cs_gate_catalogues_free(struct cs_gate *g)
+{
+    while (g->catalogues != NULL) {
+        struct cs_gate_catalogue *k = g->catalogues;
+        g->catalogues = k->next;
+        unload(k);
+        cs_free(k);
     }
 }
 
@@ -207,6 +218,23 @@ void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class, struc
         want(g, k, false);
     }
     remember(s, class, ret, memo);
+}
+
+void cs_gate_definitions(struct cs_session *s, const struct cs_sql_class *class,
+                         struct cs_sql_judged *ret)
+{
+    const struct cs_gate_catalogue *k = of_session(s);
+    bool ours = k != NULL && k->have && cs_slice_eq_str(s->target->address, k->address) &&
+                cs_slice_eq_str(s->target->database, k->database);
+    cs_sql_judge(class, ours ? &k->catalogue : NULL, true, ret);
+}
+
+void cs_gate_definitions_watch(struct cs_session *s)
+{
+    struct cs_gate_catalogue *k = of_session(s);
+    if (k != NULL && cs_mono_ns() - CS_MAX(k->taken, k->wanted) >= WATCH_NS) {
+        want(s->gate, k, false);
+    }
 }
 
 /* ---- definitions that change ---- */

@@ -164,6 +164,10 @@ void cs_gate_defining(struct cs_session *s, bool elsewhere);
 /* The session ends: what it was changing may still take effect for a while. */
 void cs_gate_define_lost(struct cs_session *s);
 void cs_gate_catalogue_old(struct cs_gate *g, struct cs_slice target);
+/* Something is held at the session's target: a catalogue that is a little old is asked for anew, so
+ * that what changes behind its back is known when it may run. */
+void cs_gate_definitions_watch(struct cs_session *s);
+void cs_gate_catalogues_free(struct cs_gate *g);
 
 /* ---- tell.c: what control must hear, whichever control it is ---- */
 void cs_tell_leave(struct cs_session *s, struct cs_slice request, enum cs_leave how);

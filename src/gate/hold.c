@@ -81,6 +81,7 @@ static void notice(struct cs_session *s, struct cs_hold *h, const struct cs_verd
     cs_arena_init(&a, 1024, 8192);
     ops->notice(s, !h->noticed, wait_line(s, h, v, wait_left_s(h), &a));
     cs_arena_done(&a);
+    cs_gate_definitions_watch(s);
     h->noticed = true;
     h->next_notice_ns = cs_mono_ns() + CS_LIMIT_NOTICE_S * CS_NS_PER_S;
 }

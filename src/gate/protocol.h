@@ -239,6 +239,10 @@ struct cs_sql_judged;
  * has only ever been used with this class. */
 void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class, struct cs_memo *memo,
                    struct cs_sql_judged *ret);
+/* The same by what the newest catalogue says, however old it is: two answers for one class differ
+ * when definitions behind its names have changed in between. */
+void cs_gate_definitions(struct cs_session *s, const struct cs_sql_class *class,
+                         struct cs_sql_judged *ret);
 /* Nothing is owed and no transaction is open on any of the session's connections: definitions that
  * its actions changed are in force now. Cheap; call it whenever that is so. */
 void cs_gate_defined(struct cs_session *s);

@@ -388,6 +388,7 @@ void cs_gate_free(struct cs_gate *g)
     }
     cs_gate_config_unref(g->config);
     cs_pool_done(&g->sessions);
+    cs_gate_catalogues_free(g);
     cs_sql_free(g->sql);
     cs_free(g->scratch);
     cs_free(g->spare_verdict);

@@ -202,9 +202,10 @@ static enum pg_act elevated_bind(struct pg *p, const struct pg_bind *m,
 }
 
 static enum pg_act hold_bind(struct pg *p, const struct pg_bind *m, const struct pg_statement *st,
-                             struct cs_action *a, struct cs_verdict *v, struct cs_slice message)
+                             struct cs_action *a, const struct cs_sql_class *class,
+                             struct cs_verdict *v, struct cs_slice message)
 {
-    pg_hold(p, a, v);
+    pg_hold(p, a, class, v);
     if (p->ending || (v->outcome == CS_DENY && v->refusal == CS_REFUSAL_CLOSED)) {
         pg_end(p, p->s->kill.set ? "killed" : "the connection ended while an action was held");
         return PG_STOP;
@@ -219,16 +220,17 @@ static enum pg_act hold_bind(struct pg *p, const struct pg_bind *m, const struct
 }
 
 static enum pg_act decide_bind(struct pg *p, struct pg_batch *b, const struct pg_bind *m,
-                               struct pg_statement *st, struct cs_action *a, bool own_facts,
-                               struct cs_verdict *v, struct cs_slice message)
+                               struct pg_statement *st, struct cs_action *a,
+                               const struct cs_sql_class *class, struct cs_verdict *v,
+                               struct cs_slice message)
 {
     bool certain = a->facts.v[CS_FACT_SQL_TX].state == CS_FACT_KNOWN;
-    cs_gate_decide(p->s, a, own_facts && certain ? &st->memo : NULL, v);
+    cs_gate_decide(p->s, a, st->class != NULL && certain ? &st->memo : NULL, v);
     switch (v->outcome) {
     case CS_ALLOW:
         return push_bind(p, m, st, a, v) ? PG_PASS : PG_STOP;
     case CS_HOLD:
-        return pg_pass(p, b) ? hold_bind(p, m, st, a, v, message) : PG_STOP;
+        return pg_pass(p, b) ? hold_bind(p, m, st, a, class, v, message) : PG_STOP;
     case CS_DENY:
     default:
         return pg_pass(p, b) && pg_deny_extended(p, v) ? PG_DONE : PG_STOP;
@@ -271,7 +273,7 @@ static enum pg_act judge_bind(struct pg *p, struct pg_batch *b, const struct pg_
             describe_bind(p, class, st, params, m->n_params, names, &settings, &a);
         }
         if (act == PG_PASS) {
-            act = decide_bind(p, b, m, st, &a, st->class != NULL, v, message);
+            act = decide_bind(p, b, m, st, &a, class, v, message);
         }
     } else {
         pg_fatal(p, "53200", "out of memory");

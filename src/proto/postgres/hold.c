@@ -2,6 +2,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "proto/postgres/postgres_internal.h"
+#include "sql/catalogue.h"
 
 #include <stdio.h>
 
@@ -127,10 +128,32 @@ static bool hold_pump(struct cs_session *s)
 
 static const struct cs_hold_ops hold_ops = {notice, hold_items, hold_pump};
 
+enum { DEFINITIONS = 64 };
+
+/* What the text does, as the database's definitions have it: effects, and whether all that is
+ * written is named. SECURITY: part of what is approved: who signed a plain UPDATE has not signed
+ * the trigger that somebody puts behind it meanwhile. Reading and session do not count: no more can
+ * be behind them without one of the others. */
+static void definitions(struct pg *p, const struct cs_sql_class *class,
+                        char out[static DEFINITIONS])
+{
+    static const char *const names[6] = {"", "", "write,", "ddl,", "admin,", "opaque,"};
+    struct cs_sql_judged j = {0};
+    cs_gate_definitions(p->s, class, &j);
+    struct cs_writer w = cs_writer((uint8_t *)out, DEFINITIONS - 1);
+    for (unsigned i = 0; i < CS_ARRAY_LEN(names); i++) {
+        if ((j.effects & 1U << i) != 0) {
+            cs_writer_bytes(&w, cs_slice_str(names[i]));
+        }
+    }
+    cs_writer_bytes(&w, cs_slice_str(j.writes_known ? "all named" : "not all named"));
+    out[cs_writer_done(&w).n] = 0;
+}
+
 /* The action as it is held: a copy of everything, with the role, database and settings under which
  * it would run. */
 static bool held_copy(struct pg *p, struct cs_arena *mem, const struct cs_action *a, bool elevated,
-                      struct cs_action *ret)
+                      const char *defined, struct cs_action *ret)
 {
     struct cs_param *params = CS_NEW_ARRAY(mem, struct cs_param, a->n_params + 1);
     struct cs_slice server = cs_gate_server(p->s, mem);
@@ -142,9 +165,11 @@ static bool held_copy(struct pg *p, struct cs_arena *mem, const struct cs_action
     ret->tx = cs_arena_dup(mem, a->tx);
     /* A fresh connection has the pinned search_path; in a session '' or pg_catalog may be set. */
     ret->settings = cs_arena_printf(
-        mem, "%.*s\nDateStyle=%s\nIntervalStyle=%s\nTimeZone=%s\nsearch_path=public%s\n%.*s",
+        mem,
+        "%.*s\nDateStyle=%s\nIntervalStyle=%s\nTimeZone=%s\nsearch_path=public%s\ndefinitions=%s\n%"
+        ".*s",
         CS_SLICE_FMT(server), p->pins.date_style, p->pins.interval_style, p->pins.time_zone,
-        elevated ? "" : " at login", CS_SLICE_FMT(a->settings));
+        elevated ? "" : " at login", defined, CS_SLICE_FMT(a->settings));
     if (params == NULL || server.p == NULL || ret->bytes.p == NULL || ret->text.p == NULL ||
         ret->database.p == NULL || ret->role.p == NULL || ret->tx.p == NULL ||
         ret->settings.p == NULL) {
@@ -182,17 +207,24 @@ static bool same_action(const struct cs_action *a, const struct cs_action *held)
     return same;
 }
 
-void pg_hold(struct pg *p, struct cs_action *a, struct cs_verdict *v)
+void pg_hold(struct pg *p, struct cs_action *a, const struct cs_sql_class *class,
+             struct cs_verdict *v)
 {
+    char asked[DEFINITIONS], now[DEFINITIONS];
     struct cs_arena mem;
     struct cs_action held;
     struct pg_pins pins = p->pins;
     cs_arena_init(&mem, 16 * 1024, 4 * CS_LIMIT_HELD_BYTES);
-    if (held_copy(p, &mem, a, v->elevated, &held)) {
+    definitions(p, class, asked);
+    if (held_copy(p, &mem, a, v->elevated, asked, &held)) {
         cs_gate_hold(p->s, &held, &hold_ops, v);
+        definitions(p, class, now);
         if (v->outcome == CS_ALLOW && !same_pins(&pins, &p->pins)) {
             pg_nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_VOID, NULL,
                            "the session's settings changed while it waited");
+        } else if (v->outcome == CS_ALLOW && strcmp(asked, now) != 0) {
+            pg_nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_VOID, NULL,
+                           "what the database has defined for its names changed while it waited");
         } else if (v->outcome == CS_ALLOW && !same_action(a, &held)) {
             pg_nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_VOID, NULL,
                            "its bytes changed while it waited");

@@ -246,9 +246,11 @@ void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_sl
 void pg_names_done(struct pg *p);
 
 /* ---- hold.c ---- */
-/* Parks the action; on ALLOW the caller forwards it (or it is on its way on an elevated
+/* Parks the action; `class` is that of the text that says what it does: of the prepared statement,
+ * where it executes one. On ALLOW the caller forwards it (or it is on its way on an elevated
  * connection). */
-void pg_hold(struct pg *p, struct cs_action *a, struct cs_verdict *v);
+void pg_hold(struct pg *p, struct cs_action *a, const struct cs_sql_class *class,
+             struct cs_verdict *v);
 /* The ErrorResponse for a refusal. */
 void pg_refusal(struct cs_buf *out, const struct cs_verdict *v);
 /* Refuses a simple / an extended message so that client and target stay in step. */

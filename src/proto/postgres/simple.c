@@ -31,6 +31,7 @@ static bool push_query(struct pg *p, const struct cs_sql_class *class, bool foll
  * statement that was seen being prepared). */
 struct asked {
     const struct cs_sql_class *class;
+    const struct cs_sql_class *prepared; /* reference: of the statement that it executes */
     bool followed;
     struct cs_slice message;
     struct cs_action a;
@@ -38,7 +39,7 @@ struct asked {
 
 static enum pg_act hold_query(struct pg *p, struct asked *q, struct cs_verdict *v)
 {
-    pg_hold(p, &q->a, v);
+    pg_hold(p, &q->a, q->prepared != NULL ? q->prepared : q->class, v);
     if (p->ending || (v->outcome == CS_DENY && v->refusal == CS_REFUSAL_CLOSED)) {
         pg_end(p, p->s->kill.set ? "killed" : "the connection ended while an action was held");
         return PG_STOP;
@@ -89,16 +90,36 @@ static const struct pg_statement *executed(struct pg *p, const struct cs_sql_cla
     return st == NULL || (st->class != NULL && pg_names_change(st->class, false)) ? NULL : st;
 }
 
-/* What was prepared, and what the parameters of this EXECUTE do themselves. */
+/* What was prepared, and what the parameters of this EXECUTE do themselves. `text` is the class of
+ * what prepared it. SECURITY: of a statement made by SQL PREPARE only its effects were kept; what
+ * the catalogue says of its names is asked anew, because it may have changed since. */
 static uint8_t effects_of(struct pg *p, const struct pg_statement *prepared,
-                          const struct cs_sql_class *execute)
+                          const struct cs_sql_class *text, const struct cs_sql_class *execute)
 {
     struct cs_sql_judged j = {.effects = prepared->effects};
     uint8_t of_parameters = execute->n_kept > 0 ? execute->statements[0].inner_effects : 0;
-    if (prepared->class != NULL) {
-        cs_gate_judge(p->s, prepared->class, NULL, &j);
+    if (text == NULL) {
+        return CS_SQL_OPAQUE | j.effects | of_parameters; /* out of memory */
     }
-    return j.effects | of_parameters;
+    cs_gate_judge(p->s, text, NULL, &j);
+    uint8_t own = prepared->class != NULL ? 0 : prepared->effects;
+    return j.effects | own | of_parameters;
+}
+
+static void forget_prepared(struct pg *p, struct asked *q)
+{
+    if (q->prepared != NULL) {
+        cs_sql_release(cs_gate_sql(p->s->gate), q->prepared);
+        q->prepared = NULL;
+    }
+}
+
+static void prepared_class(struct pg *p, struct asked *q, const struct pg_statement *st)
+{
+    if (st->class != NULL) {
+        cs_sql_keep(st->class);
+    }
+    q->prepared = st->class != NULL ? st->class : pg_classify(p, st->text);
 }
 
 static enum pg_act describe_query(struct pg *p, struct asked *q, struct cs_slice text,
@@ -108,9 +129,11 @@ static enum pg_act describe_query(struct pg *p, struct asked *q, struct cs_slice
     pg_describe(p, q->class, text, NULL, &q->a);
     const struct pg_statement *st = executed(p, q->class, &wait);
     q->followed = st != NULL;
+    forget_prepared(p, q);
     if (st != NULL) {
         struct pg_statement effective = *st;
-        effective.effects = effects_of(p, st, q->class);
+        prepared_class(p, q, st);
+        effective.effects = effects_of(p, st, q->prepared, q->class);
         settings->len = 0;
         pg_describe_prepared(p, &q->a, &effective, names, settings);
     }
@@ -151,6 +174,7 @@ static enum pg_act judge_query(struct pg *p, struct pg_batch *b, struct cs_slice
     }
     cs_buf_done(&settings);
     cs_verdict_free(p->s, v);
+    forget_prepared(p, &q);
     if (q.class != NULL) {
         cs_sql_release(cs_gate_sql(p->s->gate), q.class);
     }

@@ -163,6 +163,19 @@ static void keep_text(char *out, size_t n, struct cs_slice s)
     (void)snprintf(out, n, "%.*s", CS_SLICE_FMT(s));
 }
 
+static void catalogue_came(struct world *w, unsigned gate, const struct cs_channel_in *in)
+{
+    const struct cs_msg_catalogue *m = in->msg;
+    struct world_catalogue *k = &w->catalogues[w->n_catalogues++ % WORLD_NEWS];
+    struct cs_slice map = CS_SLICE_NULL;
+    CS_CHECK(cs_sealed_map(in->fd[0], 1024, &map) == CS_OK);
+    *k = (struct world_catalogue){.gate = gate, .taken = m->taken};
+    keep_text(k->target, sizeof k->target, m->target);
+    keep_text(k->address, sizeof k->address, m->address);
+    keep_text(k->bytes, sizeof k->bytes, map);
+    cs_sealed_unmap(map);
+}
+
 static void on_gate(struct cs_channel *c, const struct cs_channel_in *in, void *arg)
 {
     struct world *w = arg;
@@ -179,8 +192,13 @@ static void on_gate(struct cs_channel *c, const struct cs_channel_in *in, void *
     } else if (in->type == CS_MSG_SESSION_KILL && w->n_killed < WORLD_NEWS) {
         w->killed[w->n_killed++] = ((const struct cs_msg_session_kill *)in->msg)->session;
     }
+    unsigned gate = c == w->gate[0] ? 0 : 1;
     if (in->type == CS_MSG_CANCEL_TO) {
-        w->n_cancels[c == w->gate[0] ? 0 : 1]++;
+        w->n_cancels[gate]++;
+    } else if (in->type == CS_MSG_CATALOGUE) {
+        catalogue_came(w, gate, in);
+    } else if (in->type == CS_MSG_CATALOGUE_OLD) {
+        w->n_old[gate]++;
     }
     cs_event_set(&w->news);
 }
@@ -204,6 +222,38 @@ static struct cs_channel *join(struct world *w, enum cs_role role, uint64_t inde
              CS_OK);
     cs_channel_run_phase(c);
     return c;
+}
+
+static void on_probe(struct cs_channel *c, const struct cs_channel_in *in, void *arg)
+{
+    struct world *w = arg;
+    struct cs_msg_probed m = {.err = w->probe_says != NULL ? CS_OK : CS_ERR_TIMEOUT};
+    int fd = -1;
+    if (in->type != CS_MSG_PROBE) {
+        return;
+    }
+    w->n_looks++;
+    const char *says = w->probe_says != NULL ? w->probe_says : "";
+    CS_CHECK(cs_sealed_make("probed", cs_slice_str(says), &fd) == CS_OK);
+    CS_CHECK(cs_channel_send(c, CS_MSG_PROBED, in->corr, &m, &fd, 1) == CS_OK);
+    (void)close(fd);
+    cs_event_set(&w->news);
+}
+
+static void keep_channel(struct world *w, struct cs_channel *c)
+{
+    CS_CHECK(w->n_more < CS_ARRAY_LEN(w->more));
+    w->more[w->n_more++] = c;
+}
+
+void world_probe(struct world *w)
+{
+    keep_channel(w, join(w, CS_ROLE_PROBE, 0, on_probe));
+}
+
+void world_gate(struct world *w, unsigned g)
+{
+    keep_channel(w, join(w, CS_ROLE_GATE, g, on_gate));
 }
 
 /* A recorder whose disk is as the test wants it. */
@@ -431,6 +481,9 @@ static void remove_dir(const char *dir)
 
 static void close_channels(struct world *w)
 {
+    while (w->n_more > 0) {
+        cs_channel_close(w->more[--w->n_more]);
+    }
     cs_channel_close(w->supervisor);
     cs_channel_close(w->gate[0]);
     cs_channel_close(w->gate[1]);

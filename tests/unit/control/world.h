@@ -22,6 +22,12 @@ struct world_news { /* one REQUEST_STATE at a gate */
 
 struct world_held;
 
+struct world_catalogue { /* one CATALOGUE at a gate */
+    unsigned gate;
+    char target[32], address[40], bytes[80];
+    uint64_t taken;
+};
+
 struct world_audit { /* one AUDIT at the recorder */
     struct cs_id event, session;
     uint64_t kind, outcome;
@@ -36,6 +42,12 @@ struct world {
     enum cs_err log_err;                             /* what the recorder says to each AUDIT */
     struct world_audit audits[256];
     size_t n_audits;
+    const char *probe_says; /* what a look at a target brings; NULL: it fails */
+    size_t n_looks;
+    struct world_catalogue catalogues[WORLD_NEWS];
+    size_t n_catalogues, n_old[2];
+    struct cs_channel *more[4]; /* of world_probe and world_gate */
+    size_t n_more;
     struct cs_keeper *keeper;
     struct cs_dialer *dialer;
     struct cs_channel *to_keeper, *to_dialer; /* the supervisor's ends */
@@ -75,6 +87,10 @@ void world_helpers_start(struct world *w);
 /* The latest thing of that kind (enum cs_leaf_kind) that was said to the log; NULL: none. */
 const struct world_audit *world_said(const struct world *w, unsigned kind);
 size_t world_said_n(const struct world *w, unsigned kind);
+/* A probe that answers w->probe_says to every look at a target. */
+void world_probe(struct world *w);
+/* One more gate. */
+void world_gate(struct world *w, unsigned g);
 /* A new configuration from the supervisor. */
 void world_snapshot(struct world *w, enum world_rules rules);
 
