@@ -183,6 +183,7 @@ static void compile_hold(struct cs_compiler *c, const struct cs_cfg_rule *from,
                                               .attach_s = seconds(&a->attach, 10 * 60),
                                               .wait_s = seconds(&a->wait, 0)};
     r->rule.elevated = cs_slice_eq_str(from->run_as.v, "elevated");
+    r->rule.copy_uncovered = cs_slice_eq_str(from->copy.v, "uncovered");
     if (r->rule.elevated) {
         check_elevated(c, from, r);
     }
@@ -238,6 +239,11 @@ static void compile_rule(struct cs_compiler *c, const struct cs_cfg_rule *from,
         if (from->run_as.set) {
             cs_mistake(c->m, from->run_as.pos,
                        "\"run_as\" means nothing with \"then: %s\"; it belongs to a hold",
+                       cs_shown(then));
+        }
+        if (from->copy.set) {
+            cs_mistake(c->m, from->copy.pos,
+                       "\"copy\" means nothing with \"then: %s\"; it belongs to a hold",
                        cs_shown(then));
         }
     }

@@ -119,7 +119,7 @@ struct cs_cfg_approvers {
 };
 struct cs_cfg_rule {
     struct cs_cfg_head head;
-    struct cs_cfg_text name, title, when, then, run_as, record, durability;
+    struct cs_cfg_text name, title, when, then, run_as, copy, record, durability;
     struct cs_cfg_who who;
     struct cs_cfg_select target;
     struct cs_cfg_approvers approvers;

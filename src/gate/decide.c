@@ -138,6 +138,7 @@ static void outcome_to_verdict(struct cs_verdict *v)
     const struct cs_decision *d = CS_VERDICT_DECISION(v);
     v->outcome = d->outcome;
     v->elevated = d->outcome == CS_HOLD && d->elevated;
+    v->uncovered = d->outcome == CS_HOLD && d->copy_uncovered;
     v->record = d->n_rules > 0 ? (uint8_t)d->record : (uint8_t)CS_RECORD_HEAD;
     v->strict = d->durability == CS_DURABLE_STRICT;
     if (d->outcome == CS_DENY) {
@@ -179,6 +180,13 @@ enum cs_outcome cs_gate_preview(struct cs_session *s, const struct cs_action *a)
     struct cs_decision d;
     rules_say(s, a, &d);
     return d.outcome;
+}
+
+bool cs_gate_covers_data(struct cs_session *s, const struct cs_action *a)
+{
+    struct cs_decision d;
+    rules_say(s, a, &d);
+    return d.outcome == CS_HOLD && !d.copy_uncovered;
 }
 
 /* True when the memo's decision is still the answer: same view of the rules, same transaction

@@ -114,6 +114,7 @@ struct cs_verdict {
     enum cs_refusal refusal; /* of a DENY */
     uint64_t n;              /* number of the action in its session */
     bool elevated;           /* run it on an elevated connection */
+    bool uncovered;          /* data that a client sends for it is not part of what is approved */
     bool granted;            /* ran by a grant: `grant` and `request` are set */
     struct cs_id grant;
     uint8_t record; /* what the rules want of the answer in the record: for cs_answer_of */
@@ -153,6 +154,9 @@ void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_m
  * action (PostgreSQL's Parse): a DENY is refused there already, anything else is decided when it is
  * about to run. */
 enum cs_outcome cs_gate_preview(struct cs_session *s, const struct cs_action *a);
+/* Looks only: it would be held, and the data that a client sends for it is part of what is approved
+ * (a rule's `copy`): it must be there before the action is asked. */
+bool cs_gate_covers_data(struct cs_session *s, const struct cs_action *a);
 
 struct cs_hold_ops {
     /* Sends a wait line to the client, queued or sent; `first` = the one told at once. */

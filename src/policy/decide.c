@@ -191,6 +191,7 @@ static void add_hold(struct cs_decision *d, const struct cs_rule *r)
 {
     const struct cs_approvers *a = &r->approvers;
     d->elevated = (d->n_rules == 0 || d->elevated) && r->elevated;
+    d->copy_uncovered = (d->n_rules == 0 || d->copy_uncovered) && r->copy_uncovered;
     add_record(d, r);
     d->within_s = shortest(d->within_s, a->within_s);
     d->valid_s = shortest(d->valid_s, a->valid_s);

@@ -15,7 +15,7 @@ struct cs_policy {
     size_t n_targets;
 };
 
-static const char magic[8] = {'C', 'S', 'P', 'O', 'L', 0, 0, 2};
+static const char magic[8] = {'C', 'S', 'P', 'O', 'L', 0, 0, 3};
 
 /* ---- writing ---- */
 
@@ -77,6 +77,7 @@ static void put_rule(struct cs_buf *out, const struct cs_rule_full *r)
     put_slice(out, r->rule.title);
     put_u32(out, r->rule.then);
     put_u32(out, r->rule.elevated);
+    put_u32(out, r->rule.copy_uncovered);
     put_u32(out, r->rule.record);
     put_u32(out, r->rule.durability);
     put_names(out, a->groups, a->n_groups);
@@ -195,6 +196,7 @@ static void get_rule(struct loader *l, struct cs_rule_full *r)
     uint32_t then = cs_reader_u32le(&l->r);
     r->rule.then = then <= CS_ALLOW ? (enum cs_outcome)then : CS_DENY;
     r->rule.elevated = get_bool(l);
+    r->rule.copy_uncovered = get_bool(l);
     uint32_t record = cs_reader_u32le(&l->r), durability = cs_reader_u32le(&l->r);
     r->rule.record = (enum cs_record)record;
     r->rule.durability = (enum cs_durability)durability;

@@ -45,6 +45,7 @@ struct cs_rule {
     struct cs_slice name, title;
     enum cs_outcome then;
     bool elevated;
+    bool copy_uncovered; /* the data of a COPY FROM STDIN is not part of what is approved */
     enum cs_record record;
     enum cs_durability durability;
     struct cs_approvers approvers; /* of a hold */
@@ -97,6 +98,7 @@ struct cs_decision {
         *rules[CS_RULES_FIRED]; /* the matching ones of the outcome; deny by none: 0 */
     size_t n_rules;
     bool elevated;                                /* every matching hold says so */
+    bool copy_uncovered;                          /* … this too */
     enum cs_record record;                        /* of allow and hold; never UNSAID */
     enum cs_durability durability;                /* the strictest that a rule says */
     bool durable_by_class;                        /* one of the rules says nothing of it */

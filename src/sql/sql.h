@@ -52,6 +52,8 @@ struct cs_sql_statement {
     /* PREPARE: of the prepared statement (PREPARE itself is session). EXECUTE: of its parameters,
      * to be added to those of the statement it names (0: nothing). */
     uint8_t inner_effects;
+    bool binary;             /* COPY_IN: of its data */
+    uint16_t columns;        /* COPY_IN: how many it names, 0: all there are */
     struct cs_slice verb;    /* "DROP TABLE" */
     uint32_t offset, length; /* in the text; length 0 = to the end */
 };

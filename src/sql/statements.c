@@ -307,10 +307,14 @@ static void do_copy(struct cs_sql_walk *w, const void *node, struct cs_sql_state
         kind(top, s->is_from ? CS_SQL_COPY_IN : CS_SQL_COPY_OUT, "");
     }
     for (int i = 0; i < cs_sql_items(s->options); i++) {
-        if (!copy_option_known(cs_sql_item(s->options, i))) {
+        const DefElem *d = cs_sql_item(s->options, i);
+        const char *format = strcmp(d->defname, "format") == 0 ? cs_sql_string(d->arg) : NULL;
+        top->binary = top->binary || (format != NULL && strcmp(format, "binary") == 0);
+        if (!copy_option_known(d)) {
             cs_sql_opaque(w, "an option of COPY that is not known to the classifier");
         }
     }
+    top->columns = (uint16_t)CS_MIN(cs_sql_items(s->attlist), 1600);
     cs_sql_effect(w, s->is_from ? W : R);
     w->writing = s->is_from;
     cs_sql_visit(w, s->relation);

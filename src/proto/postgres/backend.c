@@ -265,6 +265,19 @@ static enum act copy_in(struct pg *p, const struct pg_frame *f)
         out_of_turn(p, f->type);
         return DROP;
     }
+    if (!pg_copy_expected(p, r, f->body)) {
+        /* SECURITY: by a grant runs what was signed, and nobody has signed this data. */
+        cs_gate_note(p->s, "the target asked for data that was not approved: refused");
+        struct cs_buf b = cs_buf(128);
+        size_t at = pg_begin(&b, 'f');
+        pg_put_cstr(&b, CS_SLICE_LIT("Countersign: this data was not part of what was approved"));
+        pg_finish(&b, at);
+        if (b.bad || !pg_to_server(p, cs_buf_slice(&b))) {
+            pg_end(p, "the target asked for data that was not approved");
+        }
+        cs_buf_done(&b);
+        return DROP;
+    }
     while (p->replies.count > 1) {
         if (pg_replies_at(&p->replies, p->replies.count - 1)->kind != PG_REPLY_SYNC) {
             pg_fatal(p, "08P01", "messages behind a COPY FROM STDIN");
@@ -275,7 +288,7 @@ static enum act copy_in(struct pg *p, const struct pg_frame *f)
         p->group_open = r->kind == PG_REPLY_EXECUTE;
     }
     p->copy_in = true;
-    return PASS;
+    return r->copy == PG_COPY_COVERED ? DROP : PASS;
 }
 
 static enum act parameter_status(struct pg *p, const struct pg_frame *f)

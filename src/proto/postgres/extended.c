@@ -132,6 +132,7 @@ static bool push_bind(struct pg *p, const struct pg_bind *m, const struct pg_sta
     po->redacted = r->redacted = a->redacted;
     po->record = v->record;
     po->strict = r->strict = v->strict;
+    po->copy = v->granted && v->uncovered ? PG_COPY_UNCOVERED : PG_COPY_NONE;
     if (st->class != NULL && pg_names_change(st->class, a->narrowed)) {
         cs_sql_keep(st->class);
         po->class = st->class;
@@ -152,8 +153,8 @@ static bool push_bind(struct pg *p, const struct pg_bind *m, const struct pg_sta
 
 /* The approved Bind goes to the elevated connection, where its statement is prepared again; the
  * group on the everyday connection is closed. */
-static bool elevate_bind(struct pg *p, const struct pg_statement *st, struct cs_verdict *v,
-                         struct cs_buf *ret_error)
+bool pg_elevated_group(struct pg *p, const struct pg_statement *st, struct cs_verdict *v,
+                       struct cs_buf *ret_error)
 {
     if (p->group_open) {
         struct pg_reply *r = pg_push(p, PG_REPLY_SYNC);
@@ -186,7 +187,7 @@ static enum pg_act elevated_bind(struct pg *p, const struct pg_bind *m,
 {
     struct cs_buf error = cs_buf(CS_LIMIT_PG_SERVER_CONTROL_BYTES + 8);
     bool ok = false;
-    if (elevate_bind(p, st, v, &error)) {
+    if (pg_elevated_group(p, st, v, &error)) {
         ok = push_bind(p, m, st, a, v) && pg_to_server(p, message);
     } else if (v->outcome == CS_ALLOW) { /* before the elevated connection was asked for */
         pg_nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_UNAVAILABLE, NULL,
@@ -251,6 +252,28 @@ static void describe_bind(struct pg *p, const struct cs_sql_class *class, struct
     }
 }
 
+/* A COPY FROM STDIN that needs its data to be judged: that comes behind Execute. To bind it runs
+ * nothing (it has no plan and no parameters), so the target may be told; what Execute runs is asked
+ * there. FETCH and MOVE do not run such a portal. */
+static enum pg_act bind_copy(struct pg *p, const struct pg_bind *m, struct pg_statement *st)
+{
+    struct pg_portal *po = cs_alloc(sizeof *po);
+    struct pg_reply *r = po != NULL ? pg_push(p, PG_REPLY_BIND) : NULL;
+    if (r == NULL) {
+        cs_free(po);
+        pg_end(p, "out of memory");
+        return PG_STOP;
+    }
+    po->changing = true;
+    po->copies = pg_statement_ref(st);
+    if (m->portal.n > 0) {
+        memcpy(po->name, m->portal.p, m->portal.n);
+    }
+    r->portal = po;
+    p->group_open = true;
+    return PG_PASS;
+}
+
 static enum pg_act judge_bind(struct pg *p, struct pg_batch *b, const struct pg_bind *m,
                               struct pg_statement *st, struct cs_slice message)
 {
@@ -272,7 +295,10 @@ static enum pg_act judge_bind(struct pg *p, struct pg_batch *b, const struct pg_
             act = pg_settle_first(p, b);
             describe_bind(p, class, st, params, m->n_params, names, &settings, &a);
         }
-        if (act == PG_PASS) {
+        if (act == PG_PASS && m->n_params == 0 && st->class != NULL &&
+            pg_copy_wanted(p, class, &a)) {
+            act = bind_copy(p, m, st);
+        } else if (act == PG_PASS) {
             act = decide_bind(p, b, m, st, &a, class, v, message);
         }
     } else {
@@ -329,6 +355,21 @@ enum pg_act pg_on_bind(struct pg *p, struct pg_batch *b, const struct pg_frame *
 
 /* ---- Execute, Describe, Close ---- */
 
+static enum pg_act execute_copy(struct pg *p, struct pg_batch *b, struct cs_slice name,
+                                struct cs_slice message)
+{
+    enum pg_act first = pg_settle_first(p, b);
+    if (first != PG_PASS) {
+        return first;
+    }
+    struct pg_portal *po = pg_portal_find(p, name);
+    if (po == NULL || po->copies == NULL) {
+        return refuse_extended(p, b, "a portal that is gone");
+    }
+    po->executed = true;
+    return pg_copy_begin(p, po->copies->class, po->copies, name, message);
+}
+
 enum pg_act pg_on_execute(struct pg *p, struct pg_batch *b, const struct pg_frame *f)
 {
     struct cs_slice name;
@@ -341,6 +382,9 @@ enum pg_act pg_on_execute(struct pg *p, struct pg_batch *b, const struct pg_fram
     struct pg_portal *po = pg_portal_find(p, name);
     if (po != NULL && po->changing && po->executed && !po->suspended) {
         return refuse_extended(p, b, "a portal that changes data runs once: bind it again");
+    }
+    if (po != NULL && po->copies != NULL) {
+        return execute_copy(p, b, name, cs_slice_head(cs_slice_from(b->in, b->at), f->total));
     }
     struct pg_reply *r = pg_push(p, PG_REPLY_EXECUTE);
     if (r == NULL) {
@@ -357,6 +401,7 @@ enum pg_act pg_on_execute(struct pg *p, struct pg_batch *b, const struct pg_fram
         r->of = po->n;
         r->record = po->record;
         r->strict = po->strict;
+        r->copy = po->copy;
         po->granted = false;
         if (po->class != NULL) {
             cs_sql_keep(po->class);

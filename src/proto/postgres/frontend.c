@@ -83,6 +83,9 @@ static enum pg_act frontend_message(struct pg *p, struct pg_batch *b, const stru
     if (p->skipping && f->type != 'S' && f->type != 'X') {
         return PG_DONE; /* as the target does until the next Sync */
     }
+    if (p->copying != NULL) {
+        return pg_copy_message(p, f);
+    }
     switch (f->type) {
     case 'Q':
         return pg_on_query(p, b, f);
@@ -126,6 +129,9 @@ static enum step skip_on(struct pg *p, struct pg_batch *b)
     uint32_t n = (uint32_t)CS_MIN((size_t)p->client_skip, b->in.n - b->at);
     if (p->records_client_skip) {
         pg_record(p, NULL, true, cs_slice(b->in.p + b->at, n));
+    }
+    if (!pg_copy_add(p, cs_slice(b->in.p + b->at, n))) {
+        return BLOCK;
     }
     p->client_skip -= n;
     b->at += n;

@@ -50,4 +50,12 @@ enum pg_act pg_on_bind(struct pg *p, struct pg_batch *b, const struct pg_frame *
 enum pg_act pg_on_execute(struct pg *p, struct pg_batch *b, const struct pg_frame *f);
 enum pg_act pg_on_describe_or_close(struct pg *p, struct pg_batch *b, const struct pg_frame *f);
 
+/* ---- copy.c ---- */
+/* Tells the client to send its data. `st` NULL: `message` is a Query; else it is the Execute of
+ * that statement's portal. */
+enum pg_act pg_copy_begin(struct pg *p, const struct cs_sql_class *class, struct pg_statement *st,
+                          struct cs_slice portal, struct cs_slice message);
+/* A message of the client while its data is collected. */
+enum pg_act pg_copy_message(struct pg *p, const struct pg_frame *f);
+
 #endif

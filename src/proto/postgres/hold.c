@@ -61,12 +61,21 @@ static bool poison(struct pg *p, enum pg_reply_kind kind, const struct cs_verdic
 
 bool pg_deny_simple(struct pg *p, const struct cs_verdict *v)
 {
+    return pg_deny_simple_with(p, v, CS_SLICE_NULL);
+}
+
+bool pg_deny_simple_with(struct pg *p, const struct cs_verdict *v, struct cs_slice answer)
+{
     uint8_t tx = pg_now(p)->tx;
     if (p->replies.count > 0 || p->group_open || tx == 'T') {
-        return poison(p, PG_REPLY_QUERY, v, CS_SLICE_NULL);
+        return poison(p, PG_REPLY_QUERY, v, answer);
     }
     struct cs_buf b = cs_buf(8192);
-    pg_refusal(&b, v);
+    if (answer.n > 0) {
+        cs_buf_add(&b, answer);
+    } else {
+        pg_refusal(&b, v);
+    }
     pg_put_ready(&b, tx);
     bool ok = !b.bad && pg_to_client(p, cs_buf_slice(&b));
     cs_buf_done(&b);
@@ -215,6 +224,10 @@ void pg_hold(struct pg *p, struct cs_action *a, const struct cs_sql_class *class
     struct cs_action held;
     struct pg_pins pins = p->pins;
     cs_arena_init(&mem, 16 * 1024, 4 * CS_LIMIT_HELD_BYTES);
+    bool may_copy = !class->parsed || class->n_kept < class->n_statements || pg_copies_in(class);
+    if (v->uncovered && may_copy && a->settings.n == 0) {
+        a->settings = CS_SLICE_LIT("copy-data=not covered: nobody sees it before it is loaded\n");
+    }
     definitions(p, class, asked);
     if (held_copy(p, &mem, a, v->elevated, asked, &held)) {
         cs_gate_hold(p->s, &held, &hold_ops, v);

@@ -182,6 +182,7 @@ void pg_portal_free(struct pg *p, struct pg_portal *po)
         cs_sql_release(cs_gate_sql(p->s->gate), po->class);
     }
     cs_free(po->text);
+    pg_statement_unref(p, po->copies);
     if (po->granted) {
         cs_gate_executed(p->s, &po->grant, CS_RAN_NOT, CS_SLICE_LIT("bound, but never executed"));
     }

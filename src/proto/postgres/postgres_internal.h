@@ -12,6 +12,7 @@
  *   record.c    what they hold, into the record
  *   replies.c   the queue of answers that are expected
  *   names.c     prepared statements and portals
+ *   copy.c      the data of a COPY FROM STDIN that is held
  *   hold.c      holding and refusing
  *   elevated.c  the connection of a grant
  *   message.c   writing and reading single messages (pure)
@@ -41,6 +42,12 @@ struct pg_statement { /* a prepared statement; reference-counted */
     char name[CS_LIMIT_PG_NAME_BYTES + 1];
 };
 
+enum pg_copy { /* what CopyInResponse may come to, of a statement that ran by a grant */
+               PG_COPY_NONE = 0,  /* nothing: nobody has signed what would come */
+               PG_COPY_UNCOVERED, /* the client's data passes: the rule says so, and the card did */
+               PG_COPY_COVERED,   /* the data that was approved is sent, and nothing else */
+};
+
 struct pg_portal {
     struct pg_portal *next;
     uint64_t n; /* action that bound it */
@@ -52,6 +59,9 @@ struct pg_portal {
     struct cs_id grant;
     const struct cs_sql_class *class; /* reference: of one whose Execute changes names */
     char *text;                       /* owned: its text then */
+    struct pg_statement *copies;      /* reference: a COPY that is judged with its data, when it is
+                                         executed; its Bind was not judged: it runs nothing */
+    enum pg_copy copy;                /* … else what was approved of its data */
     char name[CS_LIMIT_PG_NAME_BYTES + 1];
 };
 
@@ -80,6 +90,7 @@ struct pg_reply { /* one message forwarded, whose answer has not come */
     struct pg_portal *portal;         /* owned until answered: BIND; EXECUTE: borrowed by name */
     const struct cs_sql_class *class; /* reference: QUERY and EXECUTE that change names */
     char *text;                       /* owned: its text then */
+    enum pg_copy copy;
     struct cs_id grant;
     char *name; /* owned: CLOSE and EXECUTE: the name, NULL for "" */
 };
@@ -130,7 +141,8 @@ struct pg { /* the protocol's state of one session */
     bool unrecorded;      /* … because a result could not be recorded */
     bool elevated_over;   /* its ReadyForQuery has come */
     bool elevated_simple; /* it runs a simple Query: the client is not read meanwhile */
-    struct cs_buf big;    /* a client message larger than a stream buffer, being assembled */
+    struct pg_copying *copying; /* owned: copy.c's; NULL: no data is being collected or sent */
+    struct cs_buf big;          /* a client message larger than a stream buffer, being assembled */
     size_t big_need;
     struct cs_buf shown;        /* the text of the present action without its passwords */
     struct cs_buf ran;          /* what already ran in the open transaction, for the digest */
@@ -186,6 +198,9 @@ bool pg_settle_or_copy(struct pg *p);
 /* Sends to the target / the client, waiting for room as needed. False: the connection is broken. */
 bool pg_to_server(struct pg *p, struct cs_slice bytes);
 bool pg_to_client(struct pg *p, struct cs_slice bytes);
+/* The same on the connection that is in use now, relaying what comes from it meanwhile: a target
+ * that answers before it has taken all must not wait for us. False: it is over. */
+bool pg_to_server_both(struct pg *p, struct cs_slice bytes);
 void pg_end(struct pg *p, const char *why);
 /* FATAL to the client, and the end. */
 void pg_fatal(struct pg *p, const char *sqlstate, const char *message);
@@ -256,8 +271,29 @@ void pg_refusal(struct cs_buf *out, const struct cs_verdict *v);
 /* Refuses a simple / an extended message so that client and target stay in step. */
 bool pg_deny_simple(struct pg *p, const struct cs_verdict *v);
 bool pg_deny_extended(struct pg *p, const struct cs_verdict *v);
+/* With an ErrorResponse that is ready. */
+bool pg_deny_simple_with(struct pg *p, const struct cs_verdict *v, struct cs_slice answer);
 /* The same with an ErrorResponse that is ready, unless empty. */
 bool pg_deny_extended_with(struct pg *p, const struct cs_verdict *v, struct cs_slice answer);
+
+/* ---- extended.c ---- */
+/* The group on the everyday connection is closed, the elevated one opened, the statement prepared
+ * there. False: as pg_elevated_prepare, and `ret_error` likewise. */
+bool pg_elevated_group(struct pg *p, const struct pg_statement *st, struct cs_verdict *v,
+                       struct cs_buf *ret_error);
+
+/* ---- copy.c ---- */
+/* Is there a COPY FROM STDIN among its statements? */
+bool pg_copies_in(const struct cs_sql_class *class);
+/* Is it one alone that would be held with its data? */
+bool pg_copy_wanted(struct pg *p, const struct cs_sql_class *class, const struct cs_action *a);
+/* More of the data message in transit. False: the session is over. */
+bool pg_copy_add(struct pg *p, struct cs_slice bytes);
+/* The client cancels while it collects. */
+void pg_copy_cancel(struct pg *p);
+/* May this CopyInResponse be for that reply? */
+bool pg_copy_expected(const struct pg *p, const struct pg_reply *r, struct cs_slice body);
+void pg_copy_free(struct pg *p);
 
 /* ---- elevated.c ---- */
 /* The grant of an ALLOW is consumed and nothing ran by it: says so to control and the record, and

@@ -95,6 +95,7 @@ static void cancel_running(struct pg *p)
     struct cs_stream st = {.fd.fd = -1};
     char why[160];
     cs_event_clear(&p->s->cancel);
+    pg_copy_cancel(p);
     if (p->replies.count == 0 ||
         cs_gate_connect(p->s, false, NULL, &up, why, sizeof why) != CS_OK) {
         return;
@@ -171,6 +172,31 @@ static bool wait_for_something(struct pg *p, bool read_client)
         pg_end(p, "the client closed the connection");
     } else if (p->s->cancel.set && !p->cancel_waits) {
         cancel_running(p);
+    }
+    return !p->ending;
+}
+
+bool pg_to_server_both(struct pg *p, struct cs_slice bytes)
+{
+    const struct pg_upstream *to = pg_now(p);
+    while (bytes.n > 0 && !p->ending) {
+        size_t n = CS_MIN(bytes.n, cs_stream_room(&pg_now(p)->stream));
+        if (n > 0) {
+            if (cs_stream_put(&pg_now(p)->stream, cs_slice_head(bytes, n)) != CS_OK) {
+                pg_end(p, "the target closed the connection");
+            }
+            bytes = cs_slice_from(bytes, n);
+            continue;
+        }
+        if (!flush_both(p)) {
+            break;
+        }
+        pg_backend(p);
+        /* SECURITY: an elevated connection that has ended is not replaced by the everyday one. */
+        if (pg_now(p) != to ||
+            !(p->ending || (p->more ? pg_breathe(p) : wait_for_something(p, false)))) {
+            return false;
+        }
     }
     return !p->ending;
 }

@@ -5,6 +5,8 @@
 #include "proto/postgres/frontend.h"
 #include "sql/catalogue.h"
 
+#include <stdio.h>
+
 static bool push_query(struct pg *p, const struct cs_sql_class *class, bool followed,
                        const struct cs_action *a, const struct cs_verdict *v)
 {
@@ -19,6 +21,7 @@ static bool push_query(struct pg *p, const struct cs_sql_class *class, bool foll
     r->of = v->n;
     r->record = v->record;
     r->strict = v->strict;
+    r->copy = v->granted && v->uncovered ? PG_COPY_UNCOVERED : PG_COPY_NONE;
     if (!followed && pg_names_change(class, a->narrowed)) {
         cs_sql_keep(class);
         r->class = class;
@@ -37,8 +40,24 @@ struct asked {
     struct cs_action a;
 };
 
+/* SECURITY: what a COPY among other statements loads would be part of no approval. */
+static bool unseen_data(const struct asked *q, const struct cs_verdict *v)
+{
+    return q->class->parsed && !v->uncovered && pg_copies_in(q->class);
+}
+
 static enum pg_act hold_query(struct pg *p, struct asked *q, struct cs_verdict *v)
 {
+    if (unseen_data(q, v)) {
+        v->outcome = CS_DENY;
+        v->refusal = CS_REFUSAL_RULE;
+        (void)snprintf(v->message, sizeof v->message,
+                       "Countersign denied this: COPY FROM STDIN needs approval, and is not alone "
+                       "in its message");
+        (void)snprintf(v->hint, sizeof v->hint, "Send it as a query of its own.");
+        cs_gate_note(p->s, "refused: COPY FROM STDIN among other statements");
+        return pg_deny_simple(p, v) ? PG_DONE : PG_STOP;
+    }
     pg_hold(p, &q->a, q->prepared != NULL ? q->prepared : q->class, v);
     if (p->ending || (v->outcome == CS_DENY && v->refusal == CS_REFUSAL_CLOSED)) {
         pg_end(p, p->s->kill.set ? "killed" : "the connection ended while an action was held");
@@ -154,6 +173,11 @@ static enum pg_act judge_settled(struct pg *p, struct pg_batch *b, struct asked 
             return first;
         }
         (void)describe_query(p, q, text, names, settings);
+    }
+    if (pg_copy_wanted(p, q->class, &q->a)) {
+        enum pg_act first = pg_settle_first(p, b);
+        return first != PG_PASS ? first
+                                : pg_copy_begin(p, q->class, NULL, CS_SLICE_NULL, q->message);
     }
     return decide_query(p, b, q, v);
 }

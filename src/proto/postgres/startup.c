@@ -571,6 +571,7 @@ static void serve(struct cs_session *s)
     }
     pg_elevated_end(p);
     pg_upstream_close(&p->up, true);
+    pg_copy_free(p);
     pg_replies_done(p);
     pg_names_done(p);
     cs_buf_done(&p->ran);

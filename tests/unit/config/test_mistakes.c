@@ -299,6 +299,7 @@ CS_TEST(values_are_checked)
         {"run_as: elevated", "run_as: elevated\n    record: @most",
          "\"none\" or \"head\" or \"full\""},
         {"run_as: elevated", "run_as: elevated\n    durability: @never", "\"async\""},
+        {"run_as: elevated", "run_as: elevated\n    copy: @maybe", "\"covered\" or \"uncovered\""},
         {"run_as: elevated", "run_as: @root", "\"credential\" or \"elevated\""},
         {"sql.statements == 1", "@sql.statement == 1", "no fact"},
         {"sql.statements == 1", "sql.statements ==@", "the condition ends"},
@@ -326,6 +327,9 @@ CS_TEST(keys_are_checked)
         {"then: hold\n    run_as: elevated\n"
          "    approvers: { groups: [dba], quorum: 1, assurance: token, within: 15m }",
          "then: deny\n    record: @full", "what is denied has no answer"},
+        {"then: hold\n    run_as: elevated\n"
+         "    approvers: { groups: [dba], quorum: 1, assurance: token, within: 15m }",
+         "then: allow\n    copy: @covered", "it belongs to a hold"},
         {"groups: [dba], quorum", "quorum", "\"groups\" is missing"},
         {"    elevated: { user: o, password: \"secret:q\" }\n", "", "no \"elevated\" credential"},
         {"rules:\n",

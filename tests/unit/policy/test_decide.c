@@ -45,7 +45,7 @@ struct line {
     const char *groups, *except;
     const char *env; /* label of the target, NULL: any */
     const char *when;
-    bool elevated;
+    bool elevated, uncovered;
     uint32_t within, valid, attach, wait;
     const char *title;
     enum cs_record record;
@@ -73,6 +73,7 @@ static struct cs_rule_full rule_of(const struct line *l)
     r.rule.title = cs_slice_str(l->title);
     r.rule.then = l->then;
     r.rule.elevated = l->elevated;
+    r.rule.copy_uncovered = l->uncovered;
     r.rule.record = l->record;
     r.rule.durability = l->durability;
     r.who.groups = words(l->groups);
@@ -498,6 +499,20 @@ CS_TEST(several_holds_accumulate)
     d = decide(load(l, 1), "person:a:g", "write");
     CS_CHECK(d.elevated);
     CS_EQ_U64(d.wait_s, 0);
+}
+
+CS_TEST(data_of_a_copy_is_uncovered_only_where_every_hold_says_so)
+{
+    struct line l[] = {{.name = "h1", .then = CS_HOLD, .groups = "g", .uncovered = true},
+                       {.name = "h2", .then = CS_HOLD, .groups = "g", .when = CHANGES},
+                       {.name = "h3", .then = CS_HOLD, .groups = "g", .uncovered = true}};
+    struct cs_decision d = decide(load(l, 3), "person:a:g", "write");
+    CS_EQ_U64(d.n_rules, 3);
+    CS_CHECK(!d.copy_uncovered);
+    CS_CHECK(!decide(load(l + 1, 1), "person:a:g", "write").copy_uncovered);
+    CS_CHECK(decide(load(l, 1), "person:a:g", "write").copy_uncovered);
+    l[1].uncovered = true;
+    CS_CHECK(decide(load(l, 3), "person:a:g", "write").copy_uncovered);
 }
 
 CS_TEST(more_holds_than_a_card_shows_is_a_deny)

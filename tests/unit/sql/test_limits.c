@@ -247,6 +247,33 @@ CS_TEST(kinds_and_names_are_given)
     cs_sql_free(sql);
 }
 
+CS_TEST(copy_in_has_its_columns_and_format)
+{
+    static const struct {
+        const char *sql;
+        unsigned columns;
+        bool binary;
+    } cases[] = {
+        {"COPY t FROM STDIN", 0, false},
+        {"COPY t (a, b, c) FROM STDIN", 3, false},
+        {"COPY t (a) FROM STDIN WITH (FORMAT binary)", 1, true},
+        {"COPY BINARY t FROM STDIN", 0, true},
+        {"COPY t FROM STDIN BINARY", 0, true},
+        {"COPY t FROM STDIN CSV", 0, false},
+        {"COPY t FROM STDIN (FORMAT text, DELIMITER 'b')", 0, false},
+    };
+    struct cs_sql *sql = new_sql();
+    for (size_t i = 0; i < CS_ARRAY_LEN(cases); i++) {
+        const struct cs_sql_class *c = cs_sql_classify(sql, cs_slice_str(cases[i].sql));
+        printf("# %s\n", cases[i].sql);
+        CS_EQ_U64(c->statements[0].kind, CS_SQL_COPY_IN);
+        CS_EQ_U64(c->statements[0].columns, cases[i].columns);
+        CS_CHECK(c->statements[0].binary == cases[i].binary);
+        cs_sql_release(sql, c);
+    }
+    cs_sql_free(sql);
+}
+
 CS_TEST(positions_of_statements_are_given)
 {
     struct cs_sql *sql = new_sql();
