@@ -44,6 +44,7 @@ struct cs_action {
     bool in_transaction;
     bool changing;      /* has an effect beyond session and read */
     bool defining;      /* may change definitions: tables, functions, rights, settings */
+    bool unsettling;    /* may change the settings under which a text is read */
     bool narrowed;      /* harmless only as long as the catalogue that says so is fresh */
     bool only_rollback; /* never denied or held */
     bool only_session;  /* needs no rule on an open session */

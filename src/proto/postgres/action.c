@@ -107,10 +107,11 @@ static void set_effects(struct cs_action *a, uint8_t effects)
     a->changing = (effects & ~(unsigned)(CS_SQL_SESSION | CS_SQL_READ)) != 0;
     a->only_session = effects == CS_SQL_SESSION;
     a->defining = (effects & (CS_SQL_DDL | CS_SQL_ADMIN | CS_SQL_OPAQUE)) != 0;
+    a->unsettling = (effects & (CS_SQL_ADMIN | CS_SQL_OPAQUE)) != 0;
 }
 
 /* The action that this text is, in the session's present state. */
-void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
+void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice text, bool doubted,
                  struct cs_memo *memo, struct cs_action *a)
 {
     uint8_t tx = pg_now(p)->tx;
@@ -131,6 +132,11 @@ void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice
     a->tx = a->in_transaction ? cs_buf_slice(&p->ran) : CS_SLICE_NULL;
     struct cs_sql_judged j;
     cs_gate_judge(p->s, class, memo, &j);
+    if (doubted) {
+        j.effects |= CS_SQL_OPAQUE;
+        j.names_known = j.writes_known = j.narrowed = false;
+        j.why = "what ran before it may have changed how it is read";
+    }
     cs_sql_facts(cs_gate_sql(p->s->gate), class, &j, a->bytes, &a->facts);
     if (a->redacted && (a->unkeyed || class->secrets[0].how == CS_REDACT_WHOLE)) {
         /* A rule that denies by what is in it must not be told that there is nothing. */
@@ -201,6 +207,9 @@ void pg_remember(struct pg *p, const struct cs_action *a)
     if (p->elevated != NULL) {
         return; /* another connection's transaction */
     }
+    /* SECURITY: the target tells of changed settings with ReadyForQuery only. What is sent before
+     * that may be read with other eyes than ours: '\' ends a string or does not. */
+    p->unsettled = p->unsettled || a->unsettling;
     if (a->bytes.n <= 1024 && p->ran.len <= 16384) {
         cs_buf_add(&p->ran, a->bytes);
         cs_buf_u8(&p->ran, '\n');

@@ -167,6 +167,7 @@ static enum act ready(struct pg *p, const struct pg_frame *f)
     pg_replies_pop(p);
     p->copy_in = false;
     p->elevated_over = p->elevated != NULL;
+    p->unsettled = p->unsettled && (p->replies.count > 0 || p->elevated != NULL);
     if (u->tx == 'I') {
         if (p->replies.count == 0) { /* else it belongs to what was sent behind */
             p->ran.len = 0;

@@ -328,7 +328,7 @@ static enum pg_act ask(struct pg *p)
         pg_end(p, "out of memory");
         return PG_STOP;
     }
-    pg_describe(p, c->class, text, NULL, &a);
+    pg_describe(p, c->class, text, false, NULL, &a);
     a.params = &shown;
     a.n_params = 1;
     a.settings = cs_slice_str(c->line);

@@ -65,13 +65,20 @@ enum pg_act pg_on_parse(struct pg *p, struct pg_batch *b, const struct pg_frame 
         return refuse_extended(p, b,
                                "the prepared statements of this session are too large together");
     }
+    if (p->unsettled && p->replies.count > 0) {
+        enum pg_act first = pg_settle_first(p, b);
+        if (first != PG_PASS) {
+            return first;
+        }
+    }
     struct pg_statement *st = statement_of(p, &m);
     if (st == NULL) {
         pg_fatal(p, "53200", "out of memory");
         pg_end(p, "out of memory");
         return PG_STOP;
     }
-    pg_describe(p, st->class, st->text, &st->memo, &a);
+    st->doubted = p->unsettled;
+    pg_describe(p, st->class, st->text, st->doubted, &st->memo, &a);
     if (cs_gate_preview(p->s, &a) == CS_DENY) {
         struct cs_verdict *v = cs_alloc(sizeof *v);
         bool ok = false;
@@ -226,7 +233,8 @@ static enum pg_act decide_bind(struct pg *p, struct pg_batch *b, const struct pg
                                struct cs_slice message)
 {
     bool certain = a->facts.v[CS_FACT_SQL_TX].state == CS_FACT_KNOWN;
-    cs_gate_decide(p->s, a, st->class != NULL && certain ? &st->memo : NULL, v);
+    bool same = st->class != NULL && certain && !st->doubted;
+    cs_gate_decide(p->s, a, same ? &st->memo : NULL, v);
     switch (v->outcome) {
     case CS_ALLOW:
         return push_bind(p, m, st, a, v) ? PG_PASS : PG_STOP;
@@ -243,7 +251,7 @@ static void describe_bind(struct pg *p, const struct cs_sql_class *class, struct
                           struct cs_slice names[static 6], struct cs_buf *settings,
                           struct cs_action *a)
 {
-    pg_describe(p, class, st->text, st->class != NULL ? &st->memo : NULL, a);
+    pg_describe(p, class, st->text, st->doubted, st->class != NULL ? &st->memo : NULL, a);
     a->params = params;
     a->n_params = n_params;
     if (st->class == NULL) { /* made by SQL PREPARE */
@@ -295,7 +303,7 @@ static enum pg_act judge_bind(struct pg *p, struct pg_batch *b, const struct pg_
             act = pg_settle_first(p, b);
             describe_bind(p, class, st, params, m->n_params, names, &settings, &a);
         }
-        if (act == PG_PASS && m->n_params == 0 && st->class != NULL &&
+        if (act == PG_PASS && m->n_params == 0 && st->class != NULL && !st->doubted &&
             pg_copy_wanted(p, class, &a)) {
             act = bind_copy(p, m, st);
         } else if (act == PG_PASS) {

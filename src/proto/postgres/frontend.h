@@ -30,8 +30,9 @@ struct pg_reply *pg_push(struct pg *p, enum pg_reply_kind kind);
 char *pg_name_copy(struct cs_slice s);
 /* A reference; NULL when memory is out. */
 const struct cs_sql_class *pg_classify(struct pg *p, struct cs_slice text);
-/* The action that this text is, in the session's present state. */
-void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
+/* The action that this text is, in the session's present state. `doubted`: the target may read it
+ * otherwise than we do, so it is opaque. */
+void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice text, bool doubted,
                  struct cs_memo *memo, struct cs_action *a);
 /* The facts of a prepared statement stand for EXECUTE of its name and for Bind of an SQL-level one:
  * what it does was classified when it was prepared. Its text becomes part of what is approved. */

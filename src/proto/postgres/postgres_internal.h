@@ -34,6 +34,7 @@ struct pg_statement { /* a prepared statement; reference-counted */
     unsigned refs;
     const struct cs_sql_class *class; /* reference; NULL: made by SQL PREPARE, see effects */
     uint8_t effects;                  /* of one made by SQL PREPARE */
+    bool doubted;                     /* parsed by the target while p->unsettled */
     uint32_t *types;                  /* owned */
     size_t n_types;
     struct cs_memo memo;  /* what the rules said of it last */
@@ -136,6 +137,8 @@ struct pg { /* the protocol's state of one session */
     bool copy_in;
     bool group_open;      /* extended messages were sent since the last Sync */
     bool group_ran;       /* one of them was an Execute: an implicit transaction may be open */
+    bool unsettled;       /* something that may have changed how the target reads a text has been
+                             sent since it last reported its settings, with ReadyForQuery */
     bool cancel_waits;    /* a cancel is for the approved statement that is about to go */
     bool ending;          /* leave the loop */
     bool unrecorded;      /* … because a result could not be recorded */

@@ -145,7 +145,7 @@ static enum pg_act describe_query(struct pg *p, struct asked *q, struct cs_slice
                                   struct cs_slice names[static 6], struct cs_buf *settings)
 {
     bool wait;
-    pg_describe(p, q->class, text, NULL, &q->a);
+    pg_describe(p, q->class, text, p->unsettled, NULL, &q->a);
     const struct pg_statement *st = executed(p, q->class, &wait);
     q->followed = st != NULL;
     forget_prepared(p, q);
@@ -167,14 +167,15 @@ static enum pg_act judge_settled(struct pg *p, struct pg_batch *b, struct asked 
 {
     enum pg_act ready = describe_query(p, q, text, names, settings);
     bool owed = p->replies.count > 0;
-    if (ready == PG_STOP || (owed && cs_gate_preview(p->s, &q->a) != CS_ALLOW)) {
+    if (ready == PG_STOP || (owed && p->unsettled) ||
+        (owed && cs_gate_preview(p->s, &q->a) != CS_ALLOW)) {
         enum pg_act first = pg_settle_first(p, b);
         if (first != PG_PASS) {
             return first;
         }
         (void)describe_query(p, q, text, names, settings);
     }
-    if (pg_copy_wanted(p, q->class, &q->a)) {
+    if (!p->unsettled && pg_copy_wanted(p, q->class, &q->a)) {
         enum pg_act first = pg_settle_first(p, b);
         return first != PG_PASS ? first
                                 : pg_copy_begin(p, q->class, NULL, CS_SLICE_NULL, q->message);
