@@ -210,6 +210,7 @@ void pg_remember(struct pg *p, const struct cs_action *a)
     /* SECURITY: the target tells of changed settings with ReadyForQuery only. What is sent before
      * that may be read with other eyes than ours: '\' ends a string or does not. */
     p->unsettled = p->unsettled || a->unsettling;
+    p->ran_since = p->ran.len == 0 ? cs_mono_ns() : p->ran_since;
     if (a->bytes.n <= 1024 && p->ran.len <= 16384) {
         cs_buf_add(&p->ran, a->bytes);
         cs_buf_u8(&p->ran, '\n');

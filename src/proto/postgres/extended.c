@@ -158,30 +158,41 @@ static bool push_bind(struct pg *p, const struct pg_bind *m, const struct pg_sta
     return true;
 }
 
+/* The group on the everyday connection ends at the target; the client hears nothing of it. */
+static bool end_group(struct pg *p)
+{
+    struct pg_reply *r = pg_push(p, PG_REPLY_SYNC);
+    if (r == NULL) {
+        return false;
+    }
+    r->swallow = true;
+    if (!pg_to_server(p, cs_slice("S\0\0\0\4", 5))) {
+        return false;
+    }
+    p->group_open = false;
+    /* SECURITY: what is answered meanwhile is not what the client wants cancelled. */
+    p->cancel_waits = true;
+    bool settled = pg_settle(p);
+    p->cancel_waits = false;
+    return settled;
+}
+
+/* What was parsed in a group keeps its tables locked at the target until the group ends: nobody
+ * shall wait for a table because somebody waits for an approval. A statement outlives its group;
+ * where something ran in it, or a portal is open, the group is a transaction and stays. */
+static bool unlock(struct pg *p)
+{
+    bool only_parsed = p->group_open && !p->group_ran && p->up.tx == 'I' && pg_portal_count(p) == 0;
+    return !only_parsed || end_group(p);
+}
+
 /* The approved Bind goes to the elevated connection, where its statement is prepared again; the
  * group on the everyday connection is closed. */
 bool pg_elevated_group(struct pg *p, const struct pg_statement *st, struct cs_verdict *v,
                        struct cs_buf *ret_error)
 {
-    if (p->group_open) {
-        struct pg_reply *r = pg_push(p, PG_REPLY_SYNC);
-        if (r == NULL) {
-            return false;
-        }
-        r->swallow = true;
-        if (!pg_to_server(p, cs_slice("S\0\0\0\4", 5))) {
-            return false;
-        }
-        p->group_open = false;
-        /* SECURITY: what is answered meanwhile is not what the client wants cancelled. */
-        p->cancel_waits = true;
-        bool settled = pg_settle(p);
-        p->cancel_waits = false;
-        if (!settled) {
-            return false;
-        }
-    }
-    if (!pg_elevate(p, v) || !pg_elevated_prepare(p, st, v, ret_error)) {
+    if ((p->group_open && !end_group(p)) || !pg_elevate(p, v) ||
+        !pg_elevated_prepare(p, st, v, ret_error)) {
         return false;
     }
     p->group_open = true;
@@ -213,6 +224,9 @@ static enum pg_act hold_bind(struct pg *p, const struct pg_bind *m, const struct
                              struct cs_action *a, const struct cs_sql_class *class,
                              struct cs_verdict *v, struct cs_slice message)
 {
+    if (!unlock(p)) {
+        return PG_STOP;
+    }
     pg_hold(p, a, class, v);
     if (p->ending || (v->outcome == CS_DENY && v->refusal == CS_REFUSAL_CLOSED)) {
         pg_end(p, p->s->kill.set ? "killed" : "the connection ended while an action was held");

@@ -1,6 +1,7 @@
 /* Holding and refusing, in PostgreSQL's own terms. */
 #include "base/alloc.h"
 #include "base/log.h"
+#include "base/time.h"
 #include "proto/postgres/postgres_internal.h"
 #include "sql/catalogue.h"
 
@@ -159,6 +160,18 @@ static void definitions(struct pg *p, const struct cs_sql_class *class,
     out[cs_writer_done(&w).n] = 0;
 }
 
+/* What ran before it in its transaction, and for how long the locks of that have been held: whoever
+ * approves in a minute keeps them so long. */
+static struct cs_slice held_tx(struct pg *p, const struct cs_action *a, struct cs_arena *mem)
+{
+    if (!a->in_transaction || a->tx.n == 0) {
+        return cs_arena_dup(mem, a->tx);
+    }
+    return cs_arena_printf(mem, "-- open for %llu s, with its locks\n%.*s",
+                           (unsigned long long)((cs_mono_ns() - p->ran_since) / CS_NS_PER_S),
+                           CS_SLICE_FMT(a->tx));
+}
+
 /* The action as it is held: a copy of everything, with the role, database and settings under which
  * it would run. */
 static bool held_copy(struct pg *p, struct cs_arena *mem, const struct cs_action *a, bool elevated,
@@ -171,7 +184,7 @@ static bool held_copy(struct pg *p, struct cs_arena *mem, const struct cs_action
     ret->text = a->redacted ? cs_arena_dup(mem, a->text) : ret->bytes;
     ret->database = cs_arena_dup(mem, cs_gate_database(p->s, elevated));
     ret->role = cs_arena_dup(mem, cs_gate_role(p->s, elevated));
-    ret->tx = cs_arena_dup(mem, a->tx);
+    ret->tx = held_tx(p, a, mem);
     /* A fresh connection has the pinned search_path; in a session '' or pg_catalog may be set. */
     ret->settings = cs_arena_printf(
         mem,

@@ -148,6 +148,7 @@ struct pg { /* the protocol's state of one session */
     struct cs_buf big;          /* a client message larger than a stream buffer, being assembled */
     size_t big_need;
     struct cs_buf shown;        /* the text of the present action without its passwords */
+    uint64_t ran_since;         /* monotonic ns: the first of what stands in `ran` */
     struct cs_buf ran;          /* what already ran in the open transaction, for the digest */
     struct pg_told telling;     /* of the description that is passing through */
     bool more;                  /* a direction stopped to let others run: it has more to do */
