@@ -96,6 +96,10 @@ static void add_network_listener(struct cs_compiler *c, const char *name,
     struct cs_snapshot_listener *l = add_listener(c, name, from->address.v);
     l->proxy_from = networks(c, &from->proxy_from);
     const struct cs_cfg_tls *tls = from->tls.head.set ? &from->tls : &c->cfg->tls;
+    if (tls->head.off && from->client_certificates.head.set) {
+        cs_mistake(c->m, from->client_certificates.head.pos,
+                   "\"client_certificates\" need TLS, which is \"off\"");
+    }
     if (tls->head.off) {
         if (from->address.v.n > 0 && !cs_value_is_loopback(from->address.v)) {
             cs_warning(c->m, tls->head.pos,
@@ -112,6 +116,7 @@ static void add_network_listener(struct cs_compiler *c, const char *name,
         return;
     }
     l->tls = 1;
+    cs_cfg_client_certificates(c, &from->client_certificates, l);
     l->cert_pem = cs_cfg_file(c, &tls->certificate, "-----BEGIN CERTIFICATE-----", "certificate");
     l->key_pem = cs_cfg_file(c, &tls->key, "PRIVATE KEY-----", "private key");
     if (l->cert_pem.n > 0 && l->key_pem.n > 0 && c->files->fits != NULL &&

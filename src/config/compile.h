@@ -37,6 +37,10 @@ void cs_cfg_compile_rules(struct cs_compiler *c);
 /* ---- compile_keys.c ---- */
 /* Where the master keys come from. */
 void cs_cfg_master_keys(struct cs_compiler *c);
+/* What client certificates a listener accepts. */
+void cs_cfg_client_certificates(struct cs_compiler *c,
+                                const struct cs_cfg_client_certificates *from,
+                                struct cs_snapshot_listener *l);
 /* Of one target: the word, and that it fits the rest. */
 void cs_cfg_channel_binding(struct cs_compiler *c, const struct cs_cfg_target_pg *pg,
                             struct cs_target *t);

@@ -2,6 +2,7 @@
  * target's. Called by compile.c. It must never let one secret be both an everyday and an elevated
  * one: keeper could then not tell who needs a grant. */
 #include "config/compile.h"
+#include "crypto/client_certificate.h"
 #include "crypto/crypto.h"
 
 #include <stdlib.h>
@@ -85,6 +86,48 @@ void cs_cfg_master_keys(struct cs_compiler *c)
         cs_slice_eq(s->master_key.what, s->previous_master_key.what)) {
         cs_mistake(c->m, t->previous_master_key.head.pos,
                    "\"previous_master_key\" is the same as \"master_key\"");
+    }
+}
+
+/* ---- client certificates ---- */
+
+_Static_assert((int)CS_SNAPSHOT_FORMS == (int)CS_SAN_MAX, "forms of names");
+
+void cs_cfg_client_certificates(struct cs_compiler *c,
+                                const struct cs_cfg_client_certificates *from,
+                                struct cs_snapshot_listener *l)
+{
+    const struct cs_cfg_text *const forms[CS_SAN_MAX] = {
+        [CS_SAN_EMAIL] = &from->email, [CS_SAN_URI] = &from->uri, [CS_SAN_DNS] = &from->dns};
+    if (!from->head.set || from->head.bad) {
+        return;
+    }
+    if (from->email.set + from->uri.set + from->dns.set != 1) {
+        cs_mistake(c->m, from->head.pos,
+                   "\"client_certificates\" must have one of \"email\", \"uri\" and \"dns\": which "
+                   "name of a certificate says whose it is");
+        return;
+    }
+    for (unsigned i = CS_SAN_NONE + 1; i < CS_SAN_MAX; i++) {
+        if (forms[i]->set) {
+            l->client_form = i;
+            l->client_pattern = forms[i]->v;
+        }
+    }
+    const char *wrong = cs_san_pattern_wrong((enum cs_san_form)l->client_form, l->client_pattern);
+    if (wrong != NULL && l->client_pattern.n > 0) {
+        cs_mistake(c->m, forms[l->client_form]->pos, "\"%s\" must be %s",
+                   cs_shown(l->client_pattern), wrong);
+    }
+    l->client_authorities =
+        cs_cfg_file(c, &from->authorities, "-----BEGIN CERTIFICATE-----", "certificate");
+    /* SECURITY: a certificate that is no authority would be accepted for itself alone, which is
+     * hardly what was meant; a server's own, put here by mistake, would make a client of it. */
+    if (l->client_authorities.n > 0 && !cs_certificate_authorities(l->client_authorities)) {
+        cs_mistake(
+            c->m, from->authorities.pos,
+            "the file \"%s\" holds a certificate that is no authority (CA), or cannot be read",
+            cs_shown(from->authorities.v));
     }
 }
 

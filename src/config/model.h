@@ -45,11 +45,16 @@ struct cs_cfg_tls {
     struct cs_cfg_head head;
     struct cs_cfg_text certificate, key;
 };
+struct cs_cfg_client_certificates {
+    struct cs_cfg_head head;
+    struct cs_cfg_text authorities, email, uri, dns;
+};
 struct cs_cfg_listener {
     struct cs_cfg_head head;
     struct cs_cfg_text address, url;
     struct cs_cfg_tls tls;
     struct cs_cfg_texts proxy_from;
+    struct cs_cfg_client_certificates client_certificates; /* of listeners.postgres */
 };
 struct cs_cfg_local {
     struct cs_cfg_head head;

@@ -1,11 +1,13 @@
-/* Logging in at a gate: SCRAM's two steps, then a session. Every way of being wrong gives the same
- * answer; what exists (names, targets) is told only to somebody who has proved who they are.
- * Verifiers never leave this process, passwords never reach it. */
+/* Logging in at a gate: by SCRAM's two steps, a token or a certificate, then a session. Every way
+ * of being wrong gives the same answer; what exists (names, targets) is told only to somebody who
+ * has proved who they are. Verifiers never leave this process, passwords never reach it. */
 #include "control/control.h"
 
 #include "base/alloc.h"
+#include "base/id.h"
 #include "base/log.h"
 #include "base/time.h"
+#include "crypto/client_certificate.h"
 #include "ipc/metrics.h"
 
 #include <stdio.h>
@@ -17,6 +19,9 @@ struct cs_attempt { /* what the first message said, until the proof comes */
     uint64_t number, gate_key, expires_ns;
     struct cs_arena arena;
     struct cs_slice user, target, address;
+    bool certificate; /* a TLS handshake: `nonce` is what its client must sign */
+    uint8_t nonce[CS_CLIENT_NONCE];
+    const char *why; /* for the log: what was wrong; NULL: nothing more is known */
 };
 
 static void attempt_free(struct cs_control *c, struct cs_attempt **at)
@@ -48,8 +53,7 @@ void cs_auth_free(struct cs_control *c)
     }
 }
 
-static enum cs_err attempt_add(struct cs_peer *p, uint64_t number,
-                               const struct cs_msg_auth_start *m)
+static enum cs_err attempt_add(struct cs_peer *p, uint64_t number, const struct cs_attempt *said)
 {
     struct cs_control *c = p->c;
     if (c->n_attempts >= CS_ATTEMPTS_MAX) {
@@ -68,9 +72,11 @@ static enum cs_err attempt_add(struct cs_peer *p, uint64_t number,
     x->number = number;
     x->gate_key = p->key;
     x->expires_ns = cs_mono_ns() + CS_ATTEMPT_S * CS_NS_PER_S;
-    x->user = cs_arena_dup(&x->arena, cs_slice_head(m->user, AUTH_NAME_MAX));
-    x->target = cs_arena_dup(&x->arena, m->target);
-    x->address = cs_arena_dup(&x->arena, cs_slice_head(m->address, AUTH_ADDRESS_MAX));
+    x->certificate = said->certificate;
+    memcpy(x->nonce, said->nonce, sizeof x->nonce);
+    x->user = cs_arena_dup(&x->arena, cs_slice_head(said->user, AUTH_NAME_MAX));
+    x->target = cs_arena_dup(&x->arena, said->target);
+    x->address = cs_arena_dup(&x->arena, cs_slice_head(said->address, AUTH_ADDRESS_MAX));
     if (x->user.p == NULL || x->target.p == NULL || x->address.p == NULL) {
         cs_arena_done(&x->arena);
         cs_free(x);
@@ -96,6 +102,8 @@ static bool attempt_take(struct cs_control *c, uint64_t number, uint64_t gate_ke
     ret->user = cs_arena_dup(&j->arena, (*at)->user);
     ret->target = cs_arena_dup(&j->arena, (*at)->target);
     ret->address = cs_arena_dup(&j->arena, (*at)->address);
+    ret->certificate = (*at)->certificate;
+    memcpy(ret->nonce, (*at)->nonce, sizeof ret->nonce);
     attempt_free(c, at);
     return ret->user.p != NULL && ret->target.p != NULL && ret->address.p != NULL;
 }
@@ -113,8 +121,10 @@ static void refuse(struct cs_job *j, uint64_t attempt, const struct cs_attempt *
     bool ours = e == CS_ERR_NO_SPACE || e == CS_ERR_IO || e == CS_ERR_NO_MEMORY ||
                 e == CS_ERR_UNAVAILABLE || e == CS_ERR_LIMIT || e == CS_ERR_CANCELLED;
     cs_metric_add(CS_SLOT_LOGINS + (ours ? CS_LOGIN_FAILED : CS_LOGIN_REFUSED), 1);
-    cs_log(ours ? CS_EV_STORE_FAILED : CS_EV_AUTH_FAILED, NULL, "user=%s address=%s error=%s",
-           cs_log_quote(x->user).text, cs_log_quote(x->address).text, cs_err_name(e));
+    cs_log(ours ? CS_EV_STORE_FAILED : CS_EV_AUTH_FAILED, NULL, "user=%s address=%s error=%s%s%s",
+           cs_log_quote(x->user).text, cs_log_quote(x->address).text, cs_err_name(e),
+           x->why != NULL ? " certificate=" : "",
+           x->why != NULL ? cs_log_quote(cs_slice_str(x->why)).text : "");
     if (ours) {
         answer(j, attempt, CS_ERR_UNAVAILABLE, "logging in is not possible now; try again");
     } else if (e == CS_ERR_CONFLICT) { /* told to one who has proved who it is */
@@ -131,7 +141,7 @@ void cs_auth_start(struct cs_job *j)
 {
     const struct cs_msg_auth_start *m = (const void *)j->msg.raw;
     struct cs_identity_challenge ch;
-    struct cs_attempt said = {.user = m->user, .address = m->address};
+    struct cs_attempt said = {.user = m->user, .target = m->target, .address = m->address};
     if (m->target.n > AUTH_NAME_MAX) {
         refuse(j, 0, &said, CS_ERR_UNAUTHENTICATED);
         return;
@@ -139,7 +149,7 @@ void cs_auth_start(struct cs_job *j)
     enum cs_err e =
         cs_identity_scram_start(j->peer->c->identity, j->peer->key, m->user, m->client_nonce, &ch);
     if (e == CS_OK) {
-        e = attempt_add(j->peer, ch.attempt, m);
+        e = attempt_add(j->peer, ch.attempt, &said);
     }
     if (e != CS_OK) {
         refuse(j, 0, &said, e == CS_ERR_INVALID ? CS_ERR_PROTOCOL : e);
@@ -256,6 +266,88 @@ void cs_auth_token(struct cs_job *j)
         return;
     }
     admit(j, 0, &x, &chain, &mark, CS_SLICE_NULL);
+}
+
+/* ---- certificates ---- */
+
+void cs_auth_ask(struct cs_job *j)
+{
+    const struct cs_msg_auth_ask *m = (const void *)j->msg.raw;
+    struct cs_attempt said = {.address = m->address, .certificate = true};
+    struct cs_msg_auth_nonce out = {.nonce = cs_slice(said.nonce, sizeof said.nonce)};
+    cs_random(said.nonce, sizeof said.nonce);
+    cs_random(&out.attempt, sizeof out.attempt);
+    if (attempt_add(j->peer, out.attempt, &said) != CS_OK) {
+        out = (struct cs_msg_auth_nonce){.attempt = 0}; /* the gate asks for no certificate then */
+    }
+    (void)cs_peer_send(j->peer, CS_MSG_AUTH_NONCE, j->corr, &out, NULL, 0);
+}
+
+struct certificate_check {
+    struct cs_slice transcript;
+    const uint8_t *nonce;
+    struct cs_client_rule rule;
+    char name[CS_NAME_MAX + 1];
+    const char *why;
+};
+
+static void certificate_check(void *arg)
+{
+    struct certificate_check *c = arg;
+    c->why = cs_client_certificate_check(c->transcript, c->nonce, &c->rule, c->name);
+}
+
+static struct cs_client_rule client_rule(const struct cs_view *view, struct cs_slice protocol)
+{
+    struct cs_client_rule r = {.form = CS_SAN_NONE};
+    for (size_t i = 0; i < view->snapshot.n_listeners; i++) {
+        const struct cs_snapshot_listener *l = &view->snapshot.listeners[i];
+        if (cs_slice_eq(l->kind, protocol) && l->client_form < CS_SAN_MAX) {
+            r = (struct cs_client_rule){.authorities = l->client_authorities,
+                                        .form = (enum cs_san_form)l->client_form,
+                                        .pattern = l->client_pattern,
+                                        .server_pem = l->cert_pem};
+        }
+    }
+    return r;
+}
+
+/* SECURITY: whose certificate it is, this process finds out for itself, from what the client signed
+ * over a nonce of ours; the gate's word counts for nothing. The name that the client gives must be
+ * the same: with a certificate nobody is somebody else. */
+void cs_auth_certificate(struct cs_job *j)
+{
+    const struct cs_msg_auth_certificate *m = (const void *)j->msg.raw;
+    struct cs_control *c = j->peer->c;
+    struct cs_attempt x = {.user = CS_SLICE_NULL};
+    struct cs_chain chain;
+    struct cs_identity_mark mark;
+    bool known = attempt_take(c, m->attempt, j->peer->key, j, &x);
+    x.user = cs_slice_head(m->user, AUTH_NAME_MAX);
+    x.target = m->target;
+    if (!known || !x.certificate || m->user.n > AUTH_NAME_MAX || m->target.n > AUTH_NAME_MAX) {
+        x.target = cs_slice_head(m->target, AUTH_NAME_MAX);
+        x.why = "there is no such handshake";
+        refuse(j, m->attempt, &x, CS_ERR_UNAUTHENTICATED);
+        return;
+    }
+    struct certificate_check check = {
+        .transcript = m->transcript, .nonce = x.nonce, .rule = client_rule(c->view, m->protocol)};
+    cs_big_stack_call(certificate_check, &check);
+    x.why = check.why;
+    enum cs_err e = CS_ERR_UNAUTHENTICATED;
+    if (x.why == NULL && !cs_slice_eq_str(m->user, check.name)) {
+        x.why = "it is another principal's";
+    } else if (x.why == NULL) {
+        e = cs_identity_named_login(c->identity, m->user, &j->arena, &chain, &mark);
+        x.why =
+            e == CS_ERR_UNAUTHENTICATED ? "there is no such principal, or it is disabled" : NULL;
+    }
+    if (e != CS_OK) {
+        refuse(j, m->attempt, &x, e);
+        return;
+    }
+    admit(j, m->attempt, &x, &chain, &mark, CS_SLICE_NULL);
 }
 
 void cs_auth_proof(struct cs_job *j)

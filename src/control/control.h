@@ -291,6 +291,8 @@ struct cs_job {
 void cs_auth_start(struct cs_job *j);
 void cs_auth_proof(struct cs_job *j);
 void cs_auth_token(struct cs_job *j);
+void cs_auth_ask(struct cs_job *j);
+void cs_auth_certificate(struct cs_job *j);
 void cs_auth_tick(struct cs_control *c);
 void cs_auth_free(struct cs_control *c);
 void cs_connect_dial(struct cs_job *j);

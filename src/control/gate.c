@@ -40,6 +40,8 @@ static const struct handler handlers[CS_MSG_MAX] = {
     [CS_MSG_AUTH_START] = {cs_auth_start, false, 0},
     [CS_MSG_AUTH_PROOF] = {cs_auth_proof, false, 0},
     [CS_MSG_AUTH_TOKEN] = {cs_auth_token, false, 0},
+    [CS_MSG_AUTH_ASK] = {cs_auth_ask, false, 0},
+    [CS_MSG_AUTH_CERTIFICATE] = {cs_auth_certificate, false, 0},
     LANED(SESSION_OPENED, session_opened, session_opened),
     LANED(SESSION_CLOSED, session_closed, session_closed),
     LANED(SESSION_LIVE, session_live, session_live),

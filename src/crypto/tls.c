@@ -7,6 +7,8 @@
  * ciphertext lies in buffers of the process's free list and only while there is some. */
 #include "base/alloc.h"
 #include "base/assert.h"
+#include "base/buf.h"
+#include "base/limits.h"
 #include "crypto/tls_internal.h"
 #include "runtime/stream_filter.h"
 
@@ -29,7 +31,9 @@ struct tls {
     struct cs_stream *s;    /* borrowed for the duration of each call */
     struct cs_iobuf *in;    /* owned while it holds ciphertext */
     uint32_t in_off, in_len;
-    bool broken; /* after an error the library must not be asked again */
+    struct cs_buf *seen; /* owned: the handshake's messages, where a certificate is asked for */
+    bool complete;       /* … up to the client's CertificateVerify */
+    bool broken;         /* after an error the library must not be asked again */
 };
 
 /* ---- the BIO: the library's view of the buffers ---- */
@@ -226,8 +230,18 @@ static size_t tls_grown(size_t n)
     return n + (n / RECORD + 1) * RECORD_OVERHEAD + PUT_SLACK;
 }
 
+static void seen_drop(struct tls *t)
+{
+    if (t->seen != NULL) {
+        cs_buf_done(t->seen);
+        cs_free(t->seen);
+        t->seen = NULL;
+    }
+}
+
 static void tls_free(struct tls *t)
 {
+    seen_drop(t);
     SSL_free(t->ssl); /* frees the BIO */
     cs_iobuf_give(t->in);
     cs_tls_ctx_free(t->ctx);
@@ -282,7 +296,7 @@ static void step(void *arg)
     }
     long verify = SSL_get_verify_result(ssl);
     const char *reason = ERR_reason_error_string(ERR_peek_error());
-    if (x->t->ctx->verify && verify != X509_V_OK) {
+    if ((x->t->ctx->verify || x->t->seen != NULL) && verify != X509_V_OK) {
         say(x->why, x->why_size, "the certificate is not accepted",
             X509_verify_cert_error_string(verify));
     } else {
@@ -365,6 +379,45 @@ static struct tls *tls_new(struct cs_stream *s, struct cs_tls_ctx *ctx)
     return t;
 }
 
+/* Every message of the handshake, in both directions, in order: what the client signs. */
+static void see(int write_p, int version, int content_type, const void *buf, size_t len, SSL *ssl,
+                void *arg)
+{
+    enum { CERTIFICATE_VERIFY = 15 };
+    struct tls *t = arg;
+    (void)version;
+    (void)ssl;
+    if (content_type != SSL3_RT_HANDSHAKE || t->seen == NULL || t->complete || len == 0) {
+        return;
+    }
+    cs_buf_add(t->seen, cs_slice(buf, len));
+    t->complete = write_p == 0 && *(const uint8_t *)buf == CERTIFICATE_VERIFY && !t->seen->bad;
+}
+
+/* Asks for a certificate; false when memory is out. */
+static bool ask(struct tls *t, const uint8_t nonce[static CS_CLIENT_NONCE])
+{
+    uint8_t der[CS_NONCE_NAME];
+    const unsigned char *p = der;
+    cs_client_nonce_name(nonce, der);
+    t->seen = cs_alloc(sizeof *t->seen);
+    STACK_OF(X509_NAME) *names =
+        sk_X509_NAME_deep_copy(t->ctx->authorities, X509_NAME_dup, X509_NAME_free);
+    X509_NAME *name = d2i_X509_NAME(NULL, &p, (long)sizeof der);
+    if (t->seen == NULL || names == NULL || name == NULL || sk_X509_NAME_push(names, name) <= 0) {
+        X509_NAME_free(name);
+        sk_X509_NAME_pop_free(names, X509_NAME_free);
+        ERR_clear_error();
+        return false;
+    }
+    *t->seen = cs_buf(CS_LIMIT_TLS_TRANSCRIPT_BYTES);
+    SSL_set0_CA_list(t->ssl, names);
+    SSL_set_verify(t->ssl, SSL_VERIFY_PEER, NULL);
+    SSL_set_msg_callback(t->ssl, see);
+    SSL_set_msg_callback_arg(t->ssl, t);
+    return true;
+}
+
 static enum cs_err run(struct cs_stream *s, struct tls *t, uint64_t deadline_ns, char *why,
                        size_t why_size)
 {
@@ -383,24 +436,45 @@ static enum cs_err run(struct cs_stream *s, struct tls *t, uint64_t deadline_ns,
         }
         return e;
     }
+    SSL_set_msg_callback(t->ssl, NULL);
+    if (!t->complete) {
+        seen_drop(t);
+    }
     s->filter = &filter;
     s->filter_state = t;
     s->filter_pending = t->in_len > 0 || SSL_pending(t->ssl) > 0;
     return CS_OK;
 }
 
-enum cs_err cs_tls_accept(struct cs_stream *s, struct cs_tls_ctx *ctx, uint64_t deadline_ns,
-                          char *why, size_t why_size)
+static enum cs_err tls_accept(struct cs_stream *s, struct cs_tls_ctx *ctx, const uint8_t *nonce,
+                              uint64_t deadline_ns, char *why, size_t why_size)
 {
     cs_assert(ctx->server && s->filter == NULL);
     say(why, why_size, "", "");
     struct tls *t = tls_new(s, ctx);
-    if (t == NULL) {
+    if (t == NULL || (nonce != NULL && !ask(t, nonce))) {
         say(why, why_size, "no memory for TLS", "");
+        if (t != NULL) {
+            tls_free(t);
+        }
         return CS_ERR_NO_MEMORY;
     }
     SSL_set_accept_state(t->ssl);
     return run(s, t, deadline_ns, why, why_size);
+}
+
+enum cs_err cs_tls_accept(struct cs_stream *s, struct cs_tls_ctx *ctx, uint64_t deadline_ns,
+                          char *why, size_t why_size)
+{
+    return tls_accept(s, ctx, NULL, deadline_ns, why, why_size);
+}
+
+enum cs_err cs_tls_accept_asking(struct cs_stream *s, struct cs_tls_ctx *ctx,
+                                 const uint8_t nonce[static CS_CLIENT_NONCE], uint64_t deadline_ns,
+                                 char *why, size_t why_size)
+{
+    cs_assert(ctx->authorities != NULL);
+    return tls_accept(s, ctx, nonce, deadline_ns, why, why_size);
 }
 
 /* The peer's name: what is asked for (SNI, never an address) and what is verified. */
@@ -457,6 +531,19 @@ enum cs_err cs_tls_connect(struct cs_stream *s, struct cs_tls_ctx *ctx, struct c
 bool cs_tls_on(const struct cs_stream *s)
 {
     return s->filter == &filter;
+}
+
+struct cs_slice cs_tls_client_proof(const struct cs_stream *s)
+{
+    const struct tls *t = s->filter_state;
+    return cs_tls_on(s) && t->seen != NULL ? cs_buf_slice(t->seen) : CS_SLICE_NULL;
+}
+
+void cs_tls_client_proof_drop(struct cs_stream *s)
+{
+    if (cs_tls_on(s)) {
+        seen_drop(s->filter_state);
+    }
 }
 
 bool cs_tls_alpn_agreed(const struct cs_stream *s)

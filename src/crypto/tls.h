@@ -8,6 +8,7 @@
 #define CS_CRYPTO_TLS_H
 
 #include "base/err.h"
+#include "crypto/client_certificate.h"
 #include "runtime/stream.h"
 
 struct cs_tls_ctx;
@@ -22,6 +23,9 @@ enum cs_err cs_tls_server_new(struct cs_slice cert_pem, struct cs_slice key_pem,
 enum cs_err cs_tls_client_new(struct cs_slice roots_pem, bool verify, const char *alpn,
                               struct cs_tls_ctx **ret) CS_MUST_CHECK;
 void cs_tls_ctx_free(struct cs_tls_ctx *ctx);
+/* Connections of this server context that are accepted with a nonce ask for a certificate: one that
+ * these authorities (PEM) lead to, for authenticating clients. */
+enum cs_err cs_tls_server_ask(struct cs_tls_ctx *ctx, struct cs_slice authorities) CS_MUST_CHECK;
 
 /* Handshakes on the stream in a coroutine and installs the filter. Bytes already in the stream's in
  * buffer are the peer's first TLS bytes. `host` (client side): SNI and name to verify, a name or a
@@ -32,6 +36,20 @@ enum cs_err cs_tls_accept(struct cs_stream *s, struct cs_tls_ctx *ctx, uint64_t 
                           char *why, size_t why_size) CS_MUST_CHECK;
 enum cs_err cs_tls_connect(struct cs_stream *s, struct cs_tls_ctx *ctx, struct cs_slice host,
                            uint64_t deadline_ns, char *why, size_t why_size) CS_MUST_CHECK;
+
+/* As cs_tls_accept, and asks the client for a certificate; going on without one is its right, one
+ * that is not accepted ends the handshake. The nonce stands among the names of the authorities, so
+ * that the client signs it. */
+enum cs_err cs_tls_accept_asking(struct cs_stream *s, struct cs_tls_ctx *ctx,
+                                 const uint8_t nonce[static CS_CLIENT_NONCE], uint64_t deadline_ns,
+                                 char *why, size_t why_size) CS_MUST_CHECK;
+/* Is this context one that asks? */
+bool cs_tls_asks(const struct cs_tls_ctx *ctx);
+/* The handshake's messages, for cs_client_certificate_check; empty when the client showed no
+ * certificate. Borrowed until the next call. */
+struct cs_slice cs_tls_client_proof(const struct cs_stream *s);
+/* It has been used: its memory goes. */
+void cs_tls_client_proof_drop(struct cs_stream *s);
 
 bool cs_tls_on(const struct cs_stream *s);
 /* Did both sides agree on a protocol by ALPN? */

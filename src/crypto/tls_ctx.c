@@ -7,6 +7,7 @@
 #include "crypto/tls_internal.h"
 
 #include "base/alloc.h"
+#include "base/limits.h"
 #include "crypto/init.h"
 
 #include <openssl/err.h>
@@ -26,6 +27,7 @@ void cs_tls_ctx_free(struct cs_tls_ctx *ctx)
 {
     if (ctx != NULL && --ctx->refs == 0) {
         SSL_CTX_free(ctx->ssl);
+        sk_X509_NAME_pop_free(ctx->authorities, X509_NAME_free);
         cs_free(ctx);
     }
 }
@@ -143,7 +145,8 @@ static bool use_key(SSL_CTX *ssl, BIO *pem)
     return ok;
 }
 
-static bool use_roots(SSL_CTX *ssl, BIO *pem)
+/* `names`, unless NULL, gets their subjects. */
+static bool use_roots(SSL_CTX *ssl, BIO *pem, STACK_OF(X509_NAME) * names)
 {
     X509_STORE *store = SSL_CTX_get_cert_store(ssl);
     X509 *x;
@@ -151,6 +154,11 @@ static bool use_roots(SSL_CTX *ssl, BIO *pem)
     size_t n = 0;
     while (ok && (x = PEM_read_bio_X509(pem, NULL, no_password, NULL)) != NULL) {
         ok = X509_STORE_add_cert(store, x) == 1;
+        X509_NAME *name = ok && names != NULL ? X509_NAME_dup(X509_get_subject_name(x)) : NULL;
+        if (ok && names != NULL && (name == NULL || sk_X509_NAME_push(names, name) <= 0)) {
+            X509_NAME_free(name);
+            ok = false;
+        }
         X509_free(x);
         n++;
     }
@@ -182,6 +190,30 @@ enum cs_err cs_tls_server_new(struct cs_slice cert_pem, struct cs_slice key_pem,
     return CS_OK;
 }
 
+bool cs_tls_asks(const struct cs_tls_ctx *ctx)
+{
+    return ctx != NULL && ctx->authorities != NULL;
+}
+
+/* What client_certificate.c can verify, no more. */
+#define CLIENT_ALGORITHMS                                                                          \
+    "ECDSA+SHA256:ECDSA+SHA384:ECDSA+SHA512:ed25519:rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:"      \
+    "rsa_pss_rsae_sha512:RSA+SHA256:RSA+SHA384:RSA+SHA512"
+
+enum cs_err cs_tls_server_ask(struct cs_tls_ctx *ctx, struct cs_slice authorities)
+{
+    BIO *pem = pem_open(authorities);
+    ctx->authorities = sk_X509_NAME_new_null();
+    bool ok = pem != NULL && ctx->authorities != NULL &&
+              use_roots(ctx->ssl, pem, ctx->authorities) &&
+              SSL_CTX_set1_client_sigalgs_list(ctx->ssl, CLIENT_ALGORITHMS) == 1;
+    (void)X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx->ssl), X509_V_FLAG_PARTIAL_CHAIN);
+    SSL_CTX_set_max_cert_list(ctx->ssl, CS_LIMIT_TLS_TRANSCRIPT_BYTES);
+    BIO_free(pem);
+    ERR_clear_error();
+    return ok ? CS_OK : CS_ERR_INVALID;
+}
+
 enum cs_err cs_tls_client_new(struct cs_slice roots_pem, bool verify, const char *alpn,
                               struct cs_tls_ctx **ret)
 {
@@ -197,7 +229,7 @@ enum cs_err cs_tls_client_new(struct cs_slice roots_pem, bool verify, const char
     bool ok = ctx->alpn_n == 0 || SSL_CTX_set_alpn_protos(ctx->ssl, ctx->alpn, ctx->alpn_n) == 0;
     if (roots_pem.n > 0) {
         BIO *pem = pem_open(roots_pem);
-        ok = pem != NULL && use_roots(ctx->ssl, pem) && ok;
+        ok = pem != NULL && use_roots(ctx->ssl, pem, NULL) && ok;
         BIO_free(pem);
     }
     if (!ok) {

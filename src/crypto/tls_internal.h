@@ -14,6 +14,7 @@ struct cs_tls_ctx {
     unsigned refs;
     bool server;
     bool verify;
+    STACK_OF(X509_NAME) * authorities; /* owned: of client certificates; NULL: none is asked for */
     unsigned alpn_n;
     uint8_t alpn[CS_TLS_ALPN_MAX]; /* length-prefixed names */
 };

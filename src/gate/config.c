@@ -26,6 +26,9 @@ static enum cs_err listeners_tls(struct cs_gate_config *c)
             continue;
         }
         enum cs_err e = cs_tls_server_new(l->cert_pem, l->key_pem, p->alpn, &c->listener_tls[i]);
+        if (e == CS_OK && l->client_form != 0) {
+            e = cs_tls_server_ask(c->listener_tls[i], l->client_authorities);
+        }
         if (e != CS_OK) {
             return e;
         }

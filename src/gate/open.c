@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #define CALL_NS (20 * CS_NS_PER_S)
+#define ASK_NS  (3 * CS_NS_PER_S)
 
 static void explain(char *why, size_t n, struct cs_slice text, enum cs_err e)
 {
@@ -115,15 +116,12 @@ enum cs_err cs_gate_auth_finish(struct cs_session *s, const struct cs_auth *auth
     return e;
 }
 
-enum cs_err cs_gate_auth_token(struct cs_session *s, struct cs_slice user, struct cs_slice target,
-                               const uint8_t token_sha256[static CS_SHA256])
+/* One message says it all, and control's answer is final. */
+static enum cs_err auth_at_once(struct cs_session *s, enum cs_msg_type t, const void *m,
+                                struct cs_slice user, struct cs_slice target)
 {
-    struct cs_msg_auth_token m = {.user = user,
-                                  .target = target,
-                                  .address = cs_slice_str(s->address),
-                                  .token_sha256 = cs_slice(token_sha256, CS_SHA256)};
     struct cs_call call;
-    enum cs_err e = ask(s, CS_MSG_AUTH_TOKEN, &m, CS_MSG_AUTH_RESULT, CS_MSG_AUTH_RESULT, &call);
+    enum cs_err e = ask(s, t, m, CS_MSG_AUTH_RESULT, CS_MSG_AUTH_RESULT, &call);
     if (e == CS_OK) {
         const struct cs_msg_auth_result *r = (const void *)call.msg.raw;
         s->user = cs_arena_dup(&s->arena, user);
@@ -140,6 +138,48 @@ enum cs_err cs_gate_auth_token(struct cs_session *s, struct cs_slice user, struc
     if (e == CS_OK) {
         cs_gate_exchange(s, true); /* until it is READY, or ends */
     }
+    return e;
+}
+
+enum cs_err cs_gate_auth_token(struct cs_session *s, struct cs_slice user, struct cs_slice target,
+                               const uint8_t token_sha256[static CS_SHA256])
+{
+    struct cs_msg_auth_token m = {.user = user,
+                                  .target = target,
+                                  .address = cs_slice_str(s->address),
+                                  .token_sha256 = cs_slice(token_sha256, CS_SHA256)};
+    return auth_at_once(s, CS_MSG_AUTH_TOKEN, &m, user, target);
+}
+
+enum cs_err cs_gate_auth_ask(struct cs_session *s, uint64_t *ret_attempt,
+                             uint8_t ret_nonce[static CS_CLIENT_NONCE])
+{
+    struct cs_msg_auth_ask m = {.address = cs_slice_str(s->address)};
+    struct cs_call call;
+    enum cs_err e = cs_gate_call(s, CS_MSG_AUTH_ASK, &m, NULL, 0, ASK_NS, &call);
+    if (e == CS_OK) {
+        const struct cs_msg_auth_nonce *n = (const void *)call.msg.raw;
+        if (call.type != CS_MSG_AUTH_NONCE || n->nonce.n != CS_CLIENT_NONCE) {
+            e = CS_ERR_PROTOCOL;
+        } else {
+            *ret_attempt = n->attempt;
+            memcpy(ret_nonce, n->nonce.p, CS_CLIENT_NONCE);
+        }
+    }
+    cs_call_done(&call);
+    return e;
+}
+
+enum cs_err cs_gate_auth_certificate(struct cs_session *s, struct cs_slice user,
+                                     struct cs_slice target, uint64_t attempt)
+{
+    struct cs_msg_auth_certificate m = {.attempt = attempt,
+                                        .protocol = cs_slice_str(s->protocol->name),
+                                        .user = user,
+                                        .target = target,
+                                        .transcript = cs_tls_client_proof(&s->client)};
+    enum cs_err e = auth_at_once(s, CS_MSG_AUTH_CERTIFICATE, &m, user, target);
+    cs_tls_client_proof_drop(&s->client);
     return e;
 }
 

@@ -17,6 +17,7 @@
 #include "action/request.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "crypto/client_certificate.h"
 #include "crypto/crypto.h"
 #include "gate/session.h"
 #include "runtime/stream.h"
@@ -65,6 +66,14 @@ enum cs_err cs_gate_auth_finish(struct cs_session *s, const struct cs_auth *auth
  * Answers as cs_gate_auth_finish. */
 enum cs_err cs_gate_auth_token(struct cs_session *s, struct cs_slice user, struct cs_slice target,
                                const uint8_t token_sha256[static CS_SHA256]) CS_MUST_CHECK;
+/* Before a TLS handshake in which the client is asked for a certificate: what it must sign. Not OK:
+ * control is not there; do without. */
+enum cs_err cs_gate_auth_ask(struct cs_session *s, uint64_t *ret_attempt,
+                             uint8_t ret_nonce[static CS_CLIENT_NONCE]) CS_MUST_CHECK;
+/* It has shown one: control looks at the handshake's messages (cs_tls_client_proof) and decides.
+ * Answers as cs_gate_auth_finish. */
+enum cs_err cs_gate_auth_certificate(struct cs_session *s, struct cs_slice user,
+                                     struct cs_slice target, uint64_t attempt) CS_MUST_CHECK;
 /* May this chain open a session at this target? `why` (NUL-terminated) when not. */
 enum cs_err cs_gate_may_open(struct cs_session *s, char *why, size_t why_size) CS_MUST_CHECK;
 /* A connection to the session's target, TCP only; the name to log in with there. For the elevated

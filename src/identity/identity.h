@@ -74,6 +74,11 @@ enum cs_err cs_identity_token_login(struct cs_identity *i, struct cs_slice user,
                                     const uint8_t token_sha256[static CS_SHA256],
                                     struct cs_arena *a, struct cs_chain *ret,
                                     struct cs_identity_mark *ret_mark) CS_MUST_CHECK;
+/* Somebody whose certificate was verified: the local principal of that name, as it is now.
+ * UNAUTHENTICATED for unknown and disabled ones alike. */
+enum cs_err cs_identity_named_login(struct cs_identity *i, struct cs_slice name, struct cs_arena *a,
+                                    struct cs_chain *ret,
+                                    struct cs_identity_mark *ret_mark) CS_MUST_CHECK;
 /* True when the acting principal has the group. */
 bool cs_identity_in_group(const struct cs_chain *c, struct cs_slice group);
 

@@ -286,6 +286,17 @@ enum cs_err cs_identity_token_login(struct cs_identity *i, struct cs_slice user,
     return err;
 }
 
+enum cs_err cs_identity_named_login(struct cs_identity *i, struct cs_slice name, struct cs_arena *a,
+                                    struct cs_chain *ret, struct cs_identity_mark *ret_mark)
+{
+    uint8_t key[CS_SHA256];
+    if (!cs_identity_name_valid(name)) {
+        return CS_ERR_UNAUTHENTICATED;
+    }
+    struct cs_slice id = cs_identity_id(name, a);
+    return id.p != NULL ? standing(i, id, a, key, ret, ret_mark) : CS_ERR_NO_MEMORY;
+}
+
 enum cs_err cs_identity_still(struct cs_identity *i, struct cs_slice principal_id,
                               const struct cs_identity_mark *mark, struct cs_arena *a)
 {

@@ -41,13 +41,14 @@ static const struct cs_field snapshot_fields[] = {
     SLICE(cs_snapshot, file_sha256),
 };
 static const struct cs_field listener_fields[] = {
-    SLICE(cs_snapshot_listener, name),       SLICE(cs_snapshot_listener, kind),
-    SLICE(cs_snapshot_listener, address),    U64(cs_snapshot_listener, tls),
-    SLICE(cs_snapshot_listener, cert_pem),   SLICE(cs_snapshot_listener, key_pem),
-    SLICE(cs_snapshot_listener, proxy_from),
+    SLICE(cs_snapshot_listener, name),           SLICE(cs_snapshot_listener, kind),
+    SLICE(cs_snapshot_listener, address),        U64(cs_snapshot_listener, tls),
+    SLICE(cs_snapshot_listener, cert_pem),       SLICE(cs_snapshot_listener, key_pem),
+    SLICE(cs_snapshot_listener, proxy_from),     U64(cs_snapshot_listener, client_form),
+    SLICE(cs_snapshot_listener, client_pattern), SLICE(cs_snapshot_listener, client_authorities),
 };
 /* A member added to a struct must be added to its table. */
-_Static_assert(sizeof(struct cs_snapshot_listener) == 6 * sizeof(struct cs_slice) + 8, "table");
+_Static_assert(sizeof(struct cs_snapshot_listener) == 8 * sizeof(struct cs_slice) + 16, "table");
 _Static_assert(sizeof(struct cs_snapshot) ==
                    8 * sizeof(struct cs_slice) + 2 * sizeof(struct cs_snapshot_key) + 32 +
                        CS_SNAPSHOT_LISTENERS * sizeof(struct cs_snapshot_listener),
@@ -121,7 +122,8 @@ bool cs_snapshot_read(struct cs_slice in, struct cs_snapshot *ret)
         struct cs_snapshot_listener *l = &s.listeners[i];
         cs_fields_decode(&r, listener_fields, CS_ARRAY_LEN(listener_fields), l);
         /* SECURITY: any value but 0 and 1 could be read as "off" by one role, "on" by another. */
-        if (l->tls > 1) {
+        if (l->tls > 1 || l->client_form >= CS_SNAPSHOT_FORMS ||
+            (l->client_form != 0 && (l->tls == 0 || l->client_authorities.n == 0))) {
             return false;
         }
     }

@@ -7,7 +7,7 @@
 #include "base/buf.h"
 #include "base/slice.h"
 
-enum { CS_SNAPSHOT_LISTENERS = 8, CS_SNAPSHOT_MAX = 16 * 1024 * 1024 };
+enum { CS_SNAPSHOT_LISTENERS = 8, CS_SNAPSHOT_MAX = 16 * 1024 * 1024, CS_SNAPSHOT_FORMS = 4 };
 
 struct cs_snapshot_listener {
     struct cs_slice name;    /* "control", "local", "postgres" */
@@ -16,6 +16,8 @@ struct cs_snapshot_listener {
     uint64_t tls;            /* 0 off, 1 on */
     struct cs_slice cert_pem, key_pem;
     struct cs_slice proxy_from; /* networks of load balancers (runtime/proxy.h); empty = none */
+    uint64_t client_form;       /* enum cs_san_form: client certificates are asked for; 0 = not */
+    struct cs_slice client_pattern, client_authorities; /* their names; PEM */
 };
 
 /* Where the key that seals secrets comes from. */

@@ -235,7 +235,7 @@ def sanitized():
 class Gateway:
     """`countersign serve` on free ports with a configuration of the test's own."""
 
-    def __init__(self, targets, rules=RULES, tls=True, gates=1, user=None, env=None, more="", serve=(), listen="", programs=None, metrics=None):
+    def __init__(self, targets, rules=RULES, tls=True, gates=1, user=None, env=None, more="", serve=(), listen="", listen_postgres="", programs=None, metrics=None):
         self.dir = scratch("gw")
         self.home = os.path.join(self.dir, "home")
         self.port, self.api_port = free_port(), free_port()
@@ -245,6 +245,7 @@ class Gateway:
         self.gates, self.tls, self.process = gates, tls, None
         self.serve = list(serve)
         self.listen = listen  # more for the network listeners
+        self.listen_postgres = listen_postgres
         self.metrics = metrics  # what follows the address in listeners.metrics, such as ", tls: off"; None: no such listener
         self.metrics_port = free_port() if metrics is not None else None
         self.env = dict(os.environ, COUNTERSIGN_SOCKET=self.socket, **(env or {}))
@@ -264,7 +265,7 @@ class Gateway:
         lines = ["version: 1", "listeners:",
                  '  control: { address: "127.0.0.1:%d", url: "https://localhost:%d"%s }' % (self.api_port, self.api_port, self.listen),
                  '  local: { socket: "%s" }' % self.socket]
-        lines.append('  postgres: { address: "127.0.0.1:%d"%s%s }' % (self.port, "" if self.tls else ", tls: off", self.listen))
+        lines.append('  postgres: { address: "127.0.0.1:%d"%s%s }' % (self.port, "" if self.tls else ", tls: off", self.listen + self.listen_postgres))
         if self.metrics is not None:
             lines.append('  metrics: { address: "127.0.0.1:%d"%s }' % (self.metrics_port, self.metrics))
         lines += ["tls: { certificate: tls.crt, key: tls.key }", "store: { sqlite: state/state.db }",

@@ -63,6 +63,7 @@ class Wire:
         self.sock.settimeout(timeout)
         self.ca, self.tls, self.key, self.parameters, self.notices = ca, False, None, {}, []
         self.buffer = b""
+        self.client_certificate = self.tls_versions = None  # (certificate, key) as paths; (least, most)
 
     def start_tls(self):
         self.send(SSL_REQUEST)
@@ -70,6 +71,10 @@ class Wire:
         if answer != b"S":
             raise Closed("TLS refused: %r" % answer)
         ctx = ssl.create_default_context(cafile=self.ca)
+        if self.client_certificate:
+            ctx.load_cert_chain(*self.client_certificate)
+        if self.tls_versions:
+            ctx.minimum_version, ctx.maximum_version = self.tls_versions
         self.sock = ctx.wrap_socket(self.sock, server_hostname="localhost")
         self.tls = True
 

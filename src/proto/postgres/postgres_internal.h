@@ -128,6 +128,7 @@ struct pg { /* the protocol's state of one session */
     struct pg_replies replies;
     struct pg_names names;
     struct pg_pins pins;
+    uint64_t handshake;   /* control's number for it, where a certificate is asked for */
     uint32_t client_skip; /* bytes of a CopyData in transit */
     char *reason;         /* owned: countersign.reason as it was SET; NULL: as at the start */
     const char *reason_at_start; /* the session's arena, or NULL */

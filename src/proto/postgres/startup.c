@@ -187,11 +187,20 @@ static bool startup_packet(struct pg *p, uint32_t len, uint32_t protocol, uint64
 
 /* ---- negotiation ---- */
 
+/* SECURITY: while control is away no certificate is asked for: so nobody has one, and everybody
+ * must log in otherwise; a cancel needs no log-in and gets through. */
 static bool start_tls(struct pg *p, uint64_t deadline)
 {
     char why[160] = "";
-    enum cs_err e =
-        cs_tls_accept(&p->s->client, cs_gate_listener_tls(p->s), deadline, why, sizeof why);
+    uint8_t nonce[CS_CLIENT_NONCE];
+    struct cs_tls_ctx *ctx = cs_gate_listener_tls(p->s);
+    bool asks = cs_tls_asks(ctx) && cs_gate_auth_ask(p->s, &p->handshake, nonce) == CS_OK;
+    /* It may have been waited: the configuration, and the context with it, may be others now. */
+    ctx = cs_gate_listener_tls(p->s);
+    enum cs_err e = ctx == NULL ? CS_ERR_UNAVAILABLE
+                    : asks && cs_tls_asks(ctx)
+                        ? cs_tls_accept_asking(&p->s->client, ctx, nonce, deadline, why, sizeof why)
+                        : cs_tls_accept(&p->s->client, ctx, deadline, why, sizeof why);
     if (e != CS_OK) {
         cs_log(CS_EV_SESSION_REFUSED, NULL, "address=%s tls=%s", p->s->address,
                cs_log_quote(cs_slice_str(why)).text);
@@ -457,8 +466,24 @@ static bool authenticate_token(struct pg *p, const struct pg_startup *st, uint64
     return e == CS_OK;
 }
 
+/* ---- a certificate ---- */
+
+/* Who has shown one has logged in with it, or not at all: control decides whose it is. */
+static bool authenticate_certificate(struct pg *p, const struct pg_startup *st)
+{
+    enum cs_err e = cs_gate_auth_certificate(p->s, cs_slice_str(st->user),
+                                             cs_slice_str(st->database), p->handshake);
+    if (e != CS_OK) {
+        auth_failed(p, st, e);
+    }
+    return e == CS_OK;
+}
+
 bool pg_authenticate(struct pg *p, const struct pg_startup *st, uint64_t deadline)
 {
+    if (cs_tls_client_proof(&p->s->client).n > 0) {
+        return authenticate_certificate(p, st);
+    }
     return wants_token(st->user) ? authenticate_token(p, st, deadline)
                                  : authenticate_scram(p, st, deadline);
 }

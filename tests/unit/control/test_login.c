@@ -138,6 +138,69 @@ CS_TEST(login_attempt_belongs_to_the_gate_that_began_it)
     world_run(attempt_is_one_gates);
 }
 
+static void call_with(struct world *w, unsigned g, enum cs_msg_type t, const void *m,
+                      struct cs_call *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    ret->fd[0] = ret->fd[1] = ret->fd[2] = -1;
+    CS_CHECK(cs_channel_call(w->gate[g], t, m, NULL, 0, cs_mono_ns() + 5 * CS_NS_PER_S, ret) ==
+             CS_OK);
+}
+
+static void show_certificate(struct world *w, unsigned g, uint64_t attempt)
+{
+    static const uint8_t junk[4096] = {1, 0, 0, 1, 0};
+    struct cs_msg_auth_certificate m = {.attempt = attempt,
+                                        .protocol = CS_SLICE_LIT("postgres"),
+                                        .user = CS_SLICE_LIT("bot"),
+                                        .target = CS_SLICE_LIT("orders"),
+                                        .transcript = cs_slice(junk, sizeof junk)};
+    struct cs_call call;
+    call_with(w, g, CS_MSG_AUTH_CERTIFICATE, &m, &call);
+    CS_CHECK(call.type == CS_MSG_AUTH_RESULT);
+    CS_EQ_U64(((const struct cs_msg_auth_result *)(const void *)call.msg.raw)->err,
+              CS_ERR_UNAUTHENTICATED);
+    cs_call_done(&call);
+}
+
+static void handshake_is_one_gates(struct world *w)
+{
+    const struct cs_msg_auth_ask ask = {.address = CS_SLICE_LIT("10.0.0.1:1")};
+    uint8_t nonce[2][CS_SHA256];
+    struct cs_call call;
+    uint64_t attempt = 0;
+    for (size_t i = 0; i < 2; i++) {
+        call_with(w, 0, CS_MSG_AUTH_ASK, &ask, &call);
+        CS_CHECK(call.type == CS_MSG_AUTH_NONCE);
+        const struct cs_msg_auth_nonce *n = (const void *)call.msg.raw;
+        CS_EQ_U64(n->nonce.n, CS_SHA256);
+        memcpy(nonce[i], n->nonce.p, CS_SHA256);
+        CS_CHECK(n->attempt != attempt);
+        attempt = n->attempt;
+        cs_call_done(&call);
+    }
+    CS_CHECK(memcmp(nonce[0], nonce[1], CS_SHA256) != 0);
+    CS_EQ_U64(w->control->n_attempts, 2);
+    show_certificate(w, 1, attempt); /* another gate's: it is still there */
+    CS_EQ_U64(w->control->n_attempts, 2);
+    prove_junk(w, 0, attempt, &call); /* no SCRAM exchange was begun: it is gone now */
+    cs_call_done(&call);
+    CS_EQ_U64(w->control->n_attempts, 1);
+    show_certificate(w, 0, attempt);
+    CS_EQ_U64(w->control->n_attempts, 1);
+    start_auth(w, 0, "bot", &call);
+    uint64_t scram = ((const struct cs_msg_auth_challenge *)(const void *)call.msg.raw)->attempt;
+    cs_call_done(&call);
+    show_certificate(w, 0, scram); /* no nonce was given for that one */
+    CS_EQ_U64(w->control->n_attempts, 1);
+    CS_EQ_U64(w->control->sessions.n, 0);
+}
+
+CS_TEST(a_handshake_with_a_certificate_is_good_once_and_for_its_gate)
+{
+    world_run(handshake_is_one_gates);
+}
+
 static void disabled_out(struct world *w)
 {
     struct cs_id bot, carol, again;

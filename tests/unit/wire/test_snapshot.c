@@ -83,7 +83,7 @@ CS_TEST(snapshot_refuses_another_layout)
     cs_snapshot_write(&out, &a);
     out.p[7] = 1;
     CS_CHECK(!cs_snapshot_read(cs_buf_slice(&out), &b));
-    out.p[7] = 2;
+    out.p[7] = 3;
     out.p[0] = 'X';
     CS_CHECK(!cs_snapshot_read(cs_buf_slice(&out), &b));
     cs_buf_done(&out);
@@ -98,6 +98,18 @@ CS_TEST(snapshot_refuses_impossible_values)
     CS_CHECK(!out.bad);
     CS_CHECK(!cs_snapshot_read(cs_buf_slice(&out), &b));
     cs_buf_done(&out);
+
+    /* Client certificates of an unknown form, without authorities, without TLS. */
+    for (unsigned i = 0; i < 3; i++) {
+        a = sample();
+        a.listeners[1].tls = i == 2 ? 0 : 1;
+        a.listeners[1].client_form = i == 0 ? CS_SNAPSHOT_FORMS : 1;
+        a.listeners[1].client_authorities = i == 1 ? CS_SLICE_NULL : CS_SLICE_LIT("pem");
+        out = cs_buf(CS_SNAPSHOT_MAX);
+        cs_snapshot_write(&out, &a);
+        CS_CHECK(!out.bad && !cs_snapshot_read(cs_buf_slice(&out), &b));
+        cs_buf_done(&out);
+    }
 
     a = sample();
     a.n_listeners = CS_SNAPSHOT_LISTENERS + 1;
