@@ -303,6 +303,7 @@ static void compile_target(struct cs_compiler *c, const struct cs_cfg_target *fr
     if (from->postgres.head.set && !from->postgres.head.bad) {
         check_target_tls(c, &from->postgres, t);
     }
+    cs_cfg_authentication(c, from, t);
     if (t->has_elevated && t->user.n > 0 && cs_slice_eq(t->user, t->elevated_user)) {
         cs_warning(
             c->m, from->elevated.user.pos,

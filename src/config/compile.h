@@ -44,6 +44,9 @@ void cs_cfg_client_certificates(struct cs_compiler *c,
 /* Of one target: the word, and that it fits the rest. */
 void cs_cfg_channel_binding(struct cs_compiler *c, const struct cs_cfg_target_pg *pg,
                             struct cs_target *t);
+/* How the target's credentials may be proved; behind channel binding. */
+void cs_cfg_authentication(struct cs_compiler *c, const struct cs_cfg_target *from,
+                           struct cs_target *t);
 /* The table of who may use which secret for what; after the targets. */
 void cs_cfg_credentials(struct cs_compiler *c);
 

@@ -152,6 +152,49 @@ void cs_cfg_channel_binding(struct cs_compiler *c, const struct cs_cfg_target_pg
     }
 }
 
+static void weaker(struct cs_compiler *c, const struct cs_cfg_text *word, struct cs_target *t)
+{
+    enum cs_way way = cs_way_of(word->v);
+    if (!word->set || way == CS_WAY_SCRAM) {
+        return;
+    }
+    /* SECURITY: whoever answers gets the password, or what it can be guessed from. */
+    if (!cs_slice_starts(t->tls, CS_SLICE_LIT("verify-"))) {
+        cs_mistake(c->m, word->pos,
+                   "\"authentication: %s\" needs a server whose certificate is checked: "
+                   "\"tls: verify-full\"",
+                   cs_way_name(way));
+    }
+    if (cs_channel_binding_of(t->channel_binding) == CS_BINDING_REQUIRE) {
+        cs_mistake(c->m, word->pos,
+                   "\"authentication: %s\" is bound to no certificate, which \"channel_binding: "
+                   "require\" or \"certificate\" demands",
+                   cs_way_name(way));
+    }
+    cs_warning(c->m, word->pos,
+               way == CS_WAY_MD5
+                   ? "\"authentication: md5\": a weak password can be guessed from what the server "
+                     "is answered; scram-sha-256 gives nothing away"
+                   : "\"authentication: cleartext\": the gate that speaks to the server sees the "
+                     "password, and so does the server; scram-sha-256 shows it to nobody");
+}
+
+void cs_cfg_authentication(struct cs_compiler *c, const struct cs_cfg_target *from,
+                           struct cs_target *t)
+{
+    t->authentication = from->credential.authentication.v;
+    t->probe_authentication = from->probe.authentication.v;
+    weaker(c, &from->credential.authentication, t);
+    weaker(c, &from->probe.authentication, t);
+    /* SECURITY: a hash or a password that was seen could be used again, without a grant. */
+    if (cs_way_of(from->elevated.authentication.v) != CS_WAY_SCRAM) {
+        cs_mistake(
+            c->m, from->elevated.authentication.pos,
+            "an elevated credential is proved by scram-sha-256 only: what a weaker way shows "
+            "could be used again without approval");
+    }
+}
+
 static void pins_of(struct cs_compiler *c, const struct cs_cfg_text *path, struct cs_buf *out)
 {
     uint8_t hash[CS_END_POINT_MAX];
@@ -242,6 +285,11 @@ void cs_cfg_credentials(struct cs_compiler *c)
             .elevated = t->has_elevated ? t->elevated_password : CS_SLICE_NULL,
             .probe = t->has_probe ? t->probe_password : CS_SLICE_NULL,
             .binding = cs_channel_binding_of(t->channel_binding),
+            .way = cs_way_of(t->authentication),
+            .probe_way = cs_way_of(t->probe_authentication),
+            .user = cs_way_of(t->authentication) != CS_WAY_SCRAM ? t->user : CS_SLICE_NULL,
+            .probe_user =
+                cs_way_of(t->probe_authentication) != CS_WAY_SCRAM ? t->probe_user : CS_SLICE_NULL,
             .pins = cs_buf_slice(&pins)};
         cs_credentials_write(&c->credentials, &row);
         cs_buf_done(&pins);

@@ -93,7 +93,7 @@ struct cs_cfg_target_pg {
 };
 struct cs_cfg_credential {
     struct cs_cfg_head head;
-    struct cs_cfg_text user, password, database;
+    struct cs_cfg_text user, password, database, authentication;
 };
 struct cs_cfg_target {
     struct cs_cfg_head head;

@@ -152,6 +152,7 @@ static enum cs_err task_memory(const struct cs_ctl_probe *t, struct cs_slice tex
         .target = target->name,
         .tls = target->tls,
         .channel_binding = target->channel_binding,
+        .authentication = target->has_probe ? target->probe_authentication : target->authentication,
         .roots = target->tls_roots.n > 0 ? target->tls_roots : t->view->snapshot.system_roots,
         .database = target->database,
         .everyday = target->user,

@@ -81,6 +81,13 @@ enum cs_err cs_ed25519_sign(const uint8_t private[static CS_ED25519_KEY], struct
 bool cs_ed25519_verify(const uint8_t public[static CS_ED25519_KEY], struct cs_slice in,
                        struct cs_slice signature) CS_MUST_CHECK;
 
+/* PostgreSQL's answer to a request for an MD5 password: "md5" and 32 hexadecimal digits. A weak
+ * hash, for servers that know nothing better. INTERNAL where the library has no MD5. */
+enum { CS_MD5_SALT = 4, CS_MD5_ANSWER = 35 };
+enum cs_err cs_md5_answer(struct cs_slice password, struct cs_slice user,
+                          const uint8_t salt[static CS_MD5_SALT],
+                          char ret[static CS_MD5_ANSWER]) CS_MUST_CHECK;
+
 /* Base 64 of RFC 4648. Encoded length is cs_base64_size(n) without a NUL; strict decoding: exact
  * padding, no blanks, no non-canonical trailing bits. `url` selects the URL alphabet, unpadded. */
 size_t cs_base64_size(size_t n);

@@ -124,6 +124,11 @@ enum cs_channel_binding cs_gate_target_binding(const struct cs_session *s)
     return s->target != NULL ? cs_channel_binding_of(s->target->channel_binding) : CS_BINDING_NONE;
 }
 
+enum cs_way cs_gate_target_way(const struct cs_session *s, bool elevated)
+{
+    return s->target != NULL && !elevated ? cs_way_of(s->target->authentication) : CS_WAY_SCRAM;
+}
+
 struct cs_tls_ctx *cs_gate_target_tls(struct cs_session *s, bool *ret_plain)
 {
     struct cs_gate_config *c = s->config;

@@ -214,6 +214,26 @@ enum cs_err cs_gate_connect(struct cs_session *s, bool elevated, const struct cs
     return e;
 }
 
+/* Control's answer to PROVE, in `call`; CS_OK when there is a proof. */
+static enum cs_err prove(struct cs_session *s, const struct cs_msg_prove *m, struct cs_call *call,
+                         char *why, size_t why_size)
+{
+    enum cs_err e = ask(s, CS_MSG_PROVE, m, CS_MSG_PROOF, CS_MSG_PROOF, call);
+    if (e != CS_OK) {
+        explain(why, why_size, CS_SLICE_NULL, e);
+    } else {
+        const struct cs_msg_proof *p = (const void *)call->msg.raw;
+        e = p->err < CS_ERR_MAX ? (enum cs_err)p->err : CS_ERR_PROTOCOL;
+        if (e != CS_OK) {
+            explain(why, why_size, p->text, e);
+        }
+    }
+    if (s->state != CS_SESSION_CONNECTING) {
+        cs_gate_exchange(s, false);
+    }
+    return e;
+}
+
 enum cs_err cs_gate_prove(struct cs_session *s, uint64_t connection, const char *mechanism,
                           struct cs_slice client_first_bare, struct cs_slice server_first,
                           struct cs_slice client_final_bare, uint8_t ret_proof[static CS_SHA256],
@@ -227,26 +247,36 @@ enum cs_err cs_gate_prove(struct cs_session *s, uint64_t connection, const char 
                              .server_first = server_first,
                              .client_final_bare = client_final_bare};
     struct cs_call call;
-    enum cs_err e = ask(s, CS_MSG_PROVE, &m, CS_MSG_PROOF, CS_MSG_PROOF, &call);
+    enum cs_err e = prove(s, &m, &call, why, why_size);
     if (e == CS_OK) {
         const struct cs_msg_proof *p = (const void *)call.msg.raw;
-        e = p->err < CS_ERR_MAX ? (enum cs_err)p->err : CS_ERR_PROTOCOL;
-        if (e == CS_OK && (p->proof.n != CS_SHA256 || p->server_signature.n != CS_SHA256)) {
+        if (p->proof.n != CS_SHA256 || p->server_signature.n != CS_SHA256) {
             e = CS_ERR_PROTOCOL;
-        }
-        if (e == CS_OK) {
+            explain(why, why_size, CS_SLICE_NULL, e);
+        } else {
             memcpy(ret_proof, p->proof.p, CS_SHA256);
             memcpy(ret_server_signature, p->server_signature.p, CS_SHA256);
-        } else {
-            explain(why, why_size, p->text, e);
         }
-    } else {
-        explain(why, why_size, CS_SLICE_NULL, e);
     }
     cs_call_done(&call);
-    if (s->state != CS_SESSION_CONNECTING) {
-        cs_gate_exchange(s, false);
+    return e;
+}
+
+enum cs_err cs_gate_prove_weakly(struct cs_session *s, uint64_t connection, enum cs_way way,
+                                 struct cs_slice reader, struct cs_slice salt, struct cs_buf *ret,
+                                 char *why, size_t why_size)
+{
+    struct cs_msg_prove m = {.session = s->id,
+                             .connection = connection,
+                             .mechanism = cs_slice_str(cs_way_name(way)),
+                             .client_first_bare = reader,
+                             .server_first = salt};
+    struct cs_call call;
+    enum cs_err e = prove(s, &m, &call, why, why_size);
+    if (e == CS_OK) {
+        cs_buf_add(ret, ((const struct cs_msg_proof *)(const void *)call.msg.raw)->proof);
     }
+    cs_call_done(&call);
     return e;
 }
 

@@ -96,6 +96,14 @@ enum cs_err cs_gate_prove(struct cs_session *s, uint64_t connection, const char 
                           struct cs_slice client_final_bare, uint8_t ret_proof[static CS_SHA256],
                           uint8_t ret_server_signature[static CS_SHA256], char *why,
                           size_t why_size) CS_MUST_CHECK;
+/* The answer to a server that asks for an MD5 hash (with its salt) or the password itself, sealed
+ * to `reader`, an X25519 key of the caller's (CS_LOGIN_ANSWER). Only where the configuration
+ * permits it for the everyday credential. */
+enum cs_err cs_gate_prove_weakly(struct cs_session *s, uint64_t connection, enum cs_way way,
+                                 struct cs_slice reader, struct cs_slice salt, struct cs_buf *ret,
+                                 char *why, size_t why_size) CS_MUST_CHECK;
+/* The weakest way in which the credential may be proved at the session's target. */
+enum cs_way cs_gate_target_way(const struct cs_session *s, bool elevated);
 /* The session is open: recorded and reported. CS_ERR_NO_SPACE when it cannot be recorded. */
 enum cs_err cs_gate_opened(struct cs_session *s, struct cs_slice database, struct cs_slice role,
                            struct cs_slice application) CS_MUST_CHECK;

@@ -57,6 +57,7 @@ static void put_target(struct cs_buf *out, const struct cs_target *t)
     put_slice(out, t->tls);
     put_slice(out, t->tls_roots);
     put_slice(out, t->channel_binding);
+    put_slice(out, t->authentication);
     put_names(out, t->label_keys, t->n_labels);
     put_names(out, t->label_values, t->n_labels);
     put_slice(out, t->user);
@@ -68,6 +69,7 @@ static void put_target(struct cs_buf *out, const struct cs_target *t)
     put_u32(out, t->has_probe);
     put_slice(out, t->probe_user);
     put_slice(out, t->probe_password);
+    put_slice(out, t->probe_authentication);
 }
 
 static void put_rule(struct cs_buf *out, const struct cs_rule_full *r)
@@ -161,6 +163,7 @@ static void get_target(struct loader *l, struct cs_target *t)
     t->tls = cs_reader_slice(&l->r);
     t->tls_roots = cs_reader_slice(&l->r);
     t->channel_binding = cs_reader_slice(&l->r);
+    t->authentication = cs_reader_slice(&l->r);
     struct cs_names keys = get_names(l), values = get_names(l);
     t->label_keys = keys.v;
     t->label_values = values.v;
@@ -174,6 +177,7 @@ static void get_target(struct loader *l, struct cs_target *t)
     t->has_probe = get_bool(l);
     t->probe_user = cs_reader_slice(&l->r);
     t->probe_password = cs_reader_slice(&l->r);
+    t->probe_authentication = cs_reader_slice(&l->r);
     l->r.bad |= keys.n != values.n || t->name.n == 0 || cs_target_kind_families(t->kind) == 0;
 }
 

@@ -57,6 +57,7 @@ struct cs_target {
     struct cs_slice database;
     struct cs_slice tls;             /* off, require, verify-ca, verify-full */
     struct cs_slice channel_binding; /* disable, prefer, require */
+    struct cs_slice authentication;  /* of the everyday credential: scram-sha-256, md5, cleartext */
     struct cs_slice tls_roots;       /* PEM, empty = the system's (in the snapshot) */
     struct cs_slice *label_keys, *label_values;
     size_t n_labels;
@@ -65,7 +66,7 @@ struct cs_target {
     struct cs_slice elevated_user, elevated_password; /* database of the elevated one: below */
     struct cs_slice elevated_database;
     bool has_probe; /* else what is looked at is looked at with the everyday one */
-    struct cs_slice probe_user, probe_password;
+    struct cs_slice probe_user, probe_password, probe_authentication;
 };
 
 /* Parses and checks the policy part of a snapshot; slices borrow from `snapshot`, arrays come from

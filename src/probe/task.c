@@ -59,38 +59,63 @@ static enum cs_err connect_to(struct cs_probe_task_run *t, char *user, size_t us
     return e;
 }
 
+/* Control's answer, in `call`; CS_OK when there is a proof. */
+static enum cs_err proof_of(struct cs_probe_task_run *t, struct cs_msg_probe_prove *m,
+                            struct cs_call *call, char *why, size_t why_size)
+{
+    struct cs_slice text = CS_SLICE_NULL;
+    m->task = t->id;
+    m->connection = t->connection;
+    enum cs_err e = ask(t, CS_MSG_PROBE_PROVE, m, call);
+    if (e == CS_OK && call->type != CS_MSG_PROBE_PROOF) {
+        e = CS_ERR_PROTOCOL;
+    } else if (e == CS_OK) {
+        const struct cs_msg_probe_proof *r = (const void *)call->msg.raw;
+        e = r->err < CS_ERR_MAX ? (enum cs_err)r->err : CS_ERR_PROTOCOL;
+        text = r->text;
+    }
+    if (e != CS_OK) {
+        text = text.n > 0 ? text : cs_slice_str(cs_err_text(e));
+        (void)snprintf(why, why_size, "%.*s", CS_SLICE_FMT(text));
+    }
+    return e;
+}
+
 static enum cs_err prove(void *arg, const char *mechanism, struct cs_slice client_first_bare,
                          struct cs_slice server_first, struct cs_slice client_final_bare,
                          uint8_t ret_proof[static CS_SHA256],
                          uint8_t ret_signature[static CS_SHA256], char *why, size_t why_size)
 {
-    struct cs_probe_task_run *t = arg;
-    struct cs_msg_probe_prove m = {.task = t->id,
-                                   .connection = t->connection,
-                                   .mechanism = cs_slice_str(mechanism),
+    struct cs_msg_probe_prove m = {.mechanism = cs_slice_str(mechanism),
                                    .client_first_bare = client_first_bare,
                                    .server_first = server_first,
                                    .client_final_bare = client_final_bare};
     struct cs_call call;
-    struct cs_slice text = CS_SLICE_NULL;
-    enum cs_err e = ask(t, CS_MSG_PROBE_PROVE, &m, &call);
-    if (e == CS_OK && call.type != CS_MSG_PROBE_PROOF) {
-        e = CS_ERR_PROTOCOL;
-    } else if (e == CS_OK) {
+    enum cs_err e = proof_of(arg, &m, &call, why, why_size);
+    if (e == CS_OK) {
         const struct cs_msg_probe_proof *r = (const void *)call.msg.raw;
-        e = r->err < CS_ERR_MAX ? (enum cs_err)r->err : CS_ERR_PROTOCOL;
-        text = r->text;
-        if (e == CS_OK && (r->proof.n != CS_SHA256 || r->server_signature.n != CS_SHA256)) {
+        if (r->proof.n != CS_SHA256 || r->server_signature.n != CS_SHA256) {
             e = CS_ERR_PROTOCOL;
-        }
-        if (e == CS_OK) {
+            (void)snprintf(why, why_size, "%s", cs_err_text(e));
+        } else {
             memcpy(ret_proof, r->proof.p, CS_SHA256);
             memcpy(ret_signature, r->server_signature.p, CS_SHA256);
         }
     }
-    if (e != CS_OK) {
-        text = text.n > 0 ? text : cs_slice_str(cs_err_text(e));
-        (void)snprintf(why, why_size, "%.*s", CS_SLICE_FMT(text));
+    cs_call_done(&call);
+    return e;
+}
+
+static enum cs_err answer(void *arg, enum cs_way way, struct cs_slice reader, struct cs_slice salt,
+                          struct cs_buf *ret, char *why, size_t why_size)
+{
+    struct cs_msg_probe_prove m = {.mechanism = cs_slice_str(cs_way_name(way)),
+                                   .client_first_bare = reader,
+                                   .server_first = salt};
+    struct cs_call call;
+    enum cs_err e = proof_of(arg, &m, &call, why, why_size);
+    if (e == CS_OK) {
+        cs_buf_add(ret, ((const struct cs_msg_probe_proof *)(const void *)call.msg.raw)->proof);
     }
     cs_call_done(&call);
     return e;
@@ -148,10 +173,12 @@ static enum cs_err log_in(struct cs_probe_task_run *t, const char *user)
                                  .plain = cs_slice_eq_str(k->tls, "off"),
                                  .host = k->host,
                                  .binding = cs_channel_binding_of(k->channel_binding),
+                                 .way = cs_way_of(k->authentication),
                                  .user = user,
                                  .database = k->database,
                                  .n_settings = CS_ARRAY_LEN(settings),
                                  .prove = prove,
+                                 .answer = answer,
                                  .parameter = parameter,
                                  .arg = t};
     memcpy(with.settings, settings, sizeof settings);

@@ -46,6 +46,19 @@ void cs_keeper_answer(struct cs_keeper *k, enum cs_msg_type t, uint32_t corr, co
 /* ---- proofs.c ---- */
 void cs_keeper_prove(struct cs_keeper *k, uint32_t corr, const struct cs_msg_prove_for *m);
 
+/* ---- answer.c: what is weaker than SCRAM ---- */
+struct cs_keeper_box {
+    uint8_t bytes[CS_LIMIT_CLEARTEXT_BYTES + CS_SEAL_TO_OVERHEAD];
+    size_t n;
+};
+/* CS_WAY_SCRAM: a SCRAM mechanism, or none that there is. */
+enum cs_way cs_keeper_way_asked(const struct cs_msg_prove_for *m);
+/* DENIED unless `row` permits it for this credential; *ret_why is a sentence then. */
+enum cs_err cs_keeper_answer_make(const struct cs_msg_prove_for *m,
+                                  const struct cs_credential_row *row,
+                                  const struct cs_secret *password, struct cs_keeper_box *ret,
+                                  const char **ret_why) CS_MUST_CHECK;
+
 /* ---- uses.c: every use of a secret is in the log, by itself or counted ---- */
 /* True when this one may have a line of its own. One that must have it is counted too. */
 bool cs_use_may_log(struct cs_uses *u, enum cs_use kind, bool must);

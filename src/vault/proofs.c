@@ -23,6 +23,7 @@ struct proving {
     const struct cs_msg_prove_for *m;
     struct cs_credential_row target;
     struct cs_vault_proof proof;
+    struct cs_keeper_box box; /* instead of a proof: an answer by a weaker way */
     const char *why;
     enum cs_err err;
 };
@@ -127,7 +128,9 @@ static enum cs_err prove_unsealed(struct proving *p)
                                         .server_first = m->server_first,
                                         .client_final_bare = m->client_final_bare};
     enum cs_err e = cs_vault_unseal(p->k->vault, m->name, m->version, m->box, &password);
-    if (e == CS_OK) {
+    if (e == CS_OK && cs_keeper_way_asked(m) != CS_WAY_SCRAM) {
+        e = cs_keeper_answer_make(m, &p->target, &password, &p->box, &p->why);
+    } else if (e == CS_OK) {
         e = cs_vault_scram_prove(p->k->prover, &password, &p->target, &x, &p->proof, &p->why);
     } else {
         p->why = e == CS_ERR_NOT_FOUND
@@ -178,11 +181,11 @@ void cs_keeper_prove(struct cs_keeper *k, uint32_t corr, const struct cs_msg_pro
     if (cs_use_may_log(&k->uses, p.err == CS_OK ? CS_USE_DONE : CS_USE_REFUSED, must)) {
         cs_log(p.err == CS_OK ? CS_EV_SECRET_USED : CS_EV_SECRET_REFUSED, &m->session,
                "for=proof target=%s connection=%llu which=%s grant=%s secret=%s version=%llu "
-               "bound=%s result=%s%s%s",
+               "by=%s bound=%s result=%s%s%s",
                cs_log_quote(m->target).text, (unsigned long long)m->connection,
                elevated(m) ? "elevated" : "everyday",
                elevated(m) ? cs_id_text(&m->grant, grant) : "-", cs_log_quote(m->name).text,
-               (unsigned long long)m->version,
+               (unsigned long long)m->version, cs_way_name(cs_keeper_way_asked(m)),
                cs_slice_eq_str(m->mechanism, "SCRAM-SHA-256-PLUS") ? "yes" : "no",
                cs_err_name(p.err), p.why[0] != 0 ? " why=" : "",
                p.why[0] != 0 ? cs_log_quote(cs_slice_str(p.why)).text : "");
@@ -191,7 +194,9 @@ void cs_keeper_prove(struct cs_keeper *k, uint32_t corr, const struct cs_msg_pro
                       (p.err == CS_OK ? CS_TAKEN_OK : CS_TAKEN_REFUSED),
                   1);
     struct cs_msg_proof_for out = {.err = (uint64_t)p.err};
-    if (p.err == CS_OK) {
+    if (p.err == CS_OK && p.box.n > 0) {
+        out.proof = cs_slice(p.box.bytes, p.box.n);
+    } else if (p.err == CS_OK) {
         out.proof = cs_slice(p.proof.proof, sizeof p.proof.proof);
         out.server_signature = cs_slice(p.proof.server_signature, sizeof p.proof.server_signature);
     } else {

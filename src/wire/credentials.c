@@ -10,13 +10,37 @@
         CS_FIELD_KIND_SLICE, offsetof(struct cs_credential_row, member), #member                   \
     }
 
+#define U64(member)                                                                                \
+    {                                                                                              \
+        CS_FIELD_KIND_U64, offsetof(struct cs_credential_row, member), #member                     \
+    }
+
 static const struct cs_field fields[] = {
-    SLICE(target),   SLICE(secret),
-    SLICE(elevated), {CS_FIELD_KIND_U64, offsetof(struct cs_credential_row, binding), "binding"},
-    SLICE(pins),     SLICE(probe),
+    SLICE(target), SLICE(secret), SLICE(elevated), U64(binding), SLICE(pins),
+    SLICE(probe),  U64(way),      U64(probe_way),  SLICE(user),  SLICE(probe_user),
 };
-enum { SLICES = 5, NAME_MAX_BYTES = 128 };
-_Static_assert(sizeof(struct cs_credential_row) == SLICES * sizeof(struct cs_slice) + 8, "table");
+enum { SLICES = 7, NUMBERS = 3, NAME_MAX_BYTES = 128, USER_MAX_BYTES = 256 };
+_Static_assert(sizeof(struct cs_credential_row) ==
+                   SLICES * sizeof(struct cs_slice) + NUMBERS * sizeof(uint64_t),
+               "table");
+
+static const char *const ways[CS_WAY_MAX] = {
+    [CS_WAY_SCRAM] = "scram-sha-256", [CS_WAY_MD5] = "md5", [CS_WAY_CLEARTEXT] = "cleartext"};
+
+enum cs_way cs_way_of(struct cs_slice word)
+{
+    for (unsigned i = CS_WAY_SCRAM + 1; i < CS_WAY_MAX; i++) {
+        if (cs_slice_eq_str(word, ways[i])) {
+            return (enum cs_way)i;
+        }
+    }
+    return CS_WAY_SCRAM;
+}
+
+const char *cs_way_name(enum cs_way way)
+{
+    return ways[way < CS_WAY_MAX ? way : CS_WAY_SCRAM];
+}
 
 enum cs_channel_binding cs_channel_binding_of(struct cs_slice word)
 {
@@ -37,12 +61,13 @@ void cs_credentials_write(struct cs_buf *out, const struct cs_credential_row *ro
 {
     if (row->target.n > NAME_MAX_BYTES || row->secret.n > NAME_MAX_BYTES ||
         row->elevated.n > NAME_MAX_BYTES || row->probe.n > NAME_MAX_BYTES ||
+        row->user.n > USER_MAX_BYTES || row->probe_user.n > USER_MAX_BYTES ||
         row->pins.n > CS_PINS_MAX * (1 + CS_PIN_MAX)) {
         out->bad = true;
         return;
     }
-    size_t n = SLICES * 4 + 8 + row->target.n + row->secret.n + row->elevated.n + row->probe.n +
-               row->pins.n;
+    size_t n = SLICES * 4 + NUMBERS * 8 + row->target.n + row->secret.n + row->elevated.n +
+               row->probe.n + row->pins.n + row->user.n + row->probe_user.n;
     uint8_t *at = cs_buf_room(out, n);
     if (at != NULL) {
         struct cs_writer w = cs_writer(at, n);
@@ -72,9 +97,15 @@ static bool row_valid(const struct cs_credential_row *row)
                  row->secret.n <= NAME_MAX_BYTES && row->elevated.n <= NAME_MAX_BYTES &&
                  row->probe.n <= NAME_MAX_BYTES;
     bool binding = row->binding > CS_BINDING_NONE && row->binding < CS_BINDING_MAX;
-    /* SECURITY: a pin is looked at in a bound proof only: with any other word it would be none. */
-    return names && binding && pins_valid(row->pins) &&
-           (row->pins.n == 0 || row->binding == CS_BINDING_REQUIRE);
+    bool weak = row->way != CS_WAY_SCRAM || row->probe_way != CS_WAY_SCRAM;
+    bool roles = row->user.n <= USER_MAX_BYTES && row->probe_user.n <= USER_MAX_BYTES &&
+                 (row->way == CS_WAY_SCRAM || row->user.n > 0) &&
+                 (row->probe_way == CS_WAY_SCRAM || row->probe_user.n > 0);
+    /* SECURITY: a pin is looked at in a bound proof only: with any other word it would be none. And
+     * what is weaker than SCRAM is bound to nothing. */
+    return names && binding && roles && row->way < CS_WAY_MAX && row->probe_way < CS_WAY_MAX &&
+           pins_valid(row->pins) && (row->pins.n == 0 || row->binding == CS_BINDING_REQUIRE) &&
+           !(weak && row->binding == CS_BINDING_REQUIRE);
 }
 
 bool cs_credentials_valid(struct cs_slice table)

@@ -4,15 +4,16 @@
 
 #include "base/fields.h"
 
-static const uint8_t magic[8] = {'C', 'S', 'T', 'A', 'S', 'K', 0, 1};
+static const uint8_t magic[8] = {'C', 'S', 'T', 'A', 'S', 'K', 0, 2};
 
 #define FIELD(name)                                                                                \
     {                                                                                              \
         CS_FIELD_KIND_SLICE, offsetof(struct cs_probe_task, name), #name                           \
     }
 static const struct cs_field fields[] = {
-    FIELD(target),   FIELD(host),     FIELD(tls),      FIELD(roots), FIELD(channel_binding),
-    FIELD(database), FIELD(everyday), FIELD(elevated), FIELD(text),  FIELD(names),
+    FIELD(target),          FIELD(host),           FIELD(tls),      FIELD(roots),
+    FIELD(channel_binding), FIELD(authentication), FIELD(database), FIELD(everyday),
+    FIELD(elevated),        FIELD(text),           FIELD(names),
 };
 _Static_assert(sizeof(struct cs_probe_task) == CS_ARRAY_LEN(fields) * sizeof(struct cs_slice),
                "table");

@@ -14,6 +14,7 @@ struct cs_probe_task {
     struct cs_slice tls;             /* off, require, verify-ca, verify-full */
     struct cs_slice roots;           /* PEM, of trust anchors */
     struct cs_slice channel_binding; /* disable, prefer, require */
+    struct cs_slice authentication;  /* of the credential: scram-sha-256, md5, cleartext */
     struct cs_slice database;        /* at the server */
     struct cs_slice everyday; /* roles of the target's credentials: parameters $1 and $2 of every */
     struct cs_slice elevated; /* query; elevated empty = none */

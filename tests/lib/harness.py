@@ -278,11 +278,12 @@ class Gateway:
             roots = "".join(", %s: %s" % (k, t[k]) for k in ("roots", "channel_binding", "certificate") if t.get(k))
             lines.append('    postgres: { address: "%s", database: %s, tls: %s%s }' % (
                 t["address"], t["database"], t.get("tls", "off"), roots))
-            lines.append('    credential: { user: %s, password: "secret:%s" }' % (t["user"], t["name"] + "-ro"))
+            way = ", authentication: " + t["authentication"] if t.get("authentication") else ""
+            lines.append('    credential: { user: %s, password: "secret:%s"%s }' % (t["user"], t["name"] + "-ro", way))
             if t.get("owner"):
                 lines.append('    elevated: { user: %s, password: "secret:%s" }' % (t["owner"], t["name"] + "-owner"))
             if t.get("probe"):
-                lines.append('    probe: { user: %s, password: "secret:%s" }' % (t["probe"], t["name"] + "-probe"))
+                lines.append('    probe: { user: %s, password: "secret:%s"%s }' % (t["probe"], t["name"] + "-probe", way))
         with open(self.config_path, "w") as f:
             f.write("\n".join(lines) + "\n" + self.more + rules)
 

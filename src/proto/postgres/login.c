@@ -6,6 +6,7 @@
 #include "base/id.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "base/time.h"
 #include "crypto/scram.h"
 #include "crypto/tls.h"
@@ -29,7 +30,9 @@ struct login {
     const char *gs2_header;    /* "n,,", "y,,", "p=tls-server-end-point,," */
     char bound[BOUND_MAX + 1]; /* what it is bound to: c= of the last message */
     uint8_t server_signature[CS_SHA256];
-    bool asked, proved, verified;
+    bool asked, proved, verified; /* of SCRAM; asked: by any way, and never again */
+    bool answered;                /* by a weaker way, which the configuration permits */
+    bool welcome;                 /* the server has said AuthenticationOk */
 };
 
 static enum cs_err fail(struct login *l, enum cs_err e, const char *text)
@@ -234,17 +237,91 @@ static enum cs_err sasl_final(struct login *l, struct cs_slice text)
     return CS_OK;
 }
 
+/* ---- weaker ways, where the configuration says so ---- */
+
+/* What came is sealed to the key of this log-in. */
+static enum cs_err send_answer(struct login *l, const uint8_t private[static CS_X25519],
+                               struct cs_slice box)
+{
+    uint8_t plain[CS_LIMIT_CLEARTEXT_BYTES + 1];
+    if (box.n <= CS_SEAL_TO_OVERHEAD || box.n - CS_SEAL_TO_OVERHEAD > CS_LIMIT_CLEARTEXT_BYTES ||
+        cs_unseal_to(private, CS_SLICE_LIT(CS_LOGIN_ANSWER), box, plain) != CS_OK) {
+        return fail(l, CS_ERR_PROTOCOL, "the answer that it wants cannot be read");
+    }
+    size_t n = box.n - CS_SEAL_TO_OVERHEAD;
+    struct cs_buf b = cs_buf(CS_LIMIT_CLEARTEXT_BYTES + 16);
+    size_t at = pg_begin(&b, 'p');
+    pg_put_cstr(&b, cs_slice(plain, n));
+    pg_finish(&b, at);
+    cs_wipe(plain, sizeof plain);
+    enum cs_err e =
+        b.bad ? CS_ERR_NO_MEMORY : cs_stream_write(l->stream, cs_buf_slice(&b), l->with->deadline);
+    if (b.p != NULL) {
+        cs_wipe(b.p, b.len);
+    }
+    cs_buf_done(&b);
+    e = e == CS_OK ? cs_stream_drain(l->stream, l->with->deadline) : e;
+    return e == CS_OK ? CS_OK : fail(l, e, "the connection broke during login");
+}
+
+static enum cs_err weaker(struct login *l, enum cs_way way, struct cs_slice salt)
+{
+    char why[200];
+    uint8_t private[CS_X25519], reader[CS_X25519];
+    /* SECURITY: also when SCRAM was begun, or an answer was given: who asks again, by whatever way,
+     * is after something else. */
+    if (l->asked) {
+        return fail(l, CS_ERR_UPSTREAM_AUTH, "it asks for the credential a second time");
+    }
+    l->asked = true;
+    if (way > l->with->way || l->with->plain) {
+        (void)snprintf(why, sizeof why,
+                       "it asks for %s instead of SCRAM-SHA-256, which is refused unless the "
+                       "target's credential says "
+                       "\"authentication: %s\"",
+                       way == CS_WAY_MD5 ? "an MD5 password" : "the password in clear",
+                       cs_way_name(way));
+        return fail(l, CS_ERR_UPSTREAM_AUTH, why);
+    }
+    cs_random(private, sizeof private);
+    struct cs_buf box = cs_buf(CS_LIMIT_CLEARTEXT_BYTES + CS_SEAL_TO_OVERHEAD);
+    enum cs_err e = cs_x25519_public(private, reader);
+    if (e == CS_OK) {
+        e = l->with->answer(l->with->arg, way, cs_slice(reader, sizeof reader), salt, &box, why,
+                            sizeof why);
+        e = e != CS_OK ? fail(l, e, why) : send_answer(l, private, cs_buf_slice(&box));
+    } else {
+        e = fail(l, e, "no key can be made for its answer");
+    }
+    cs_wipe(private, sizeof private);
+    cs_buf_done(&box);
+    l->answered = e == CS_OK;
+    return e;
+}
+
 static enum cs_err auth_message(struct login *l, struct cs_slice body)
 {
     struct cs_reader r = cs_reader(body);
     uint32_t kind = cs_reader_u32(&r);
+    if (r.bad || l->welcome) {
+        return fail(l, CS_ERR_PROTOCOL, "it sent a message about authentication out of turn");
+    }
     switch (kind) {
     case 0:
         /* A server that asks for nothing ("trust") or skips its proof is not the one we mean. */
-        return l->verified ? CS_OK
-                           : fail(l, CS_ERR_UPSTREAM_AUTH,
-                                  "it did not ask for SCRAM authentication (trust and the like are "
-                                  "refused)");
+        l->welcome = l->verified || l->answered;
+        return l->welcome ? CS_OK
+                          : fail(l, CS_ERR_UPSTREAM_AUTH,
+                                 "it did not ask for SCRAM authentication (trust and the like are "
+                                 "refused)");
+    case 3:
+        return weaker(l, CS_WAY_CLEARTEXT, CS_SLICE_NULL);
+    case 5: {
+        struct cs_slice salt = cs_reader_rest(&r);
+        return salt.n == CS_MD5_SALT
+                   ? weaker(l, CS_WAY_MD5, salt)
+                   : fail(l, CS_ERR_PROTOCOL, "it sent a malformed request for an MD5 password");
+    }
     case 10:
         return sasl_start(l, &r);
     case 11:
@@ -254,7 +331,8 @@ static enum cs_err auth_message(struct login *l, struct cs_slice body)
     default:
         return fail(
             l, CS_ERR_UPSTREAM_AUTH,
-            "it asks for an authentication method other than SCRAM-SHA-256 (not in this version)");
+            "it asks for an authentication method other than SCRAM-SHA-256, which is not in this "
+            "version");
     }
 }
 
@@ -315,7 +393,7 @@ static enum cs_err login_message(struct login *l, const struct pg_frame *f, stru
     case 'N':
         return CS_OK;
     case 'Z':
-        *ret_ready = cs_reader_u8(&r) == 'I' && l->verified;
+        *ret_ready = cs_reader_u8(&r) == 'I' && l->welcome;
         return *ret_ready ? CS_OK : fail(l, CS_ERR_PROTOCOL, "it is ready out of turn");
     default:
         return fail(l, CS_ERR_PROTOCOL, "it sent an unexpected message during login");

@@ -27,6 +27,7 @@ struct pg_login_with {
     struct cs_tls_ctx *tls;
     struct cs_slice host; /* for TLS to verify */
     enum cs_channel_binding binding;
+    enum cs_way way; /* the weakest that a server may ask for */
     const char *user;
     struct cs_slice database;
     /* Besides client_encoding and standard_conforming_strings, which are always pinned. */
@@ -38,6 +39,10 @@ struct pg_login_with {
                          struct cs_slice server_first, struct cs_slice client_final_bare,
                          uint8_t ret_proof[static CS_SHA256],
                          uint8_t ret_signature[static CS_SHA256], char *why, size_t why_size);
+    /* The answer to a server that asks by a weaker way, sealed to `reader` (CS_LOGIN_ANSWER);
+     * called only where `way` permits it. `salt`: of md5. */
+    enum cs_err (*answer)(void *arg, enum cs_way way, struct cs_slice reader, struct cs_slice salt,
+                          struct cs_buf *ret, char *why, size_t why_size);
     /* A setting that the target reports; false: a pin did not take, the login fails. */
     bool (*parameter)(void *arg, struct cs_slice name, struct cs_slice value);
     void *arg;

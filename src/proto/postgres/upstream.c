@@ -97,6 +97,13 @@ static enum cs_err prove(void *arg, const char *mechanism, struct cs_slice clien
                          client_final_bare, ret_proof, ret_signature, why, why_size);
 }
 
+static enum cs_err answer(void *arg, enum cs_way way, struct cs_slice reader, struct cs_slice salt,
+                          struct cs_buf *ret, char *why, size_t why_size)
+{
+    const struct upstream *u = arg;
+    return cs_gate_prove_weakly(u->p->s, u->connection, way, reader, salt, ret, why, why_size);
+}
+
 enum cs_err pg_login(struct pg *p, const struct pg_startup *st, bool elevated,
                      const struct cs_id *grant, struct pg_upstream *ret, struct cs_buf *greeting,
                      char *why, size_t why_size)
@@ -119,9 +126,11 @@ enum cs_err pg_login(struct pg *p, const struct pg_startup *st, bool elevated,
                                  .target = p->s->target_name,
                                  .host = cs_gate_target_host(p->s),
                                  .binding = cs_gate_target_binding(p->s),
+                                 .way = cs_gate_target_way(p->s, elevated),
                                  .user = up.user,
                                  .database = cs_gate_database(p->s, elevated),
                                  .prove = prove,
+                                 .answer = answer,
                                  .parameter = parameter,
                                  .arg = &u};
     with.tls = cs_gate_target_tls(p->s, &with.plain);

@@ -122,6 +122,15 @@ static void give_table(struct cs_slice pins, bool spoiled)
          .secret = CS_SLICE_LIT("orders-ro"),
          .binding = CS_BINDING_REQUIRE,
          .pins = pins},
+        {.target = CS_SLICE_LIT("weak"),
+         .secret = CS_SLICE_LIT("orders-ro"),
+         .elevated = CS_SLICE_LIT("orders-owner"),
+         .probe = CS_SLICE_LIT("orders-ro"),
+         .binding = CS_BINDING_PREFER,
+         .way = CS_WAY_CLEARTEXT,
+         .user = CS_SLICE_LIT("ro"),
+         .probe_way = CS_WAY_MD5,
+         .probe_user = CS_SLICE_LIT("ro")},
     };
     struct cs_buf out = cs_buf(CS_CREDENTIALS_MAX);
     for (size_t i = 0; i < CS_ARRAY_LEN(rows); i++) {
@@ -333,6 +342,78 @@ static struct cs_msg_prove_for elevated_one(void)
     m.name = CS_SLICE_LIT("orders-owner");
     m.box = cs_slice(k.owner_box, sizeof k.owner_box);
     return m;
+}
+
+static const uint8_t reader_private[CS_X25519] = {7, 7, 7};
+static uint8_t reader_public[CS_X25519];
+
+/* A good question for an answer by a weaker way. */
+static struct cs_msg_prove_for weak(const char *mechanism, bool probe)
+{
+    struct cs_msg_prove_for m = good();
+    bool md5 = strcmp(mechanism, "md5") == 0;
+    CS_CHECK(cs_x25519_public(reader_private, reader_public) == CS_OK);
+    m.target = CS_SLICE_LIT("weak");
+    m.which = probe ? CS_CREDENTIAL_PROBE : CS_CREDENTIAL_EVERYDAY;
+    m.mechanism = cs_slice_str(mechanism);
+    m.client_first_bare = cs_slice(reader_public, sizeof reader_public);
+    m.server_first = md5 ? CS_SLICE_LIT("\1\2\3\4") : CS_SLICE_NULL;
+    m.client_final_bare = CS_SLICE_NULL;
+    return m;
+}
+
+static void expect_answer(const struct cs_msg_prove_for *m, const char *want)
+{
+    struct cs_call c;
+    uint8_t plain[600];
+    call(CS_MSG_PROVE_FOR, m, CS_MSG_PROOF_FOR, &c);
+    const struct cs_msg_proof_for *r = (const void *)c.msg.raw;
+    CS_EQ_U64(r->err, CS_OK);
+    CS_EQ_U64(r->server_signature.n, 0);
+    CS_EQ_U64(r->proof.n, strlen(want) + CS_SEAL_TO_OVERHEAD);
+    CS_CHECK(memmem(r->proof.p, r->proof.n, want, strlen(want)) == NULL); /* control carries it */
+    CS_CHECK(cs_unseal_to(reader_private, CS_SLICE_LIT(CS_LOGIN_ANSWER), r->proof, plain) == CS_OK);
+    CS_EQ_STR(cs_slice(plain, strlen(want)), want);
+    cs_call_done(&c);
+}
+
+static void script_weak(void)
+{
+    struct cs_msg_prove_for m = weak("cleartext", false);
+    expect_answer(&m, "pencil");
+    m = weak("md5", false);
+    expect_answer(&m, "md53f016864c906ad9ee9a21f23845da641");
+    m = weak("md5", true);
+    expect_answer(&m, "md53f016864c906ad9ee9a21f23845da641");
+    m = weak("cleartext", true); /* of that one only md5 is said */
+    CS_EQ_U64(prove(&m, "does not permit"), CS_ERR_DENIED);
+    for (size_t i = 0; i < 2; i++) {
+        m = weak(i == 0 ? "md5" : "cleartext", false);
+        m.target = CS_SLICE_LIT("orders");
+        CS_EQ_U64(prove(&m, "does not permit"), CS_ERR_DENIED);
+        m.target = CS_SLICE_LIT("bound");
+        CS_EQ_U64(prove(&m, "does not permit"), CS_ERR_DENIED);
+        m = weak(i == 0 ? "md5" : "cleartext", false);
+        m.which = CS_CREDENTIAL_ELEVATED;
+        m.grant = cs_id_new();
+        m.consumed = cs_mono_ns();
+        m.name = CS_SLICE_LIT("orders-owner");
+        m.box = cs_slice(k.owner_box, sizeof k.owner_box);
+        CS_EQ_U64(prove(&m, "by SCRAM only"), CS_ERR_DENIED);
+        m = weak(i == 0 ? "md5" : "cleartext", false);
+        m.client_first_bare = cs_slice_head(m.client_first_bare, CS_X25519 - 1);
+        CS_EQ_U64(prove(&m, "malformed"), CS_ERR_DENIED);
+        m = weak(i == 0 ? "md5" : "cleartext", false);
+        m.server_first = CS_SLICE_LIT("\1\2\3\4\5");
+        CS_EQ_U64(prove(&m, "malformed"), CS_ERR_DENIED);
+    }
+    m = weak("MD5", false); /* no way that there is: a SCRAM exchange, and none */
+    CS_EQ_U64(prove(&m, NULL), CS_ERR_PROTOCOL);
+}
+
+CS_TEST(keeper_answers_by_a_weaker_way_where_the_configuration_says_so)
+{
+    run(script_weak, false);
 }
 
 /* SECURITY: keeper forgets with its life which grants had their proof: those from before get none.

@@ -86,6 +86,18 @@ CS_TEST(credentials_refuse_impossible_rows)
     BAD(binding, CS_BINDING_NONE)
     BAD(binding, CS_BINDING_MAX)
     BAD(binding, CS_BINDING_PREFER) /* with a pin it must be "require" */
+    BAD(way, CS_WAY_MD5)            /* with a pin; without a role */
+    x.pins = CS_SLICE_NULL;
+    x.binding = CS_BINDING_PREFER;
+    CS_CHECK(!valid(&x, NULL));
+    x.user = CS_SLICE_LIT("ro");
+    CS_CHECK(valid(&x, NULL));
+    x.probe_way = CS_WAY_CLEARTEXT;
+    CS_CHECK(!valid(&x, NULL));
+    x.probe_user = CS_SLICE_LIT("looks");
+    CS_CHECK(valid(&x, NULL));
+    x.way = CS_WAY_MAX;
+    CS_CHECK(!valid(&x, NULL));
     BAD(pins, cs_slice(pins, sizeof pins))
     BAD(pins, cs_slice(pins, 32))
     BAD(pins, cs_slice(pins, 34))
