@@ -9,7 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum domain { DOMAIN_NONE, DOMAIN_EFFECT, DOMAIN_TX };
+enum domain { DOMAIN_NONE, DOMAIN_EFFECT, DOMAIN_TX, DOMAIN_VERB };
 
 static const struct {
     uint8_t n;
@@ -20,6 +20,25 @@ static const struct {
                        {"session", "read", "write", "ddl", "admin", "opaque"},
                        "session, read, write, ddl, admin, opaque"},
     [DOMAIN_TX] = {3, {"idle", "open", "failed"}, "idle, open, failed"},
+};
+
+/* What a target is never asked, whatever the rules say. A rule that names it would look as if it
+ * permitted it. */
+static const struct {
+    const char *word, *what;
+} refused_verbs[] = {
+    {"FUNCTION CALL", "FunctionCall messages, which are"},
+    {"FUNCTIONCALL", "FunctionCall messages, which are"},
+    {"REPLICATION", "replication, which is"},
+    {"IDENTIFY_SYSTEM", "replication, which is"},
+    {"START_REPLICATION", "replication, which is"},
+    {"BASE_BACKUP", "replication, which is"},
+    {"TIMELINE_HISTORY", "replication, which is"},
+    {"CREATE_REPLICATION_SLOT", "replication, which is"},
+    {"ALTER_REPLICATION_SLOT", "replication, which is"},
+    {"READ_REPLICATION_SLOT", "replication, which is"},
+    {"DROP_REPLICATION_SLOT", "replication, which is"},
+    {"UPLOAD_MANIFEST", "replication, which is"},
 };
 
 struct checker {
@@ -83,6 +102,18 @@ static bool same(uint8_t a, uint8_t b)
     return a == b || (a == CS_CEL_T_EMPTY && is_list(b)) || (b == CS_CEL_T_EMPTY && is_list(a));
 }
 
+static bool check_verb(struct checker *c, uint32_t at)
+{
+    const struct cs_cel_node *n = &c->n[at];
+    for (size_t i = 0; i < CS_ARRAY_LEN(refused_verbs); i++) {
+        if (cs_slice_eq_nocase(n->u.s, cs_slice_str(refused_verbs[i].word))) {
+            return fault(c, at, "not in this version: %s always refused; \"%s\" is no verb",
+                         refused_verbs[i].what, refused_verbs[i].word);
+        }
+    }
+    return true;
+}
+
 /* A word that the closed set does not have is a typing mistake that would silently never match. */
 static bool check_word(struct checker *c, uint32_t at, uint8_t domain)
 {
@@ -100,6 +131,9 @@ static bool check_word(struct checker *c, uint32_t at, uint8_t domain)
     }
     if (n->op != CS_CEL_STRING) {
         return true;
+    }
+    if (domain == DOMAIN_VERB) {
+        return check_verb(c, at);
     }
     for (size_t i = 0; i < domains[domain].n; i++) {
         if (cs_slice_eq_str(n->u.s, domains[domain].words[i])) {
@@ -146,6 +180,7 @@ static bool check_leaf(struct checker *c, uint32_t at)
     n->domain = n->op == CS_CEL_HAS             ? DOMAIN_NONE
                 : n->u.i == CS_FACT_SQL_EFFECTS ? DOMAIN_EFFECT
                 : n->u.i == CS_FACT_SQL_TX      ? DOMAIN_TX
+                : n->u.i == CS_FACT_SQL_VERB    ? DOMAIN_VERB
                                                 : DOMAIN_NONE;
     return true;
 }

@@ -106,8 +106,9 @@ static enum cs_err prove(void *arg, const char *mechanism, struct cs_slice clien
     return e;
 }
 
-static enum cs_err answer(void *arg, enum cs_way way, struct cs_slice reader, struct cs_slice salt,
-                          struct cs_buf *ret, char *why, size_t why_size)
+static enum cs_err answer_weakly(void *arg, enum cs_way way, struct cs_slice reader,
+                                 struct cs_slice salt, struct cs_buf *ret, char *why,
+                                 size_t why_size)
 {
     struct cs_msg_probe_prove m = {.mechanism = cs_slice_str(cs_way_name(way)),
                                    .client_first_bare = reader,
@@ -178,7 +179,7 @@ static enum cs_err log_in(struct cs_probe_task_run *t, const char *user)
                                  .database = k->database,
                                  .n_settings = CS_ARRAY_LEN(settings),
                                  .prove = prove,
-                                 .answer = answer,
+                                 .answer = answer_weakly,
                                  .parameter = parameter,
                                  .arg = t};
     memcpy(with.settings, settings, sizeof settings);
