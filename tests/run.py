@@ -71,7 +71,7 @@ class Result(unittest.TextTestResult):
 def python_tests(names):
     sys.path.insert(0, os.path.join(HERE, "lib"))
     passed = failed = 0
-    for folder in ("peer", "drivers", "bypass", "fault", "docs"):
+    for folder in ("peer", "drivers", "bypass", "differential", "fault", "docs"):
         where = os.path.join(HERE, folder)
         if not os.path.isdir(where):
             continue

@@ -32,7 +32,8 @@ struct thing {
 
 struct text {     /* a definition, and whose */
     size_t owner; /* index of a thing */
-    char when;    /* r, w; d: it alone makes its owner harmless (a view, a function's body) */
+    char when;    /* r, w; d: it alone makes its owner harmless (a view, a function's body); p: as
+                     r, and whoever asks about the relation runs it (the key of its partitions) */
     const struct cs_sql_class *class; /* reference; NULL: cannot be read */
 };
 
@@ -190,7 +191,9 @@ static const struct edge_table {
 } edge_tables[] = {
     {"type_parts", CS_CATALOGUE_TYPE, CS_CATALOGUE_TYPE, false},
     {"children", CS_CATALOGUE_RELATION, CS_CATALOGUE_RELATION, false},
-    {"column_types", CS_CATALOGUE_RELATION, CS_CATALOGUE_TYPE, true},
+    /* SECURITY: comparing a column with a literal makes that a value of the column's type, and its
+     * checks run though no name in the text shows them: reading depends on it too. */
+    {"column_types", CS_CATALOGUE_RELATION, CS_CATALOGUE_TYPE, false},
 };
 
 /* What an edge leads to and is not known is bad in itself. */
@@ -459,6 +462,11 @@ static bool is_strict(const struct making *m)
             return true;
         }
     }
+    for (size_t i = 0; i < m->n_texts; i++) {
+        if (m->texts[i].when == 'p' && !text_fine(m, &m->texts[i])) {
+            return true;
+        }
+    }
     return false;
 }
 
@@ -466,7 +474,8 @@ static void set_dotted(struct making *m)
 {
     for (size_t i = 0; i < m->n_things; i++) {
         const struct thing *t = &m->things[i];
-        if (t->dotted && !t->harmless && !t->quiet) {
+        bool domain = t->kind == CS_CATALOGUE_TYPE && t->what == 'd'; /* t.d may be a cast to it */
+        if ((t->dotted || domain) && !t->harmless && !t->quiet) {
             cs_catalogue_dot(m->catalogue.dotted, t->name.p, t->name.n);
         }
     }

@@ -193,6 +193,28 @@ static const struct cs_catalogue_entry *look_up(const struct cs_catalogue *c,
     return e != NULL ? e : cs_catalogue_find(c, kind, CS_SLICE_LIT("public"), p->name);
 }
 
+/* Of functions not the first one on the path is called, but the best match of all. */
+static bool all_have(const struct cs_catalogue *c, enum cs_catalogue_kind kind,
+                     const struct parts *p, unsigned bits)
+{
+    static const char *const path[] = {"pg_catalog", "public"};
+    bool fine = true;
+    for (size_t i = 0; i < CS_ARRAY_LEN(path); i++) {
+        struct cs_slice schema = p->schema.n > 0 ? p->schema : cs_slice_str(path[i]);
+        const struct cs_catalogue_entry *e = cs_catalogue_find(c, kind, schema, p->name);
+        fine = fine && (e == NULL || (e->bits & bits) != 0);
+    }
+    return fine;
+}
+
+/* SECURITY: f('x') may be a cast to a type f, which is tried before a function that is not an exact
+ * match; and a function on the path that is as good a match may be another than the first. */
+static bool call_fine(const struct cs_catalogue *c, const struct parts *p, unsigned bits)
+{
+    return all_have(c, CS_CATALOGUE_FUNCTION, p, bits) &&
+           all_have(c, CS_CATALOGUE_TYPE, p, CS_CATALOGUE_HARMLESS | CS_CATALOGUE_QUIET);
+}
+
 /* ---- narrowing ---- */
 
 static bool harmless(const struct cs_catalogue *c, enum cs_catalogue_kind kind,
@@ -201,7 +223,8 @@ static bool harmless(const struct cs_catalogue *c, enum cs_catalogue_kind kind,
     struct parts p = split(text);
     const struct cs_catalogue_entry *e = p.whole ? look_up(c, kind, &p) : NULL;
     *ret_unknown = *ret_unknown || (e == NULL && !is_system(p.schema));
-    return e != NULL && (e->bits & CS_CATALOGUE_HARMLESS) != 0;
+    return e != NULL && (e->bits & CS_CATALOGUE_HARMLESS) != 0 &&
+           (kind != CS_CATALOGUE_FUNCTION || call_fine(c, &p, CS_CATALOGUE_HARMLESS));
 }
 
 /* Is each thing that made it opaque known to be harmless? */
@@ -235,9 +258,8 @@ static void widen_functions(const struct cs_sql_class *class, const struct cs_ca
         if (!p.whole) {
             widen(j, "a name in it cannot be looked up");
         }
-        const struct cs_catalogue_entry *e = look_up(c, CS_CATALOGUE_FUNCTION, &p);
-        if (e != NULL && (e->bits & (CS_CATALOGUE_HARMLESS | CS_CATALOGUE_QUIET)) == 0) {
-            widen(j, "a user's function has the name of one that it calls");
+        if (!call_fine(c, &p, CS_CATALOGUE_HARMLESS | CS_CATALOGUE_QUIET)) {
+            widen(j, "a user's function or type has the name of one that it calls");
         }
     }
 }
@@ -284,6 +306,21 @@ static void widen_all(const struct cs_sql_class *class, const struct cs_catalogu
     }
 }
 
+/* SECURITY: PREPARE makes values of the literals in it while it only analyses: a type's input runs,
+ * and the checks of domains in a record or an array. */
+static void widen_prepared(const struct cs_sql_class *class, const struct cs_catalogue *c,
+                           bool narrow, struct cs_sql_judged *j)
+{
+    for (size_t i = 0; class->prepares && i < class->n_strangers; i++) {
+        struct cs_slice s = class->strangers[i];
+        if (s.n < 2 || (s.p[0] == CS_CATALOGUE_TYPE &&
+                        (c == NULL || !narrow ||
+                         !harmless(c, CS_CATALOGUE_TYPE, cs_slice_from(s, 1), &j->unknown)))) {
+            widen(j, "it prepares a statement with a type that is not known to be harmless");
+        }
+    }
+}
+
 void cs_sql_judge(const struct cs_sql_class *class, const struct cs_catalogue *c, bool narrow,
                   struct cs_sql_judged *ret)
 {
@@ -299,6 +336,7 @@ void cs_sql_judge(const struct cs_sql_class *class, const struct cs_catalogue *c
         }
         widen_all(class, c, &j);
     }
+    widen_prepared(class, c, narrow, &j);
     j.names_known = class->parsed && (j.effects & CS_SQL_OPAQUE) == 0;
     j.writes_known = j.writes_known && j.names_known;
     *ret = j;

@@ -27,7 +27,7 @@ enum cs_catalogue_kind {
 
 enum {                            /* bits of an entry; of a function, all overloads together */
        CS_CATALOGUE_HARMLESS = 1, /* function, type, operator: calling it does no more than read */
-       CS_CATALOGUE_QUIET = 2,    /* function: as harmless as a built-in one of the same name */
+       CS_CATALOGUE_QUIET = 2,    /* function, type: as harmless as a built-in one of that name */
        CS_CATALOGUE_READ_OPAQUE = 4,  /* relation: reading it runs code that nobody looked into */
        CS_CATALOGUE_WRITE_OPAQUE = 8, /* relation: writing it does */
        CS_CATALOGUE_WRITES_MORE = 16, /* relation: writing it writes others */

@@ -441,6 +441,14 @@ static struct cs_slice set_value(struct cs_sql_walk *w, const List *args)
     return cs_sql_items(args) > 0 ? v : CS_SLICE_NULL;
 }
 
+/* SECURITY: each part of a path is a name here, not SQL text: '""' is a schema whose name is two
+ * quotes, and not the empty path that set_config would make of it. */
+static struct cs_slice path_value(const char *name, struct cs_slice value)
+{
+    bool path = cs_slice_eq_nocase(cs_slice_str(name), CS_SLICE_LIT("search_path"));
+    return path && cs_slice_find(value, '"') < value.n ? CS_SLICE_NULL : value;
+}
+
 /* Back to what the session began with: that is pinned at login, so it is as good as the table of
  * settings that may be made at all. Roles are not in it. */
 static uint8_t reset_effects(const char *name)
@@ -468,7 +476,7 @@ static void do_set(struct cs_sql_walk *w, const void *node, struct cs_sql_statem
     switch (s->kind) {
     case VAR_SET_VALUE:
         value = set_value(w, s->args);
-        cs_sql_effect(w, cs_sql_set_effects(cs_slice_str(s->name), value));
+        cs_sql_effect(w, cs_sql_set_effects(cs_slice_str(s->name), path_value(s->name, value)));
         if (is_reason(s)) {
             kind(top, CS_SQL_REASON, value.p != NULL ? (const char *)value.p : "");
         }

@@ -229,6 +229,68 @@ class Casts(CatalogueCase):
         self.attack("select abs(m) from plain")
 
 
+class Hidden(CatalogueCase):
+    """Found by comparing the classification with a server (tests/differential)."""
+    SETUP = """
+    create table plain (id int, name varchar(20), t text); insert into plain values (1, 'One', 'Two');
+    create function public.lie(int) returns int language plpgsql immutable security definer as
+      'begin perform public.bump(); return $1; end';
+    create function step(text, varchar) returns text language plpgsql security definer as
+      'begin insert into public.hits values (1); return $2; end';
+    create aggregate public.max(varchar) (sfunc = step, stype = text);
+    create domain public.length as text check (public.bump() = 1);
+    create domain checked as int check (public.bump() = 1);
+    create type pair as (a checked, b int);
+    create table pairs (id int, p pair); insert into pairs values (1, null);
+    create table stat (a int, b int); insert into stat values (1, 1);
+    create statistics st on (public.lie(1) + a), b from stat;
+    create statistics fine on a, b from plainstat;
+    create domain drow as plain check (public.bump() = 1);
+    """.replace("create statistics fine", "create table plainstat (a int, b int); create statistics fine")
+
+    def test_an_aggregate_with_a_built_in_one_s_name(self):
+        self.attack("select max(name) from plain")
+        self.harmless("select min(t) from plain")
+
+    def test_a_type_called_like_a_function(self):
+        self.attack("select length('x')")
+        self.attack("select p.drow from plain p")
+
+    def test_a_literal_that_becomes_a_value_of_a_column_s_type(self):
+        self.attack("select coalesce(p, '(5,1)') from pairs")
+
+    def test_a_literal_in_a_prepared_statement(self):
+        self.attack("prepare q as select '(5,1)'::pair")
+
+    def test_an_expression_of_statistics(self):
+        self.attack("select * from stat where a = 1")
+        self.harmless("select * from plainstat where a = 1 and b = 2")
+
+
+class HiddenPartitions(CatalogueCase):
+    SETUP = """
+    create function public.lie(int) returns int language plpgsql immutable security definer as
+      'begin perform public.bump(); return $1; end';
+    create table parted (a int) partition by range ((public.lie(1) + a));
+    create table parted_1 partition of parted for values from (0) to (10);
+    """
+
+    def test_a_key_that_whoever_asks_evaluates(self):
+        self.attack("select * from parted")
+        self.attack("select pg_get_partition_constraintdef('parted_1'::regclass)")
+
+
+class HiddenCasts(CatalogueCase):
+    SETUP = """
+    create table plain (id int); insert into plain values (1);
+    create cast (plain as text) with inout as implicit;
+    create function show_it(text) returns int language plpgsql security definer as 'begin return public.bump(); end';
+    """
+
+    def test_a_column_that_is_a_function_of_the_row_s_text(self):
+        self.attack("select p.show_it from plain p")
+
+
 class Narrowed(CatalogueCase):
     SETUP = """
     create table plain (id int, price int); insert into plain values (1, 10);

@@ -373,7 +373,8 @@ static void parts(struct world *w)
     CS_CHECK((bits(CS_CATALOGUE_RELATION, "t") & CS_CATALOGUE_READ_OPAQUE) != 0);
     MAKE(t, {"column_types", "20000|20002"}, {"types", "20002|public|odd|b|20003|1|f"},
          {"functions", "20003|public|odd_in|f|f|~"});
-    CS_EQ_U64(bits(CS_CATALOGUE_RELATION, "t"), CS_CATALOGUE_WRITE_OPAQUE);
+    CS_EQ_U64(bits(CS_CATALOGUE_RELATION, "t"), /* a literal beside the column is one of its type */
+              CS_CATALOGUE_READ_OPAQUE | CS_CATALOGUE_WRITE_OPAQUE);
     CS_EQ_U64(bits(CS_CATALOGUE_TYPE, "odd") & CS_CATALOGUE_HARMLESS, 0);
     MAKE({"types", "20002|public|d|d|1|1|f"}, {"type_texts", "20002|public.unknown(value)"});
     CS_EQ_U64(bits(CS_CATALOGUE_TYPE, "d") & CS_CATALOGUE_HARMLESS, 0);
@@ -404,6 +405,14 @@ static void behind(struct world *w)
     CS_CHECK(got.strict); /* an operator on the path */
     MAKE({"operators", "elsewhere|+|20000|f|t"}, {"functions", "20000|public|f|f|f|~"});
     CS_CHECK(!got.strict);
+    MAKE({"relations", "20000|public|t|p|f|f"}, {"texts", "20000|p|public.unknown(i)"});
+    CS_CHECK(got.strict); /* a key of partitions, which functions evaluate that are told its name */
+    MAKE({"relations", "20000|public|t|p|f|f"}, {"texts", "20000|p|lower(i)"});
+    CS_CHECK(!got.strict);
+    MAKE({"types", "20002|public|f|d|1|1|f"}, {"type_texts", "20002|public.unknown(value)"});
+    uint64_t cast[4] = {0}; /* a domain may be written as a column of its records */
+    cs_catalogue_dot(cast, "f", 1);
+    CS_CHECK(memcmp(cast, got.dotted, sizeof cast) == 0);
     MAKE({"functions", "20000|public|f|f|t|~"}); /* may be written as a column */
     uint64_t dotted[4] = {0};
     cs_catalogue_dot(dotted, "f", 1);

@@ -179,6 +179,40 @@ CS_TEST(a_text_is_widened_by_what_its_names_lead_to)
     cs_arena_done(&a);
 }
 
+CS_TEST(a_call_is_no_better_than_a_type_or_another_function_of_that_name)
+{
+    struct cs_catalogue_entry e[] = {
+        {CS_SLICE_LIT("pg_catalog"), CS_SLICE_LIT("two"), 'f',
+         CS_CATALOGUE_HARMLESS | CS_CATALOGUE_QUIET},
+        {CS_SLICE_LIT("pg_catalog"), CS_SLICE_LIT("one"), 'f',
+         CS_CATALOGUE_HARMLESS | CS_CATALOGUE_QUIET},
+        {CS_SLICE_LIT("public"), CS_SLICE_LIT("two"), 'f', 0},
+        {CS_SLICE_LIT("public"), CS_SLICE_LIT("lower"), 't', 0},
+        {CS_SLICE_LIT("public"), CS_SLICE_LIT("length"), 't', CS_CATALOGUE_QUIET},
+    };
+    struct cs_catalogue c = {.entries = e, .n = CS_ARRAY_LEN(e)};
+    cs_catalogue_sort(&c);
+    CS_EQ_U64(judged(&c, "SELECT one('x')", true, NULL), CS_SQL_READ);
+    CS_CHECK((judged(&c, "SELECT two('x')", true, NULL) & CS_SQL_OPAQUE) != 0);
+    CS_CHECK((judged(&c, "SELECT lower('x')", true, NULL) & CS_SQL_OPAQUE) != 0);
+    CS_CHECK((judged(&c, "SELECT public.lower('x')", true, NULL) & CS_SQL_OPAQUE) != 0);
+    CS_EQ_U64(judged(&c, "SELECT length('x')", true, NULL), CS_SQL_READ);
+    CS_EQ_U64(judged(&c, "SELECT pg_catalog.lower('x')", true, NULL), CS_SQL_READ);
+}
+
+CS_TEST(preparing_makes_values_of_literals)
+{
+    struct cs_arena a;
+    struct cs_catalogue c;
+    make(&a, &c);
+    CS_EQ_U64(judged(&c, "PREPARE q AS SELECT 'good'::mood", true, NULL), CS_SQL_SESSION);
+    CS_CHECK((judged(&c, "PREPARE q AS SELECT 'x'::odd", true, NULL) & CS_SQL_OPAQUE) != 0);
+    CS_CHECK((judged(NULL, "PREPARE q AS SELECT 'x'::odd", false, NULL) & CS_SQL_OPAQUE) != 0);
+    CS_CHECK((judged(&c, "PREPARE q (odd) AS SELECT 1", false, NULL) & CS_SQL_OPAQUE) != 0);
+    CS_EQ_U64(judged(&c, "PREPARE q AS SELECT unknown(1)", true, NULL), CS_SQL_SESSION);
+    cs_arena_done(&a);
+}
+
 CS_TEST(a_cascade_makes_the_written_relations_unknown)
 {
     struct cs_arena a;

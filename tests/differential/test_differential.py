@@ -1,0 +1,82 @@
+"""The same bytes to our classifier and to a server (differential.py): what it calls session and read only changes
+nothing there. Each trap of world.py with all that generate.py makes of it, what fuzz.py once found (seeds/), every
+volatile function of the server, and some seconds of new texts. `make fuzz-server` runs as long as one likes."""
+import os
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import differential  # noqa: E402
+import generate  # noqa: E402
+from world import TRAPS  # noqa: E402
+
+# One change of each kind, said plainly: what the watch does not see, no test here can find.
+CHANGES = ["insert into canary values (9, 'x')", "update canary set v = 'y' where k = 1", "create table made (a int)", "select nextval('seq')",
+           "select setval('seq', 77)", "select lo_create(4711)", "select pg_advisory_lock(1)", "begin; lock table canary in share mode",
+           "begin; select * from canary for update", "notify canary", "set role pg_monitor", "set session_replication_role = replica",
+           "set search_path = other", "set array_nulls = off", "copy canary to '{dir}/copied'",
+           "begin; insert into canary values (8, 'x'); prepare transaction 'p'", "rollback prepared 'p'", "select pg_reload_conf()",
+           "alter system set work_mem = '9MB'", "select pg_stat_reset()", "select pg_replication_origin_create('o')",
+           "select pg_export_snapshot()", "select pg_terminate_backend(pg_backend_pid())", "select txid_current()",
+           "select pg_logical_emit_message(false, 'a', 'b')", "do $$begin perform public.bump(); end$$", "select public.bump(); select 1/0"]
+
+
+class Differential(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.pg = differential.scratch_server()
+        try:
+            cls.facts = differential.Facts()
+        except BaseException:
+            cls.pg.destroy()
+            raise
+        cls.worlds = 0
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.facts.close()
+        cls.pg.destroy()
+
+    def world(self, *traps, **more):
+        Differential.worlds += 1
+        w = differential.World(self.pg, self.facts, traps, "world_%d" % Differential.worlds, **more)
+        self.addCleanup(w.drop)
+        return w
+
+    def check(self, world, texts):
+        """None of those that are called harmless changes anything."""
+        texts = [world.fill(t) for t in texts]
+        called = [(t, {}) for t in texts if self.facts.of(t).harmless]
+        found = world.search(called)
+        self.assertEqual(found, [], "called harmless, and yet: %s" % "; ".join("%r: %s" % f for f in found))
+        return len(called)
+
+    def test_the_watch_sees_every_kind_of_change(self):
+        w = self.world()
+        for text in CHANGES:
+            moved, errors = w.changed_by([(w.fill(text), {})])
+            self.assertTrue(moved, "%s (%s)" % (text, errors))
+            self.assertFalse(self.facts.of(text).harmless, text)
+
+    def test_the_watch_sees_nothing_where_nothing_happens(self):
+        w = self.world()
+        for text in ("select * from plain", "select pg_backend_pid(), clock_timestamp(), random()", "begin; select 1", "set application_name = 'x'", "selec", "",
+                     "select 1/0", "declare c cursor for select 1", "explain analyze select count(*) from pg_class", "begin; lock table plain in access share mode"):
+            self.assertEqual(w.changed_by([(text, {})])[0], [], text)
+
+
+def add(trap):
+    def test(self):
+        w = self.world(trap)
+        self.check(w, generate.all_of(trap))
+        if trap.ddl:
+            sprung = next((t for t in generate.all_of(trap) if w.changed_by([(w.fill(t), {})])[0]), None)
+            self.assertIsNotNone(sprung, "none of its texts does harm: it proves nothing")
+    setattr(Differential, "test_trap_" + trap.name.replace("-", "_"), test)
+
+
+for each in TRAPS:
+    add(each)
+
+if __name__ == "__main__":
+    unittest.main()
