@@ -26,6 +26,8 @@ fuzz: deps            ## every fuzz harness for SECONDS (60) each, with clang
 	@tools/fuzz $(BUILD)-fuzz $(or $(SECONDS),60) $(ONLY)
 crash: build          ## SEEDS (100000) crash points of recorder and store on a disk in memory, from number FIRST (1) on
 	@CS_CRASH_SEEDS=$(or $(SEEDS),100000) CS_CRASH_FIRST=$(or $(FIRST),1) meson test -C $(BUILD) --no-rebuild --timeout-multiplier 0 --verbose crash-record crash-store
+fuzz-server: build   ## classification against a real server with new texts, for SECONDS (60); SEED=N repeats one round
+	@$(PYTHON) tests/differential/fuzz.py --build $(BUILD) --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 bench: build          ## the figures of docs/performance.md; ONLY=NAME for one
 	@$(PYTHON) bench/run.py --build $(BUILD) $(if $(ONLY),--only $(ONLY))
 lint: deps            ## format, banned words, layers, tables against documents, static analysis
@@ -38,4 +40,4 @@ help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 comma := ,
-.PHONY: all deps build demo check check-drivers asan fuzz bench lint format clean help crash
+.PHONY: all deps build demo check check-drivers asan fuzz fuzz-server bench lint format clean help crash

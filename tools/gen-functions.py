@@ -34,6 +34,8 @@ NOT_HARMLESS = [
     # files, large objects, libxml
     "pg_current_logfile", "pg_read_*", "pg_ls_*", "pg_stat_file", "lo_*", "lo*read", "lowrite",
     "xpath*", "xmlexists",
+    # loads the library of a C function, or reads a function's body as if to run it
+    "fmgr_*_validator",
     # signals, slots, locks, waiting: volatile today, and never by accident
     "pg_sleep*", "pg_cancel_backend", "pg_terminate_backend", "pg_notify", "set_config",
     "pg_advisory_*", "pg_try_advisory_*", "pg_logical_*", "pg_replication_*", "pg_export_snapshot",
@@ -59,7 +61,8 @@ BY_HAND = {
         lo_create lo_creat lo_from_bytea lo_put lo_open lo_unlink lo_truncate lo_truncate64 lowrite
         pg_advisory_lock pg_advisory_lock_shared pg_advisory_xact_lock pg_advisory_xact_lock_shared
         pg_try_advisory_lock pg_try_advisory_lock_shared pg_try_advisory_xact_lock
-        pg_try_advisory_xact_lock_shared pg_logical_emit_message""",
+        pg_try_advisory_xact_lock_shared pg_logical_emit_message
+        txid_current pg_current_xact_id""",
     "ADMIN": """
         pg_cancel_backend pg_terminate_backend pg_reload_conf pg_rotate_logfile pg_rotate_logfile_old
         pg_switch_wal pg_promote pg_wal_replay_pause pg_wal_replay_resume pg_create_restore_point

@@ -133,7 +133,7 @@ class World:
     def wire(self):
         # What the gateway pins at login: src/proto/postgres/upstream.c.
         return Wire(self.pg.port).login(self.pg.superuser, self.pg.password, self.name, client_encoding="UTF8", search_path="public",
-                                        standard_conforming_strings="on", application_name="differential")
+                                        standard_conforming_strings="on", application_name="differential", statement_timeout="5s")
 
     def open(self):
         self.close_wires()
@@ -206,7 +206,7 @@ class World:
         moved = []
         if tx != "I":
             locks = self.value(self.watch, LOCKS % self.pid)
-            moved = ["lock:" + x for x in locks.split(",") if x]
+            moved = ["lock:" + x for x in locks.split(",") if x] + ["snapshot:" + x for x in os.listdir(os.path.join(self.pg.data, "pg_snapshots"))]
             self.send("rollback")
         return error, moved
 
@@ -263,7 +263,7 @@ class World:
 def scratch_server():
     # Nothing of its own may move what is watched.
     return harness.Postgres(tls=False, settings=["wal_level = minimal", "max_wal_senders = 0", "checkpoint_timeout = 1h", "max_prepared_transactions = 5",
-                                                 "statement_timeout = 5s", "log_min_messages = fatal", "max_locks_per_transaction = 256", "jit = off",
+                                                 "log_min_messages = fatal", "max_locks_per_transaction = 256", "jit = off",
                                                  "xmloption = content", "track_functions = none"])
 
 

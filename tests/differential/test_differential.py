@@ -1,14 +1,19 @@
 """The same bytes to our classifier and to a server (differential.py): what it calls session and read only changes
 nothing there. Each trap of world.py with all that generate.py makes of it, what fuzz.py once found (seeds/), every
 volatile function of the server, and some seconds of new texts. `make fuzz-server` runs as long as one likes."""
+import json
 import os
 import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import differential  # noqa: E402
+import functions  # noqa: E402
+import fuzz  # noqa: E402
 import generate  # noqa: E402
 from world import TRAPS  # noqa: E402
+
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 # One change of each kind, said plainly: what the watch does not see, no test here can find.
 CHANGES = ["insert into canary values (9, 'x')", "update canary set v = 'y' where k = 1", "create table made (a int)", "select nextval('seq')",
@@ -17,7 +22,7 @@ CHANGES = ["insert into canary values (9, 'x')", "update canary set v = 'y' wher
            "set search_path = other", "set array_nulls = off", "copy canary to '{dir}/copied'",
            "begin; insert into canary values (8, 'x'); prepare transaction 'p'", "rollback prepared 'p'", "select pg_reload_conf()",
            "alter system set work_mem = '9MB'", "select pg_stat_reset()", "select pg_replication_origin_create('o')",
-           "select pg_export_snapshot()", "select pg_terminate_backend(pg_backend_pid())", "select txid_current()",
+           "begin; select pg_export_snapshot()", "select pg_terminate_backend(pg_backend_pid())", "select txid_current()",
            "select pg_logical_emit_message(false, 'a', 'b')", "do $$begin perform public.bump(); end$$", "select public.bump(); select 1/0"]
 
 
@@ -63,6 +68,39 @@ class Differential(unittest.TestCase):
         for text in ("select * from plain", "select pg_backend_pid(), clock_timestamp(), random()", "begin; select 1", "set application_name = 'x'", "selec", "",
                      "select 1/0", "declare c cursor for select 1", "explain analyze select count(*) from pg_class", "begin; lock table plain in access share mode"):
             self.assertEqual(w.changed_by([(text, {})])[0], [], text)
+
+    def test_every_listed_function_does_what_the_list_says(self):
+        w = self.world()
+        with w.admin.cursor() as cur:
+            cur.execute(functions.LIST)
+            rows = cur.fetchall()
+        calls, unknown = functions.calls(rows)
+        listed = [(t, {}) for t, _, _ in calls if self.facts.of(t).harmless]
+        found = w.search(listed)
+        self.assertEqual(found, [], "on the list, and yet: %s" % "; ".join("%r: %s" % f for f in found))
+        errors = w.changed_by(listed)[1]
+        self.assertGreater(sum(e is None for e in errors), 2000, "too few were really called")
+        # Not vacuous: of the volatile ones that are not on the list, many change something.
+        others = [t for t, _, volatile in calls if volatile and not self.facts.of(t).harmless]
+        self.assertGreater(len(others), 100)
+        self.assertGreater(len(w.search([(t, {}) for t in others if "lo_" in t or "setval" in t or "advisory" in t])), 5)
+
+    def test_what_was_once_found_changes_nothing_now(self):
+        names = sorted(n for n in os.listdir(os.path.join(HERE, "seeds")) if n.endswith(".json"))
+        self.assertTrue(names)
+        for name in names:
+            with self.subTest(name):
+                with open(os.path.join(HERE, "seeds", name)) as f:
+                    seen = json.load(f)
+                w = self.world(*[t for t in TRAPS if t.name in seen["traps"]], encoding=seen["encoding"])
+                text = seen["text"].encode("utf-8", "surrogateescape")
+                self.assertTrue(w.changed_by([(text, seen["how"])])[0], "it does nothing: no seed")
+                self.assertFalse(self.facts.of(text).harmless)
+
+    def test_some_seconds_of_new_texts(self):
+        for seed in (1, 2, 3, 4):
+            found = fuzz.one_round(self.pg, self.facts, seed, n=600)[0]
+            self.assertIsNone(found, "seed %d: %s" % (seed, found))
 
 
 def add(trap):
