@@ -194,8 +194,8 @@ static void remember(const struct cs_session *s, const struct cs_sql_class *clas
     m->judged_catalogue = s->gate->catalogue_generation;
 }
 
-void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class, struct cs_memo *memo,
-                   struct cs_sql_judged *ret)
+void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class, const uint32_t *types,
+                   size_t n_types, struct cs_memo *memo, struct cs_sql_judged *ret)
 {
     struct cs_gate *g = s->gate;
     if (remembered(s, memo)) {
@@ -206,6 +206,7 @@ void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class, struc
     if (k == NULL || !k->have || !cs_slice_eq_str(s->target->address, k->address) ||
         !cs_slice_eq_str(s->target->database, k->database)) {
         cs_sql_judge(class, NULL, false, ret);
+        cs_sql_judge_types(types, n_types, NULL, false, ret);
         if (k != NULL) {
             want(g, k, false);
         }
@@ -214,6 +215,7 @@ void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class, struc
     uint64_t now = cs_mono_ns();
     bool fresh = k->open == 0 && !s->defined && k->taken > k->changed && now - k->taken < AGE_NS;
     cs_sql_judge(class, &k->catalogue, fresh, ret);
+    cs_sql_judge_types(types, n_types, &k->catalogue, fresh, ret);
     if (ret->unknown) {
         want(g, k, false);
     }

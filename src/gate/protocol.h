@@ -256,12 +256,13 @@ struct cs_slice cs_gate_redact(struct cs_session *s, const struct cs_sql_class *
 
 /* ---- the target's catalogue ---- */
 struct cs_sql_judged;
-/* The class of a text with what is known of the session's target. `memo` may be NULL; if not, it
- * has only ever been used with this class. */
-void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class, struct cs_memo *memo,
-                   struct cs_sql_judged *ret);
-/* The same by what the newest catalogue says, however old it is: two answers for one class differ
- * when definitions behind its names have changed in between. */
+/* The class of a text with what is known of the session's target; `types`: those of parameters that
+ * the client declared, by number. `memo` may be NULL; if not, it has only ever been used with this
+ * class and these types. */
+void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class, const uint32_t *types,
+                   size_t n_types, struct cs_memo *memo, struct cs_sql_judged *ret);
+/* The same, without declared types, by what the newest catalogue says, however old it is: two
+ * answers for one class differ when definitions behind its names have changed in between. */
 void cs_gate_definitions(struct cs_session *s, const struct cs_sql_class *class,
                          struct cs_sql_judged *ret);
 /* Nothing is owed and no transaction is open on any of the session's connections: definitions that

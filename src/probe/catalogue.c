@@ -416,6 +416,35 @@ static uint8_t bits_of(const struct thing *t)
     return (uint8_t)bits;
 }
 
+/* A type once more, by its number: a clash of names is none of numbers. */
+static bool publish_number(struct making *m, const struct thing *t, struct cs_catalogue_entry *e)
+{
+    char *digits = cs_arena_array(&m->arena, CS_CATALOGUE_DIGITS, 1);
+    if (digits == NULL) {
+        return false;
+    }
+    (void)snprintf(digits, CS_CATALOGUE_DIGITS, "%u", t->oid);
+    *e = (struct cs_catalogue_entry){.schema = CS_SLICE_LIT(CS_CATALOGUE_NUMBERS),
+                                     .name = cs_slice_str(digits),
+                                     .kind = CS_CATALOGUE_TYPE,
+                                     .bits = t->harmless ? CS_CATALOGUE_HARMLESS : 0};
+    return true;
+}
+
+/* At the end, when nothing more is learnt. */
+static bool publish_numbers(struct making *m)
+{
+    for (size_t i = 0; i < m->n_things; i++) {
+        const struct thing *t = &m->things[i];
+        if (t->kind == CS_CATALOGUE_TYPE &&
+            !publish_number(m, t, &m->catalogue.entries[m->catalogue.n++])) {
+            return false;
+        }
+    }
+    cs_catalogue_sort(&m->catalogue);
+    return true;
+}
+
 static void publish(struct making *m)
 {
     struct cs_catalogue *c = &m->catalogue;
@@ -486,7 +515,7 @@ static enum cs_err make(struct making *m, struct cs_buf *out)
     if (!read_things(m) || !read_edges(m) || !read_texts(m) || !read_implicit(m)) {
         return CS_ERR_PROTOCOL;
     }
-    m->catalogue.entries = CS_NEW_ARRAY(&m->arena, struct cs_catalogue_entry, m->n_things + 1);
+    m->catalogue.entries = CS_NEW_ARRAY(&m->arena, struct cs_catalogue_entry, 2 * m->n_things + 1);
     if (m->catalogue.entries == NULL) {
         return CS_ERR_NO_MEMORY;
     }
@@ -498,6 +527,9 @@ static enum cs_err make(struct making *m, struct cs_buf *out)
     publish(m);
     m->catalogue.strict = is_strict(m);
     set_dotted(m);
+    if (!publish_numbers(m)) {
+        return CS_ERR_NO_MEMORY;
+    }
     cs_catalogue_write(out, &m->catalogue);
     return out->bad ? CS_ERR_TOO_LARGE : CS_OK;
 }

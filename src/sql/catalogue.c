@@ -6,6 +6,7 @@
 
 #include "base/reader.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static const uint8_t magic[8] = {'C', 'S', 'C', 'A', 'T', 0, 0, 1};
@@ -340,4 +341,27 @@ void cs_sql_judge(const struct cs_sql_class *class, const struct cs_catalogue *c
     j.names_known = class->parsed && (j.effects & CS_SQL_OPAQUE) == 0;
     j.writes_known = j.writes_known && j.names_known;
     *ret = j;
+}
+
+void cs_sql_judge_types(const uint32_t *types, size_t n, const struct cs_catalogue *c, bool narrow,
+                        struct cs_sql_judged *j)
+{
+    char digits[CS_CATALOGUE_DIGITS];
+    for (size_t i = 0; i < n; i++) {
+        if (types[i] < CS_CATALOGUE_FIRST_NUMBER) {
+            continue;
+        }
+        (void)snprintf(digits, sizeof digits, "%u", types[i]);
+        const struct cs_catalogue_entry *e =
+            c != NULL ? cs_catalogue_find(c, CS_CATALOGUE_TYPE, CS_SLICE_LIT(CS_CATALOGUE_NUMBERS),
+                                          cs_slice_str(digits))
+                      : NULL;
+        j->unknown = j->unknown || (c != NULL && e == NULL);
+        if (narrow && e != NULL && (e->bits & CS_CATALOGUE_HARMLESS) != 0) {
+            j->narrowed = true;
+        } else {
+            widen(j, "a parameter is of a type that is not known to be harmless");
+            j->names_known = j->writes_known = false;
+        }
+    }
 }

@@ -34,6 +34,11 @@ enum {                            /* bits of an entry; of a function, all overlo
        CS_CATALOGUE_BITS = 31
 };
 
+/* Types are there by their number too, in a schema of this name: it cannot be had by a user's type
+ * without making both as bad as the worse one. Numbers below are built in. */
+#define CS_CATALOGUE_NUMBERS "#"
+enum { CS_CATALOGUE_FIRST_NUMBER = 16384, CS_CATALOGUE_DIGITS = 11 };
+
 struct cs_catalogue_entry {
     struct cs_slice schema, name;
     uint8_t kind, bits;
@@ -73,5 +78,9 @@ struct cs_sql_judged {
  * enough, and the session's search_path is the pinned one, so that narrowing is sound. */
 void cs_sql_judge(const struct cs_sql_class *class, const struct cs_catalogue *c, bool narrow,
                   struct cs_sql_judged *ret);
+/* SECURITY: a client declares types of parameters by number, and a value becomes one of that type
+ * at Bind, with all its checks. Adds to a judgement of the same text what these types do. */
+void cs_sql_judge_types(const uint32_t *types, size_t n, const struct cs_catalogue *c, bool narrow,
+                        struct cs_sql_judged *j);
 
 #endif

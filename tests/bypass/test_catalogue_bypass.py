@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import harness
 from base import GatewayCase
-from pgwire import Wire, error_of, kinds, query
+from pgwire import SYNC, Wire, bind, error_of, execute, kinds, parse, query
 
 RULES = """
 rules:
@@ -240,6 +240,7 @@ class Hidden(CatalogueCase):
     create aggregate public.max(varchar) (sfunc = step, stype = text);
     create domain public.length as text check (public.bump() = 1);
     create domain checked as int check (public.bump() = 1);
+    create type calm as enum ('yes', 'no');
     create type pair as (a checked, b int);
     create table pairs (id int, p pair); insert into pairs values (1, null);
     create table stat (a int, b int); insert into stat values (1, 1);
@@ -261,6 +262,46 @@ class Hidden(CatalogueCase):
 
     def test_a_literal_in_a_prepared_statement(self):
         self.attack("prepare q as select '(5,1)'::pair")
+
+    def test_a_parameter_whose_type_is_declared_by_number(self):
+        kind = self.pg.sql("select 'public.checked'::regtype::oid::int, 'public.calm'::regtype::oid::int", self.name)[0]
+
+        def ask(w, number, value):
+            try:
+                return error_of(w.ask(parse("select $1", types=[number]), bind([value]), execute(), SYNC))
+            finally:
+                w.close()
+
+        def gate():
+            return Wire(self.gw.port, self.gw.ca).login("bot", self.gw.tokens["bot"], self.name, options="-c countersign.mode=async")
+        before = self.hits()
+        self.assertIsNone(ask(Wire(self.pg.port).login(self.roles["user"], self.roles["password"], self.name), kind[0], "5"))
+        self.assertGreater(self.hits(), before, "on the bare server this does nothing: no attack")
+        before = self.hits()
+        self.assertEqual(ask(gate(), kind[0], "5")["C"], "CS001")
+        self.assertEqual(self.hits(), before)
+        harness.wait_until("a type that is known to be harmless", lambda: ask(gate(), kind[1], "yes") is None)
+
+    def test_executing_by_name_what_was_parsed_with_such_a_parameter(self):
+        number = self.pg.sql("select 'public.checked'::regtype::oid::int", self.name)[0][0]
+        w = Wire(self.gw.port, self.gw.ca).login("bot", self.gw.tokens["bot"], self.name, options="-c countersign.mode=async")
+        self.assertIsNone(error_of(w.ask(parse("select $1", name="q", types=[number]), SYNC)))
+        before = self.hits()
+        self.assertEqual(error_of(w.ask(query("execute q('5')")))["C"], "CS001")
+        self.assertEqual(self.hits(), before)
+        w.close()
+
+    def test_a_prepared_statement_is_what_its_names_lead_to_when_it_is_executed(self):
+        self.define("create view turning as select 1 as b")
+        w = Wire(self.gw.port, self.gw.ca).login("bot", self.gw.tokens["bot"], self.name, options="-c countersign.mode=async")
+        self.assertIsNone(error_of(w.ask(query("prepare t as select b from public.turning"))))
+        self.assertIsNone(error_of(w.ask(query("execute t"))))
+        self.define("create or replace view turning as select public.bump() as b")
+        before = self.hits()
+        self.assertEqual(error_of(w.ask(query("execute t")))["C"], "CS001")
+        self.assertEqual(error_of(w.ask(bind(statement="t"), execute(), SYNC))["C"], "CS001")
+        self.assertEqual(self.hits(), before)
+        w.close()
 
     def test_an_expression_of_statistics(self):
         self.attack("select * from stat where a = 1")

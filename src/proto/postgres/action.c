@@ -112,7 +112,7 @@ static void set_effects(struct cs_action *a, uint8_t effects)
 
 /* The action that this text is, in the session's present state. */
 void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice text, bool doubted,
-                 struct cs_memo *memo, struct cs_action *a)
+                 struct pg_statement *st, struct cs_action *a)
 {
     uint8_t tx = pg_now(p)->tx;
     memset(a, 0, sizeof *a);
@@ -131,7 +131,10 @@ void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice
     a->in_transaction = tx != 'I' || p->group_ran;
     a->tx = a->in_transaction ? cs_buf_slice(&p->ran) : CS_SLICE_NULL;
     struct cs_sql_judged j;
-    cs_gate_judge(p->s, class, memo, &j);
+    /* What SQL PREPARE made declares nothing by number, and its class is not kept. */
+    bool declared = st != NULL && st->class != NULL;
+    cs_gate_judge(p->s, class, declared ? st->types : NULL, declared ? st->n_types : 0,
+                  declared ? &st->memo : NULL, &j);
     if (doubted) {
         j.effects |= CS_SQL_OPAQUE;
         j.names_known = j.writes_known = j.narrowed = false;
@@ -152,6 +155,20 @@ void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice
     a->narrowed = j.narrowed;
     a->only_rollback = class->parsed && class->n_statements == 1 && class->n_kept == 1 &&
                        class->statements[0].kind == CS_SQL_ROLLBACK && j.effects == CS_SQL_SESSION;
+}
+
+uint8_t pg_prepared_effects(struct pg *p, const struct pg_statement *st,
+                            const struct cs_sql_class *class)
+{
+    struct cs_sql_judged j;
+    if (class == NULL) {
+        return st->effects | CS_SQL_OPAQUE;
+    }
+    /* SECURITY: by SQL PREPARE: its effects are the text's of then, and what the names in it lead
+     * to may be another thing by now, or not have been known. */
+    bool declared = st->class != NULL;
+    cs_gate_judge(p->s, class, declared ? st->types : NULL, declared ? st->n_types : 0, NULL, &j);
+    return declared ? j.effects : st->effects | j.effects;
 }
 
 /* The statement's text, without passwords, into `settings`. */

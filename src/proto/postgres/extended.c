@@ -78,7 +78,7 @@ enum pg_act pg_on_parse(struct pg *p, struct pg_batch *b, const struct pg_frame 
         return PG_STOP;
     }
     st->doubted = p->unsettled;
-    pg_describe(p, st->class, st->text, st->doubted, &st->memo, &a);
+    pg_describe(p, st->class, st->text, st->doubted, st, &a);
     if (cs_gate_preview(p->s, &a) == CS_DENY) {
         struct cs_verdict *v = cs_alloc(sizeof *v);
         bool ok = false;
@@ -265,12 +265,14 @@ static void describe_bind(struct pg *p, const struct cs_sql_class *class, struct
                           struct cs_slice names[static 6], struct cs_buf *settings,
                           struct cs_action *a)
 {
-    pg_describe(p, class, st->text, st->doubted, st->class != NULL ? &st->memo : NULL, a);
+    pg_describe(p, class, st->text, st->doubted, st, a);
     a->params = params;
     a->n_params = n_params;
     if (st->class == NULL) { /* made by SQL PREPARE */
         settings->len = 0;
-        pg_describe_prepared(p, a, st, names, settings);
+        struct pg_statement effective = *st;
+        effective.effects = pg_prepared_effects(p, st, class);
+        pg_describe_prepared(p, a, &effective, names, settings);
     }
 }
 

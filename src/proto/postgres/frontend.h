@@ -31,9 +31,13 @@ char *pg_name_copy(struct cs_slice s);
 /* A reference; NULL when memory is out. */
 const struct cs_sql_class *pg_classify(struct pg *p, struct cs_slice text);
 /* The action that this text is, in the session's present state. `doubted`: the target may read it
- * otherwise than we do, so it is opaque. */
+ * otherwise than we do, so it is opaque. `st`: whose text it is; NULL for none. */
 void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice text, bool doubted,
-                 struct cs_memo *memo, struct cs_action *a);
+                 struct pg_statement *st, struct cs_action *a);
+/* Effects of executing what was prepared, with what is known of the target now. `class`: of its
+ * text; NULL when there is none for lack of memory. */
+uint8_t pg_prepared_effects(struct pg *p, const struct pg_statement *st,
+                            const struct cs_sql_class *class);
 /* The facts of a prepared statement stand for EXECUTE of its name and for Bind of an SQL-level one:
  * what it does was classified when it was prepared. Its text becomes part of what is approved. */
 void pg_describe_prepared(struct pg *p, struct cs_action *a, const struct pg_statement *st,

@@ -110,19 +110,12 @@ static const struct pg_statement *executed(struct pg *p, const struct cs_sql_cla
 }
 
 /* What was prepared, and what the parameters of this EXECUTE do themselves. `text` is the class of
- * what prepared it. SECURITY: of a statement made by SQL PREPARE only its effects were kept; what
- * the catalogue says of its names is asked anew, because it may have changed since. */
+ * what prepared it. */
 static uint8_t effects_of(struct pg *p, const struct pg_statement *prepared,
                           const struct cs_sql_class *text, const struct cs_sql_class *execute)
 {
-    struct cs_sql_judged j = {.effects = prepared->effects};
     uint8_t of_parameters = execute->n_kept > 0 ? execute->statements[0].inner_effects : 0;
-    if (text == NULL) {
-        return CS_SQL_OPAQUE | j.effects | of_parameters; /* out of memory */
-    }
-    cs_gate_judge(p->s, text, NULL, &j);
-    uint8_t own = prepared->class != NULL ? 0 : prepared->effects;
-    return j.effects | own | of_parameters;
+    return pg_prepared_effects(p, prepared, text) | of_parameters;
 }
 
 static void forget_prepared(struct pg *p, struct asked *q)

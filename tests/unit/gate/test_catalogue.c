@@ -50,7 +50,7 @@ static uint8_t effects(struct world_client *c, enum which which, const char *tex
     struct cs_sql_judged j = {0};
     CS_CHECK(class != NULL);
     if (which == JUDGED) {
-        cs_gate_judge(c->s, class, NULL, &j);
+        cs_gate_judge(c->s, class, NULL, 0, NULL, &j);
     } else {
         cs_gate_definitions(c->s, class, &j);
     }

@@ -380,6 +380,10 @@ static void parts(struct world *w)
     CS_EQ_U64(bits(CS_CATALOGUE_TYPE, "d") & CS_CATALOGUE_HARMLESS, 0);
     MAKE({"types", "20002|public|d|d|1|1|f"}, {"type_texts", "20002|value > 0"});
     CS_CHECK((bits(CS_CATALOGUE_TYPE, "d") & CS_CATALOGUE_HARMLESS) != 0);
+    const struct cs_catalogue_entry *number =
+        cs_catalogue_find(&got, CS_CATALOGUE_TYPE, CS_SLICE_LIT(CS_CATALOGUE_NUMBERS),
+                          CS_SLICE_LIT("20002")); /* as a client declares it */
+    CS_CHECK(number != NULL && number->bits == CS_CATALOGUE_HARMLESS);
     MAKE({"types", "20002|public|d|d|1|1|t"}); /* a built-in one has that name */
     CS_EQ_U64(bits(CS_CATALOGUE_TYPE, "d") & CS_CATALOGUE_HARMLESS, 0);
     done();

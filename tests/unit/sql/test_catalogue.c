@@ -213,6 +213,30 @@ CS_TEST(preparing_makes_values_of_literals)
     cs_arena_done(&a);
 }
 
+CS_TEST(a_declared_type_is_harmless_only_when_a_fresh_catalogue_says_so)
+{
+    struct cs_catalogue_entry e[] = {
+        {CS_SLICE_LIT(CS_CATALOGUE_NUMBERS), CS_SLICE_LIT("16400"), 't', CS_CATALOGUE_HARMLESS},
+        {CS_SLICE_LIT(CS_CATALOGUE_NUMBERS), CS_SLICE_LIT("16401"), 't', 0},
+    };
+    struct cs_catalogue c = {.entries = e, .n = CS_ARRAY_LEN(e)};
+    static const struct {
+        uint32_t type;
+        bool catalogue, fresh, fine;
+    } rows[] = {{23, false, false, true},    {16383, true, false, true},
+                {16400, true, true, true},   {16400, true, false, false},
+                {16400, false, true, false}, {16401, true, true, false},
+                {16402, true, true, false},  {UINT32_MAX, true, true, false}};
+    for (size_t i = 0; i < CS_ARRAY_LEN(rows); i++) {
+        const uint32_t types[2] = {25, rows[i].type};
+        struct cs_sql_judged j = {.effects = CS_SQL_READ, .why = "", .names_known = true};
+        cs_sql_judge_types(types, 2, rows[i].catalogue ? &c : NULL, rows[i].fresh, &j);
+        CS_EQ_U64(j.effects, rows[i].fine ? CS_SQL_READ : CS_SQL_READ | CS_SQL_OPAQUE);
+        CS_CHECK(j.names_known == rows[i].fine);
+        CS_CHECK(j.narrowed == (rows[i].fine && rows[i].type >= 16384));
+    }
+}
+
 CS_TEST(a_cascade_makes_the_written_relations_unknown)
 {
     struct cs_arena a;
