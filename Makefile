@@ -16,6 +16,9 @@ check: build          ## every test; the closing line counts them
 check-drivers: build  ## the clients that need Java, Go, Rust or Node; says which of them it could not install
 	@tools/deps drivers
 	@$(PYTHON) tests/drivers/check.py --build $(BUILD)
+check-suites: build   ## test suites of clients, at the server and through the gateway; their source comes from elsewhere (about 20 minutes)
+	@tools/deps suites
+	@$(PYTHON) tests/suites/check.py --build $(BUILD)
 asan: deps            ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(call MESON,$(BUILD)-asan,-Dfatal_warnings=true --buildtype=debugoptimized -Db_sanitize=address$(comma)undefined)
 	@ninja -C $(BUILD)-asan --quiet
@@ -40,4 +43,4 @@ help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 comma := ,
-.PHONY: all deps build demo check check-drivers asan fuzz fuzz-server bench lint format clean help crash
+.PHONY: all deps build demo check check-drivers check-suites asan fuzz fuzz-server bench lint format clean help crash
