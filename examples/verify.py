@@ -183,7 +183,7 @@ class History:
     """What leaves say of sessions and requests, and that it can have been so."""
 
     def __init__(self):
-        self.anchors, self.votes, self.held, self.used, self.requests, self.results = {}, {}, {}, {}, set(), set()
+        self.anchors, self.votes, self.held, self.used, self.requests, self.results, self.events = {}, {}, {}, {}, set(), set(), set()
         self.first = self.last = None
 
     def leaf(self, index, data):
@@ -193,6 +193,8 @@ class History:
 
     def take(self, kind, f, ask):
         action = (f.get(1), f.get(3))
+        ask(f.get(21) not in self.events, "an event is in the log twice")
+        self.events |= {f[21]} if 21 in f else set()
         if kind in (4, 5, 13):
             a = self.anchors.setdefault(f[1], [])
             if kind != 4:

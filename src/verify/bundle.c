@@ -20,6 +20,7 @@ struct open {
     struct cs_audit_key key;
     struct cs_buf note; /* owned; the checkpoint as it was signed */
     struct cs_audit_checkpoint head;
+    struct cs_history h; /* of its leaves */
 };
 
 static bool bad(struct open *o, const char *file, const char *why)
@@ -246,7 +247,6 @@ static bool same_key(const struct cs_audit_key *a, const struct cs_audit_key *b)
 void cs_verify_bundle(struct cs_csr_source in, const struct cs_audit_key *key,
                       struct cs_report *report)
 {
-    struct cs_history h;
     struct open *o = cs_alloc(sizeof *o);
     if (o == NULL) {
         (void)cs_report_add(report, CS_VERDICT_MISSING, NULL, "there was no memory to read it");
@@ -255,7 +255,7 @@ void cs_verify_bundle(struct cs_csr_source in, const struct cs_audit_key *key,
     o->in = in;
     o->report = report;
     o->note = cs_buf(CS_AUDIT_NOTE_MAX);
-    cs_history_init(&h, report);
+    cs_history_init(&o->h, report);
     bool good = manifest(o);
     if (good && key == NULL) {
         cs_report_note(report, "the public key was taken from the bundle itself; compare it with "
@@ -264,16 +264,16 @@ void cs_verify_bundle(struct cs_csr_source in, const struct cs_audit_key *key,
         good = bad(o, CS_BUNDLE_MANIFEST, "its key is not the one that was given");
     }
     good = good && checkpoint(o);
-    good = good && leaves(o, &h);
-    report->log_last_ms = h.last_ms;
+    good = good && leaves(o, &o->h);
+    report->log_last_ms = o->h.last_ms;
     if (good) {
-        recording(o, &h);
+        recording(o, &o->h);
         ending(o);
         cs_report_note(report,
                        "a bundle proves what is in it; whether the log has more leaves about "
                        "this session, the whole log tells");
     }
-    cs_history_done(&h);
+    cs_history_done(&o->h);
     cs_buf_done(&o->note);
     cs_free(o);
 }

@@ -30,6 +30,11 @@ struct grant {
     bool result;
 };
 
+struct event { /* of control's */
+    struct cs_map_node node;
+    uint64_t leaf; /* and one */
+};
+
 static void *get(struct cs_history *h, struct cs_map *m, struct cs_slice key, size_t size)
 {
     void *node = cs_map_get(m, &h->arena, key, size);
@@ -44,6 +49,7 @@ void cs_history_init(struct cs_history *h, struct cs_report *report)
     cs_map_init(&h->requests);
     cs_map_init(&h->actions);
     cs_map_init(&h->grants);
+    cs_map_init(&h->events);
     cs_arena_init(&h->arena, ARENA_CHUNK, ARENA_MAX);
 }
 
@@ -53,6 +59,7 @@ void cs_history_done(struct cs_history *h)
     cs_map_done(&h->requests);
     cs_map_done(&h->actions);
     cs_map_done(&h->grants);
+    cs_map_done(&h->events);
     cs_arena_done(&h->arena);
 }
 
@@ -255,6 +262,19 @@ static void grant_result(const struct at *a)
     g->result = true;
 }
 
+/* Control may say an event again when it does not know whether it was heard; the log has it once.
+ */
+static void event(const struct at *a)
+{
+    struct event *x = get(a->h, &a->h->events, bytes(a, CS_KEY_EVENT), sizeof *x);
+    if (x != NULL && x->leaf != 0) {
+        found(a, "an event of control's stands in the log twice", x->leaf - 1);
+    }
+    if (x != NULL) {
+        x->leaf = a->index + 1;
+    }
+}
+
 static void (*const kinds[CS_LEAF_KIND_MAX])(const struct at *a) = {
     [CS_LEAF_SESSION_OPEN] = session_open, [CS_LEAF_SESSION_CLOSE] = session_close,
     [CS_LEAF_DECISION] = decision,         [CS_LEAF_VOTE] = vote,
@@ -273,6 +293,9 @@ void cs_history_add(struct cs_history *h, uint64_t index, const struct cs_leaf *
         h->first_ms = leaf->time_ms;
     }
     h->last_ms = CS_MAX(h->last_ms, leaf->time_ms);
+    if (!h->failed && cs_leaf_has(leaf, CS_KEY_EVENT)) {
+        event(&a);
+    }
     if (!h->failed && kinds[leaf->kind] != NULL) {
         kinds[leaf->kind](&a);
     }

@@ -28,7 +28,7 @@ struct cs_known_session {
 struct cs_history {
     struct cs_report *report; /* borrowed: gets what cannot have been so */
     struct cs_arena arena;    /* owned */
-    struct cs_map sessions, requests, actions, grants;
+    struct cs_map sessions, requests, actions, grants, events;
     uint64_t first_ms, last_ms; /* times of the first and the last leaf */
     uint64_t leaves;
     bool failed; /* no memory: nothing is known */

@@ -118,6 +118,19 @@ static void anchor_twice(void)
     s.w.chain[0] ^= 1;
 }
 
+static void event_twice(void)
+{
+    static const struct cs_id event = {{7}};
+    for (int i = 0; i < 2; i++) {
+        struct cs_leaf l = {.kind = CS_LEAF_RULES};
+        uint8_t hash[CS_SHA256] = {(uint8_t)i};
+        cs_leaf_set_uint(&l, CS_KEY_POLICY, 1);
+        cs_leaf_set(&l, CS_KEY_RULES, cs_slice(hash, sizeof hash));
+        cs_leaf_set(&l, CS_KEY_EVENT, cs_slice(event.b, sizeof event.b));
+        evidence_leaf(&e, &l);
+    }
+}
+
 static const struct {
     const char *name;
     void (*fn)(void);
@@ -130,7 +143,7 @@ static const struct {
     ROW(voted_another_digest),  ROW(voted_two_digests), ROW(ran_though_refused),
     ROW(ran_what_was_not_held), ROW(grant_twice),       ROW(request_twice),
     ROW(result_without_use),    ROW(result_twice),      ROW(result_elsewhere),
-    ROW(anchor_back),           ROW(anchor_twice),
+    ROW(anchor_back),           ROW(anchor_twice),      ROW(event_twice),
 };
 
 static int strange(const char *dir, void (*fn)(void))
