@@ -290,6 +290,10 @@ static void count(struct cs_control *c)
         c->store_full = cs_store_touch(c->store) != CS_OK;
     }
     cs_metric_set(CS_SLOT_STORE_WRITABLE, c->store_full ? 0 : 1);
+    uint64_t pending = 0;
+    if (cs_store_requests_pending(c->store, &pending) == CS_OK) {
+        cs_metric_set(CS_SLOT_PENDING, pending);
+    }
     count_catalogues(c);
     cs_metric_set(CS_SLOT_CONTROL_SEEN, cs_wall_ms());
 }

@@ -226,3 +226,26 @@ enum cs_err cs_store_request_list(struct cs_store *s, const struct cs_store_requ
     *ret_seq = out->seq;
     return CS_OK;
 }
+
+static void count_read(struct cs_q *q, void *row)
+{
+    *(uint64_t *)row = cs_q_get_u64(q);
+}
+
+static enum cs_err requests_pending(struct cs_db *db, struct cs_op *op)
+{
+    struct cs_q q = cs_q(db, op, CS_SQL_REQUESTS_PENDING);
+    return cs_q_one(&q, count_read, op->result);
+}
+
+enum cs_err cs_store_requests_pending(struct cs_store *s, uint64_t *ret)
+{
+    static const struct cs_op_kind kind = {"requests-pending", requests_pending, false, 1,
+                                           sizeof(uint64_t)};
+    CS_CLEANUP(cs_op_done) struct cs_op *op = cs_op_new(&kind);
+    enum cs_err err = op != NULL ? cs_op_submit(s, op) : CS_ERR_NO_MEMORY;
+    if (err == CS_OK) {
+        *ret = *(const uint64_t *)op->result;
+    }
+    return err;
+}

@@ -252,6 +252,8 @@ struct cs_store_request_query {
 enum cs_err cs_store_request_list(struct cs_store *s, const struct cs_store_request_query *q,
                                   struct cs_arena *a, struct cs_store_request **ret, size_t *ret_n,
                                   uint64_t *ret_seq) CS_MUST_CHECK;
+/* How many wait for people now. */
+enum cs_err cs_store_requests_pending(struct cs_store *s, uint64_t *ret) CS_MUST_CHECK;
 /* Checks every rule of voting and stores the vote: one transaction. A deny ends the request in it;
  * an approval counts from cs_store_vote_logged on. Refusals are reported as the error of votes.def
  * and in ret_refusal; then nothing was stored. */

@@ -163,6 +163,7 @@ class Metrics(unittest.TestCase):
         p = self.gw.psql_start("alice", "metered", "delete from orders where id = 1")
         request = self.gw.wait_pending()[0]["id"]
         self.await_total("sessions", 1, state="held")
+        self.await_total("requests_pending", 1)
         self.assertNotEqual(self.gw.approve(request, who="alice", ok=False).returncode, 0)
         self.gw.approve(request)
         self.assertEqual(p.finish(), 0, p.text)
@@ -175,6 +176,7 @@ class Metrics(unittest.TestCase):
         self.await_total("upstream_connections_total", 1, outcome="ok", credential="elevated")
         self.await_total("record_wait_seconds_count", 1)
         wait_until("nobody to be held", lambda: self.total("sessions", state="held") == 0)
+        wait_until("no request to be pending", lambda: self.total("requests_pending") == 0)
 
     def test_no_name_no_text_no_address_and_no_secret_is_told(self):
         """SECURITY: whoever reaches the listener may read it, and a time series is kept for years."""
