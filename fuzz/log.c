@@ -1,12 +1,15 @@
 /* Fuzzing of what reads an audit log's files. The first byte chooses: a leaf, a signed note, a
- * proof, a verifier key, a bundle, or a whole log (path NUL u16 length content, again and again).
+ * proof, a verifier key, a bundle, a whole log (path NUL u16 length content, again and again), the
+ * file `head`, or boxes on their way to a reader.
  *
  * Properties: a leaf that is read is written back to the same bytes; so are a checkpoint and a key;
  * a log whose checkpoint was not signed is never intact. */
+#include "audit/boxes.h"
 #include "audit/check.h"
 #include "audit/proof.h"
 #include "base/alloc.h"
 #include "base/reader.h"
+#include "record/ledger.h"
 
 #include <stdlib.h>
 
@@ -125,10 +128,40 @@ static void whole_log(struct cs_slice in)
     cs_audit_tiles_done(&tiles);
 }
 
+static void head(struct cs_slice in)
+{
+    struct cs_audit_checkpoint c;
+    struct cs_slice events, line;
+    if (cs_ledger_head_read(in, &c, &events)) {
+        demand(events.n <= in.n && events.p + events.n == in.p + in.n);
+        while (cs_audit_line(&events, &line)) {
+            demand(line.n == 6 + 2 * CS_ID_BYTES);
+        }
+        demand(events.n == 0);
+    }
+}
+
+static void boxes(struct cs_slice in)
+{
+    static const uint8_t private[CS_X25519] = {7};
+    struct cs_box_row row;
+    struct cs_buf again = cs_buf(1 << 20), out = cs_buf(1 << 20);
+    struct cs_slice all = in;
+    while (cs_box_row_next(&in, &row)) {
+        cs_box_row_write(&again, &row);
+        demand(cs_box_row_pass(private, &row, private, &out) != CS_OK);
+        demand(cs_box_row_open(private, &row, cs_slice(private, CS_X25519), &out) != CS_OK);
+    }
+    demand(again.bad || cs_slice_eq(cs_buf_slice(&again), cs_slice_head(all, all.n - in.n)));
+    demand(out.len == 0);
+    cs_buf_done(&again);
+    cs_buf_done(&out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static void (*const readers[])(struct cs_slice) = {leaf,  note,   verifier_key,
-                                                       proof, bundle, whole_log};
+    static void (*const readers[])(struct cs_slice) = {leaf,   note,      verifier_key, proof,
+                                                       bundle, whole_log, head,         boxes};
     if (size == 0) {
         return 0;
     }

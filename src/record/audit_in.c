@@ -4,7 +4,7 @@
  * SECURITY: control may say what control knows: log-ins, votes, changes, rules, keys, replays. What
  * happened in a session is its gate's to say, and recordings are the recorder's own. An event that
  * is said again (control does not know whether it was heard) gets no second leaf. */
-#include "record/leaves.h"
+#include "record/audit_in.h"
 #include "record/recorder_internal.h"
 
 #include "base/alloc.h"
@@ -74,13 +74,12 @@ static void fill(const struct cs_msg_audit *m, struct cs_leaf *l)
     cs_leaf_set(l, CS_KEY_EVENT, cs_slice(m->event.b, sizeof m->event.b));
 }
 
-/* INVALID when it is no leaf that control may say. */
-static enum cs_err put(struct cs_recorder *rec, const struct cs_msg_audit *m)
+enum cs_err cs_asks_leaf(const struct cs_csr_to *to, const struct cs_msg_audit *m,
+                         struct cs_buf *mem, struct cs_leaf *ret)
 {
     const struct cs_leaf_private all[] = {
         {CS_KEY_WHO, m->who}, {CS_KEY_SUBJECT, m->subject}, {CS_KEY_WORDS, m->words}};
     struct cs_leaf_private values[CS_ARRAY_LEN(all)];
-    struct cs_buf mem = cs_buf(CS_ARRAY_LEN(all) * CS_LEAF_SEALED_MAX);
     struct cs_leaf l = {.kind = (enum cs_leaf_kind)m->kind, .time_ms = m->time};
     size_t n = 0;
     if (!may_say(m)) {
@@ -92,7 +91,18 @@ static enum cs_err put(struct cs_recorder *rec, const struct cs_msg_audit *m)
             values[n++] = all[i];
         }
     }
-    enum cs_err e = cs_leaf_seal_all(&rec->to, &l, values, n, &mem);
+    enum cs_err e = cs_leaf_seal_all(to, &l, values, n, mem);
+    if (e == CS_OK) {
+        *ret = l;
+    }
+    return e;
+}
+
+static enum cs_err put(struct cs_recorder *rec, const struct cs_msg_audit *m)
+{
+    struct cs_buf mem = cs_buf(CS_ASKS_MEM);
+    struct cs_leaf l;
+    enum cs_err e = cs_asks_leaf(&rec->to, m, &mem, &l);
     e = e == CS_OK ? cs_ledger_put(rec->ledger, &rec->journal, &l) : e;
     cs_buf_done(&mem);
     return e;

@@ -10,42 +10,11 @@
 #include "base/assert.h"
 #include "base/time.h"
 #include "record/ledger_files.h"
+#include "record/ledger_internal.h"
 
 #include <unistd.h>
 
-enum {
-    TAIL = 2048, /* leaves looked at for grants that are under way */
-    SIZES = 16,  /* whose partial files are there */
-    HEAD_MAX = CS_AUDIT_CHECKPOINT_MAX + CS_LEDGER_EVENTS * 40,
-    PATHS_MAX = 64 * 1024 * 1024,
-    UNPUT_MAX = 64 * 1024 * 1024,
-};
-static const char head_name[] = "countersign/head"; /* of the unsigned text */
-
-struct cs_ledger {
-    int log; /* owned */
-    struct cs_audit_writer *writer;
-    uint64_t size;    /* of the tree: durable in the journal */
-    uint64_t next;    /* of the leaf that is put into the batch next */
-    uint64_t flushed; /* leaves that are in files */
-    uint64_t signed_to;
-    uint64_t head;             /* leaves that are durable in files */
-    struct cs_audit_hash root; /* of `flushed` */
-    uint64_t unsigned_ns;
-    bool hurry, pinned;
-    struct cs_audit_key key; /* if pinned: what log.pub says */
-    struct cs_id events[CS_LEDGER_EVENTS];
-    size_t n_events; /* ever; the latest at (n_events - 1) % CS_LEDGER_EVENTS */
-    struct cs_ledger_use uses[CS_LEDGER_USES];
-    size_t n_uses;
-    uint64_t sizes[SIZES];
-    size_t n_sizes;
-    struct cs_buf dirty; /* paths, each with a NUL: in files, not durable */
-    struct cs_buf unput; /* files for which there was no space: u64 path, u64 content, bytes */
-    /* the job's own, from prepare to done */
-    struct cs_buf job_paths, job_head;
-    uint64_t job_size;
-};
+static const char cs_ledger_head_name[] = "countersign/head"; /* of the unsigned text */
 
 /* ---- what is remembered ---- */
 
@@ -60,7 +29,7 @@ bool cs_ledger_knows(const struct cs_ledger *l, const struct cs_id *event)
     return false;
 }
 
-static void remember_event(struct cs_ledger *l, const struct cs_id *event)
+void cs_ledger_remember_event(struct cs_ledger *l, const struct cs_id *event)
 {
     if (!cs_ledger_knows(l, event)) {
         l->events[l->n_events++ % CS_LEDGER_EVENTS] = *event;
@@ -122,11 +91,11 @@ static void note_use(struct cs_ledger *l, const struct cs_leaf *leaf)
     l->uses[l->n_uses++] = u;
 }
 
-static void note(struct cs_ledger *l, const struct cs_leaf *leaf)
+void cs_ledger_note(struct cs_ledger *l, const struct cs_leaf *leaf)
 {
     if (cs_leaf_has(leaf, CS_KEY_EVENT)) {
         struct cs_id event = id_of(leaf, CS_KEY_EVENT);
-        remember_event(l, &event);
+        cs_ledger_remember_event(l, &event);
     }
     if (leaf->kind == CS_LEAF_GRANT_USE || leaf->kind == CS_LEAF_GRANT_RESULT) {
         note_use(l, leaf);
@@ -141,7 +110,7 @@ static enum cs_err source_get(void *ctx, const char *path, struct cs_buf *out)
     return cs_ledger_file_get(l->log, path, out);
 }
 
-static struct cs_audit_source source(struct cs_ledger *l)
+struct cs_audit_source cs_ledger_source(struct cs_ledger *l)
 {
     return (struct cs_audit_source){source_get, l};
 }
@@ -165,7 +134,7 @@ static enum cs_err put_now(struct cs_ledger *l, const char *path, struct cs_slic
 }
 
 /* A full disk is no failure of the writer's: what did not fit is put later, in order. */
-static enum cs_err sink_put(void *ctx, const char *path, struct cs_slice content)
+enum cs_err cs_ledger_sink_put(void *ctx, const char *path, struct cs_slice content)
 {
     struct cs_ledger *l = ctx;
     enum cs_err e = l->unput.len == 0 ? put_now(l, path, content) : CS_ERR_NO_SPACE;
@@ -243,14 +212,14 @@ static void remove_old(struct cs_ledger *l)
     l->n_sizes = left;
 }
 
-static void note_size(struct cs_ledger *l, uint64_t size)
+void cs_ledger_note_size(struct cs_ledger *l, uint64_t size)
 {
     for (size_t i = 0; i < l->n_sizes; i++) {
         if (l->sizes[i] == size) {
             return;
         }
     }
-    if (l->n_sizes < SIZES) { /* else its files stay: they do no harm */
+    if (l->n_sizes < CS_LEDGER_SIZES) { /* else its files stay: they do no harm */
         l->sizes[l->n_sizes++] = size;
     }
 }
@@ -261,7 +230,7 @@ enum cs_err cs_ledger_flush(struct cs_ledger *l, uint64_t *ret_size, struct cs_a
     if (l->flushed != l->size || l->unput.len > 0) {
         e = cs_audit_writer_flush(l->writer, &l->flushed, &l->root);
         e = e == CS_OK ? put_unput(l) : e;
-        note_size(l, l->flushed);
+        cs_ledger_note_size(l, l->flushed);
     }
     if (e == CS_OK) {
         *ret_size = l->flushed;
@@ -277,7 +246,7 @@ enum cs_err cs_ledger_consistency(struct cs_ledger *l, uint64_t old, uint64_t si
     if (old == 0 || old > size || size != l->flushed || l->unput.len > 0) {
         return CS_ERR_INVALID;
     }
-    cs_audit_tiles_init(&tiles, source(l), size);
+    cs_audit_tiles_init(&tiles, cs_ledger_source(l), size);
     struct cs_audit_nodes nodes = cs_audit_tiles_nodes(&tiles);
     bool ok = cs_audit_prove_consistency(&nodes, old, size, ret);
     cs_audit_tiles_done(&tiles);
@@ -328,7 +297,7 @@ enum cs_err cs_ledger_checkpoint(struct cs_ledger *l, uint64_t size, struct cs_s
 
 static void head_write(const struct cs_ledger *l, struct cs_buf *out)
 {
-    struct cs_audit_checkpoint c = {cs_slice_str(head_name), l->flushed, l->root};
+    struct cs_audit_checkpoint c = {cs_slice_str(cs_ledger_head_name), l->flushed, l->root};
     size_t n = CS_MIN(l->n_events, (size_t)CS_LEDGER_EVENTS);
     char hex[CS_ID_TEXT];
     cs_audit_checkpoint_write(&c, out);
@@ -437,7 +406,7 @@ enum cs_err cs_ledger_put(struct cs_ledger *l, struct cs_journal *j, const struc
         cs_assert(cs_journal_room(j) >= CS_JOURNAL_HEAD + bytes.len);
         memcpy(cs_journal_slot(j), bytes.p, bytes.len);
         cs_journal_add(j, CS_JOURNAL_LEAF, l->next++, bytes.len);
-        note(l, leaf);
+        cs_ledger_note(l, leaf);
     }
     cs_buf_done(&bytes);
     return e;
@@ -456,7 +425,7 @@ enum cs_err cs_ledger_add(struct cs_ledger *l, uint64_t index, struct cs_slice b
     if (e != CS_OK) {
         return e;
     }
-    note(l, &leaf);
+    cs_ledger_note(l, &leaf);
     l->size++;
     l->next = CS_MAX(l->next, l->size);
     l->hurry |= leaf.kind == CS_LEAF_SESSION_CLOSE;
@@ -464,213 +433,4 @@ enum cs_err cs_ledger_add(struct cs_ledger *l, uint64_t index, struct cs_slice b
         l->unsigned_ns = cs_mono_ns();
     }
     return CS_OK;
-}
-
-/* ---- opening ---- */
-
-static enum cs_err read_text(struct cs_ledger *l, const char *name, struct cs_buf *out)
-{
-    out->len = 0;
-    return cs_ledger_file_get(l->log, name, out);
-}
-
-/* The first three lines of a text that begins with a checkpoint. */
-static bool checkpoint_of(struct cs_slice *text, struct cs_audit_checkpoint *ret)
-{
-    struct cs_slice rest = *text, line;
-    for (int i = 0; i < 3; i++) {
-        if (!cs_audit_line(&rest, &line)) {
-            return false;
-        }
-    }
-    struct cs_slice lines = cs_slice(text->p, text->n - rest.n);
-    *text = rest;
-    return cs_audit_checkpoint_read(lines, ret);
-}
-
-static bool read_events(struct cs_ledger *l, struct cs_slice text)
-{
-    struct cs_slice line, word = CS_SLICE_LIT("event ");
-    struct cs_id id;
-    while (cs_audit_line(&text, &line)) {
-        if (!cs_slice_starts(line, word) || !cs_id_parse(cs_slice_from(line, word.n), &id)) {
-            return false;
-        }
-        remember_event(l, &id);
-    }
-    return text.n == 0;
-}
-
-struct heads {
-    struct cs_audit_checkpoint head, checkpoint; /* size 0: there is none */
-};
-
-static enum cs_err read_heads(struct cs_ledger *l, struct heads *ret, struct cs_buf *text)
-{
-    *ret = (struct heads){.head = {.size = 0}};
-    enum cs_err e = read_text(l, "checkpoint", text);
-    struct cs_slice rest = cs_buf_slice(text);
-    if (e == CS_OK && !checkpoint_of(&rest, &ret->checkpoint)) {
-        return CS_ERR_CORRUPT;
-    }
-    if (e != CS_OK && e != CS_ERR_NOT_FOUND) {
-        return e;
-    }
-    l->signed_to = ret->checkpoint.size;
-    e = read_text(l, "head", text);
-    rest = cs_buf_slice(text);
-    if (e == CS_OK && (!checkpoint_of(&rest, &ret->head) || !read_events(l, rest))) {
-        return CS_ERR_CORRUPT;
-    }
-    return e == CS_ERR_NOT_FOUND ? CS_OK : e;
-}
-
-static enum cs_err resume_at(struct cs_ledger *l, const struct cs_audit_checkpoint *at)
-{
-    cs_audit_writer_free(l->writer); /* one that failed is of no use any more */
-    l->writer = cs_audit_writer_new((struct cs_audit_sink){sink_put, l});
-    if (l->writer == NULL) {
-        return CS_ERR_NO_MEMORY;
-    }
-    enum cs_err e =
-        at->size > 0 ? cs_audit_writer_resume(l->writer, source(l), at->size, &at->root) : CS_OK;
-    if (e == CS_OK) {
-        l->size = l->next = l->flushed = l->job_size = at->size;
-        l->root = at->root;
-        note_size(l, at->size);
-    }
-    return e;
-}
-
-/* Complete files between the two sizes: nobody has waited for the disk with them yet. */
-static enum cs_err note_dirty(struct cs_ledger *l, uint64_t from, uint64_t to)
-{
-    char path[CS_AUDIT_PATH];
-    for (unsigned i = 0; i <= CS_AUDIT_LEVELS; i++) {
-        unsigned level = i == CS_AUDIT_LEVELS ? (unsigned)CS_AUDIT_ENTRIES : i;
-        unsigned shift = i == CS_AUDIT_LEVELS ? 0 : 8 * i;
-        for (uint64_t n = (from >> shift) / CS_AUDIT_WIDTH;
-             cs_audit_tile_width(level, n, to) == CS_AUDIT_WIDTH; n++) {
-            cs_audit_tile_path(level, n, CS_AUDIT_WIDTH, path);
-            cs_buf_add(&l->dirty, cs_slice(path, strlen(path) + 1));
-        }
-    }
-    return l->dirty.bad ? CS_ERR_NO_MEMORY : CS_OK;
-}
-
-/* At the checkpoint, if it says more than `head` and its files are there: so they are after most
- * crashes, and in a copy that was made while the log grew. Otherwise the journal has what is behind
- * `head`. */
-static enum cs_err resume(struct cs_ledger *l, const struct heads *h)
-{
-    l->head = h->head.size;
-    if (h->checkpoint.size > h->head.size && resume_at(l, &h->checkpoint) == CS_OK) {
-        return note_dirty(l, h->head.size, h->checkpoint.size);
-    }
-    return resume_at(l, &h->head);
-}
-
-static enum cs_err read_key(struct cs_ledger *l, struct cs_buf *text)
-{
-    enum cs_err e = read_text(l, "log.pub", text);
-    if (e == CS_OK) {
-        struct cs_slice rest = cs_buf_slice(text), line;
-        l->pinned =
-            cs_audit_line(&rest, &line) && rest.n == 0 && cs_audit_key_read(line, &l->key) == CS_OK;
-        e = l->pinned ? CS_OK : CS_ERR_CORRUPT;
-    }
-    return e == CS_ERR_NOT_FOUND ? CS_OK : e;
-}
-
-static enum cs_err read_tail(struct cs_ledger *l)
-{
-    struct cs_buf bundle = cs_buf(CS_AUDIT_BUNDLE_MAX);
-    struct cs_audit_source from = source(l);
-    enum cs_err e = CS_OK;
-    uint64_t first = l->size > TAIL ? (l->size - TAIL) / CS_AUDIT_WIDTH : 0;
-    for (uint64_t n = first; n * CS_AUDIT_WIDTH < l->size && e == CS_OK; n++) {
-        char path[CS_AUDIT_PATH];
-        struct cs_slice bytes;
-        struct cs_leaf leaf;
-        bundle.len = 0;
-        e = cs_audit_tile_get(&from, CS_AUDIT_ENTRIES, n, l->size, &bundle, path);
-        struct cs_slice rest = cs_buf_slice(&bundle);
-        while (e == CS_OK && cs_audit_bundle_next(&rest, &bytes)) {
-            if (cs_leaf_read(bytes, &leaf)) {
-                note(l, &leaf);
-            }
-        }
-    }
-    cs_buf_done(&bundle);
-    return e;
-}
-
-static enum cs_err open_files(struct cs_ledger *l, const char **ret_why)
-{
-    struct cs_buf text = cs_buf(HEAD_MAX);
-    struct heads heads;
-    enum cs_err e = read_heads(l, &heads, &text);
-    *ret_why = "the audit log's head cannot be read";
-    if (e == CS_OK) {
-        *ret_why = "the audit log's files are not what its head says";
-        e = resume(l, &heads);
-    }
-    if (e == CS_OK) {
-        e = read_tail(l);
-    }
-    if (e == CS_OK) {
-        *ret_why = "log.pub is not a key";
-        e = read_key(l, &text);
-    }
-    if (e == CS_OK && l->size == 0) {
-        struct cs_audit_tree none = {.size = 0};
-        cs_audit_tree_root(&none, &l->root);
-    }
-    if (e == CS_OK && l->size > l->signed_to) {
-        l->unsigned_ns = cs_mono_ns();
-    }
-    cs_buf_done(&text);
-    return e;
-}
-
-enum cs_err cs_ledger_open(int dir, struct cs_ledger **ret, const char **ret_why)
-{
-    struct cs_ledger *l = cs_alloc(sizeof *l);
-    *ret_why = "the audit log's directory cannot be opened";
-    if (l == NULL) {
-        return CS_ERR_NO_MEMORY;
-    }
-    l->log = -1;
-    l->dirty = cs_buf(PATHS_MAX);
-    l->job_paths = cs_buf(PATHS_MAX);
-    l->job_head = cs_buf(HEAD_MAX);
-    l->unput = cs_buf(UNPUT_MAX);
-    enum cs_err e = cs_ledger_dir_open(dir, &l->log);
-    if (e == CS_OK) {
-        e = open_files(l, ret_why);
-    }
-    if (e != CS_OK) {
-        cs_ledger_free(l);
-        return e == CS_ERR_NOT_FOUND || e == CS_ERR_INVALID || e == CS_ERR_TOO_LARGE
-                   ? CS_ERR_CORRUPT
-                   : e;
-    }
-    *ret = l;
-    return CS_OK;
-}
-
-void cs_ledger_free(struct cs_ledger *l)
-{
-    if (l == NULL) {
-        return;
-    }
-    cs_audit_writer_free(l->writer);
-    cs_buf_done(&l->dirty);
-    cs_buf_done(&l->unput);
-    cs_buf_done(&l->job_paths);
-    cs_buf_done(&l->job_head);
-    if (l->log >= 0) {
-        (void)close(l->log);
-    }
-    cs_free(l);
 }

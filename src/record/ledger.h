@@ -29,6 +29,9 @@ struct cs_ledger;
 enum cs_err cs_ledger_open(int dir, struct cs_ledger **ret, const char **ret_why) CS_MUST_CHECK;
 void cs_ledger_free(struct cs_ledger *l);
 
+/* Pure: the file `head`. False: it is none. The lines of the events stand in *ret_events. */
+bool cs_ledger_head_read(struct cs_slice text, struct cs_audit_checkpoint *ret,
+                         struct cs_slice *ret_events) CS_MUST_CHECK;
 /* Into the batch, as the next leaf: needs CS_LEDGER_ROOM there. */
 enum cs_err cs_ledger_put(struct cs_ledger *l, struct cs_journal *j,
                           const struct cs_leaf *leaf) CS_MUST_CHECK;
