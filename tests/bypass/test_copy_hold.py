@@ -92,7 +92,7 @@ class CopyCase(WireCase):
 
     def done(self, w, extended=False):
         w.send(COPY_DONE, *((SYNC,) if extended else ()))
-        return self.held("copy ")["id"]
+        return self.gw.wait_pending()[0]["id"]
 
     def nobody_asked(self):
         self.assertEqual([r["text"] for r in self.gw.pending()], [])

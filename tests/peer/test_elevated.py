@@ -346,19 +346,24 @@ class Steps(StepsCase):
             kind = None
             while kind != "S":
                 kind, _ = c.read()
-                if kind == "P":
-                    c.send(message("1"))
+                if kind in "PB":
+                    c.send(message("1" if kind == "P" else "2"))
         self.everyday = everyday
         self.owner_does(lambda c: c.answer_all())
         w = self.to("fake")
-        sql = "drop table t_%s" % fresh_name("x")
+        sql = "copy t_%s from stdin" % fresh_name("x")
         w.send(parse(sql), bind([]), execute(), SYNC)
+        while w.read()[0] != "G":
+            pass
+        w.send(message("d", b"1\n"), message("c"), SYNC)
         r = self.held(sql)
         self.gw.approve(r["id"])
         _, lives = self.read_all(w)
         del self.everyday
         self.assertFalse(lives)
-        self.after(r, sql, "void", ran=0)
+        self.gw.wait_state(r["id"], "void")
+        self.assertEqual(self.gw.approve(r["id"], ok=False).returncode, 1)
+        self.assertEqual([q for q in self.fake.queries if sql in q], [])
 
     def test_the_grant_expires_before_it_is_used(self):
         w = self.to(self.name, "dora")
@@ -874,7 +879,11 @@ class Prepared(StepsCase):
         try:
             w = self.to("fake")
             mark = fresh_name("m")
-            w.send(parse("delete from fake where a = $1 returning x /* %s */" % mark, "", (23,)), bind([mark]), execute(), SYNC)
+            # A COPY: its portal is open, and so its group, when it is held. Others are closed before that.
+            w.send(parse("copy fake from stdin /* %s */" % mark), bind(), execute(), SYNC)
+            while w.read()[0] != "G":
+                pass
+            w.send(message("d", b"1\n"), message("c"), SYNC)
             r = self.held(mark)
             self.gw.approve(r["id"])
             harness.wait_until("the group to be closed", asked.is_set)
@@ -884,9 +893,9 @@ class Prepared(StepsCase):
         finally:
             go.set()
             del self.everyday
-        self.assertEqual((kinds(got), error_of(got)["C"]), ("1EZ", "57014"))
+        self.assertEqual((kinds(got), error_of(got)["C"]), ("EZ", "57014"))
         self.gw.wait_state(r["id"], "void")
-        self.assertEqual([q for q in self.fake.queries if q.startswith("bound") and mark in q], [])
+        self.assertEqual(len([q for q in self.fake.queries if q.startswith("bound")]), 1, "only on the everyday connection")
 
     def test_a_description_too_large_to_be_compared_is_void_there(self):
         wide = message("T", struct.pack("!H", 1000) + (cstr("x" * 60) + struct.pack("!IHIHIH", 16384, 1, 23, 4, 0xffffffff, 0)) * 1000)

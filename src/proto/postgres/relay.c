@@ -193,6 +193,9 @@ bool pg_to_server_both(struct pg *p, struct cs_slice bytes)
         }
         pg_backend(p);
         /* SECURITY: an elevated connection that has ended is not replaced by the everyday one. */
+        if (pg_now(p) == to && !p->ending && cs_stream_room(&pg_now(p)->stream) > 0) {
+            continue;
+        }
         if (pg_now(p) != to ||
             !(p->ending || (p->more ? pg_breathe(p) : wait_for_something(p, false)))) {
             return false;
