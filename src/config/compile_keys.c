@@ -164,19 +164,20 @@ static void weaker(struct cs_compiler *c, const struct cs_cfg_text *word, struct
                    "\"authentication: %s\" needs a server whose certificate is checked: "
                    "\"tls: verify-full\"",
                    cs_way_name(way));
-    }
-    if (cs_channel_binding_of(t->channel_binding) == CS_BINDING_REQUIRE) {
+    } else if (cs_channel_binding_of(t->channel_binding) == CS_BINDING_REQUIRE) {
         cs_mistake(c->m, word->pos,
                    "\"authentication: %s\" is bound to no certificate, which \"channel_binding: "
                    "require\" or \"certificate\" demands",
                    cs_way_name(way));
+    } else {
+        cs_warning(
+            c->m, word->pos,
+            way == CS_WAY_MD5
+                ? "\"authentication: md5\": a weak password can be guessed from what the "
+                  "server is answered; scram-sha-256 gives nothing away"
+                : "\"authentication: cleartext\": the gate that speaks to the server sees the "
+                  "password, and so does the server; scram-sha-256 shows it to nobody");
     }
-    cs_warning(c->m, word->pos,
-               way == CS_WAY_MD5
-                   ? "\"authentication: md5\": a weak password can be guessed from what the server "
-                     "is answered; scram-sha-256 gives nothing away"
-                   : "\"authentication: cleartext\": the gate that speaks to the server sees the "
-                     "password, and so does the server; scram-sha-256 shows it to nobody");
 }
 
 void cs_cfg_authentication(struct cs_compiler *c, const struct cs_cfg_target *from,

@@ -105,7 +105,6 @@ class Real(Case):
         harness.wait_until("a catalogue of every target that can be logged in at", lambda: all(re.search(
             r'secret-used .*for=proof target="%s" .*which=everyday .*by=%s bound=no result=ok' % t, self.gw.log_text())
             for t in (("md5", "md5"), ("clear", "cleartext"), ("looked-at", "md5"))))
-        self.assertEqual(self.gw.cli("target", "check", "looked-at", check=False).returncode in (0, 1), True)
 
     def test_no_password_is_in_the_log(self):
         for target in ("md5", "clear"):
@@ -244,7 +243,7 @@ class Hostile(Case):
 
     def test_other_methods(self):
         for kind in (1, 2, 4, 6, 7, 8, 9, 11, 12, 13, 0xffffffff):
-            self.hostile("cleartext", lambda c: self.password(c, kind, SALT), "it ")
+            self.hostile("cleartext", lambda c: self.password(c, kind, SALT))
         self.hostile("cleartext", lambda c: c.send(b"R\0\0\0\x04"), "out of turn")
         self.assertEqual(self.got, [])
 

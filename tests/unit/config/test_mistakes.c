@@ -307,8 +307,10 @@ CS_TEST(values_are_checked)
          "\"scram-sha-256\" or"},
         {"password: \"secret:q\"", "password: \"secret:q\", authentication: @md5",
          "proved by scram-sha-256 only"},
-        {"verify-full }\n    credential: { user: u, password: \"secret:p\"",
-         "require }\n    credential: { user: u, password: \"secret:p\", authentication: @md5",
+        {"\"db:1\", database: d, tls: verify-full }\n    credential: { user: u, password: "
+         "\"secret:p\"",
+         "\"127.0.0.1:1\", database: d, tls: off }\n    credential: { user: u, password: "
+         "\"secret:p\", authentication: @md5",
          "certificate is checked"},
         {"verify-full }\n    credential: { user: u, password: \"secret:p\"",
          "verify-full, channel_binding: require }\n    credential: { user: u, password: "
