@@ -162,6 +162,12 @@ static bool has_types(const struct messages *m, size_t from, const uint8_t *type
     return m->n - from == n && memcmp(m->type + from, types, n) == 0;
 }
 
+/* Behind a HelloRetryRequest: the real ServerHello, which must not ask once more. */
+static bool second_hello(const struct messages *m, struct hello *ret)
+{
+    return m->n >= 4 && server_hello(m->body[3], ret) && ret->v13 && !ret->retry;
+}
+
 bool cs_tls_transcript_parse(struct cs_slice in, struct cs_tls_transcript *ret)
 {
     static const uint8_t v12[] = {CLIENT_HELLO,        SERVER_HELLO,        CERTIFICATE,
@@ -179,7 +185,7 @@ bool cs_tls_transcript_parse(struct cs_slice in, struct cs_tls_transcript *ret)
     }
     struct cs_tls_transcript t = {.v13 = hello.v13};
     size_t from = hello.retry ? 2 : 0;
-    if (hello.retry && (m.n < 4 || !server_hello(m.body[3], &hello) || !hello.v13 || hello.retry)) {
+    if (hello.retry && !second_hello(&m, &hello)) {
         return false;
     }
     if (!(t.v13 ? has_types(&m, from, v13, sizeof v13) : has_types(&m, from, v12, sizeof v12))) {

@@ -91,21 +91,29 @@ static bool pins_valid(struct cs_slice pins)
     return !r.bad;
 }
 
+static bool way_valid(uint64_t way, struct cs_slice user, uint64_t binding)
+{
+    /* SECURITY: what is weaker than SCRAM is bound to nothing. */
+    bool weak = way != CS_WAY_SCRAM;
+    return way < CS_WAY_MAX && user.n <= USER_MAX_BYTES &&
+           !(weak && (user.n == 0 || binding == CS_BINDING_REQUIRE));
+}
+
+static bool ways_valid(const struct cs_credential_row *row)
+{
+    return way_valid(row->way, row->user, row->binding) &&
+           way_valid(row->probe_way, row->probe_user, row->binding);
+}
+
 static bool row_valid(const struct cs_credential_row *row)
 {
     bool names = row->target.n > 0 && row->target.n <= NAME_MAX_BYTES && row->secret.n > 0 &&
                  row->secret.n <= NAME_MAX_BYTES && row->elevated.n <= NAME_MAX_BYTES &&
                  row->probe.n <= NAME_MAX_BYTES;
     bool binding = row->binding > CS_BINDING_NONE && row->binding < CS_BINDING_MAX;
-    bool weak = row->way != CS_WAY_SCRAM || row->probe_way != CS_WAY_SCRAM;
-    bool roles = row->user.n <= USER_MAX_BYTES && row->probe_user.n <= USER_MAX_BYTES &&
-                 (row->way == CS_WAY_SCRAM || row->user.n > 0) &&
-                 (row->probe_way == CS_WAY_SCRAM || row->probe_user.n > 0);
-    /* SECURITY: a pin is looked at in a bound proof only: with any other word it would be none. And
-     * what is weaker than SCRAM is bound to nothing. */
-    return names && binding && roles && row->way < CS_WAY_MAX && row->probe_way < CS_WAY_MAX &&
-           pins_valid(row->pins) && (row->pins.n == 0 || row->binding == CS_BINDING_REQUIRE) &&
-           !(weak && row->binding == CS_BINDING_REQUIRE);
+    /* SECURITY: a pin is looked at in a bound proof only: with any other word it would be none. */
+    return names && binding && ways_valid(row) && pins_valid(row->pins) &&
+           (row->pins.n == 0 || row->binding == CS_BINDING_REQUIRE);
 }
 
 bool cs_credentials_valid(struct cs_slice table)

@@ -10,7 +10,7 @@ import fakepg
 import harness
 from base import GatewayCase, fresh_name
 from fakepg import FakePostgres, Gone, auth, error
-from pgwire import PgError, Wire, kinds, query
+from pgwire import PgError, Wire, error_of, kinds, query
 
 SALT = b"\x01\x02\x03\x04"
 
@@ -209,6 +209,27 @@ class Hostile(Case):
             self.password(c, 5, SALT)
         for script in (after_first, after_proof):
             self.hostile("cleartext", script, "a second time")
+        self.assertEqual(self.got, [])
+
+    def test_the_elevated_credential_is_not_for_such_a_server(self):
+        """Not even where the everyday one is: what a weaker way shows could be used again without approval."""
+        for kind, data in ((5, SALT), (3, b"")):
+            def script(c):
+                if c.user == "fake_owner":
+                    self.password(c, kind, data)
+                c.send(auth(3))
+                c.read()
+                c.greet()
+                c.answer_all()
+            self.run_script(script)
+            w = self.to("cleartext")
+            text = "drop table weak_%d" % kind
+            w.send(query(text))
+            self.gw.approve(self.held(text)["id"])
+            e = error_of(w.until_ready())
+            self.assertEqual(e["C"], "57P03")
+            self.assertIn("nothing ran", e["M"])
+            self.assertIn("proved by SCRAM-SHA-256 only", e["M"] + self.gw.log_text())
         self.assertEqual(self.got, [])
 
     def test_it_says_welcome_without_asking(self):

@@ -264,6 +264,23 @@ static enum cs_err send_answer(struct login *l, const uint8_t private[static CS_
     return e == CS_OK ? CS_OK : fail(l, e, "the connection broke during login");
 }
 
+static enum cs_err way_refused(struct login *l, enum cs_way way)
+{
+    char why[200];
+    const char *what = way == CS_WAY_MD5 ? "an MD5 password" : "the password in clear";
+    if (l->with->elevated) {
+        (void)snprintf(why, sizeof why,
+                       "it asks for %s, but an elevated credential is proved by SCRAM-SHA-256 only",
+                       what);
+    } else {
+        (void)snprintf(why, sizeof why,
+                       "it asks for %s instead of SCRAM-SHA-256, which is refused unless the "
+                       "target's credential says \"authentication: %s\"",
+                       what, cs_way_name(way));
+    }
+    return fail(l, CS_ERR_UPSTREAM_AUTH, why);
+}
+
 static enum cs_err weaker(struct login *l, enum cs_way way, struct cs_slice salt)
 {
     char why[200];
@@ -275,13 +292,7 @@ static enum cs_err weaker(struct login *l, enum cs_way way, struct cs_slice salt
     }
     l->asked = true;
     if (way > l->with->way || l->with->plain) {
-        (void)snprintf(why, sizeof why,
-                       "it asks for %s instead of SCRAM-SHA-256, which is refused unless the "
-                       "target's credential says "
-                       "\"authentication: %s\"",
-                       way == CS_WAY_MD5 ? "an MD5 password" : "the password in clear",
-                       cs_way_name(way));
-        return fail(l, CS_ERR_UPSTREAM_AUTH, why);
+        return way_refused(l, way);
     }
     cs_random(private, sizeof private);
     struct cs_buf box = cs_buf(CS_LIMIT_CLEARTEXT_BYTES + CS_SEAL_TO_OVERHEAD);

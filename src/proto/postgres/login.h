@@ -28,6 +28,7 @@ struct pg_login_with {
     struct cs_slice host; /* for TLS to verify */
     enum cs_channel_binding binding;
     enum cs_way way; /* the weakest that a server may ask for */
+    bool elevated;   /* … and none but SCRAM, whatever the configuration says: for sentences */
     const char *user;
     struct cs_slice database;
     /* Besides client_encoding and standard_conforming_strings, which are always pinned. */
