@@ -17,6 +17,105 @@ from base import PROTOCOL_RULES, BypassCase, ENDED, fresh_name  # noqa: E402
 from pgwire import (COPY_DONE, FLUSH, SYNC, Closed, Wire, bind, close, describe, error_of, execute, kinds, message,  # noqa: E402
                     parse, query)
 
+CODE_RULES = """
+rules:
+  - name: read
+    who: { groups: [agents, engineers] }
+    target: { kind: postgres }
+    when: |
+      sql.effects.all(e, e in ["session", "read"])
+    then: allow
+  - name: code
+    who: { groups: [agents, engineers] }
+    target: { kind: postgres }
+    when: |
+      sql.verb == "DO"
+    then: allow
+  - name: change
+    who: { groups: [agents, engineers] }
+    target: { kind: postgres }
+    when: |
+      sql.verb in ["UPDATE", "EXECUTE", "PREPARE"] && sql.effects.exists(e, !(e in ["session", "read"]))
+    then: hold
+    approvers: { groups: [dba], within: 15m, valid: 10m, attach: 10m }
+"""
+
+
+class NamesAfterCode(BypassCase):
+    """Code that a rule allows, and that nobody can look into, puts another statement under a name that was harmless."""
+    RULES = CODE_RULES
+    READ = [bind(statement="x"), execute(), SYNC]
+
+    def quoted(self):
+        return self.attack.replace("'", "'" * 2)
+
+    def swap(self, w):
+        self.code = "do $$ begin execute 'deallocate x'; execute 'prepare x as %s'; end $$" % self.quoted()
+        self.assertEqual(kinds(w.ask(parse("select 'mine'", "x"), SYNC)), "1Z")
+        return w
+
+    def swapped(self):
+        w = self.swap(self.session())
+        self.assertEqual(kinds(w.ask(query(self.code))), "CZ")
+        return w
+
+    def reads(self, w, *parts, answers="2DCZ"):
+        got = w.ask(*parts)
+        self.assertEqual((kinds(got), [b[-4:] for k, b in got if k == "D"]), (answers, [b"mine"]), got)
+        self.repelled()
+
+    def test_the_trick_works_on_the_bare_server(self):
+        w = self.swap(self.direct())
+        w.ask(query(self.code))
+        self.assertEqual(kinds(w.ask(*self.READ)), "2CZ")
+        self.assertEqual(self.changed(), 10)
+
+    def test_what_is_bound_is_what_the_client_prepared(self):
+        w = self.swapped()
+        self.reads(w, *self.READ)
+        self.reads(w, *self.READ)
+
+    def test_bound_behind_the_code_in_one_group(self):
+        w = self.swap(self.session())
+        self.assertEqual(kinds(w.ask(parse(self.code), bind(), execute(), *self.READ)), "12C2DCZ")
+        self.repelled()
+
+    def test_the_renewal_is_skipped_behind_an_error(self):
+        w = self.swapped()
+        got = self.said(w, parse("select 1/0"), bind(), execute(), *self.READ)
+        self.assertEqual(error_of(got)["C"], "22012")
+        self.reads(w, *self.READ)
+
+    def test_the_renewal_fails_in_a_failed_transaction(self):
+        w = self.swapped()
+        w.ask(query("begin"), query("select 1/0"), n=2)
+        self.assertEqual(error_of(w.ask(*self.READ))["C"], "25P02")
+        w.ask(query("rollback"))
+        self.reads(w, *self.READ)
+
+    def test_code_that_fails_after_it_has_swapped_them(self):
+        w = self.swap(self.session())
+        failing = self.code.replace("end $$", "perform 1/0; end $$")
+        self.assertEqual(error_of(w.ask(query(failing)))["C"], "22012")
+        self.reads(w, *self.READ)
+
+    def test_described_then_bound(self):
+        w = self.swapped()
+        self.reads(w, describe("S", "x"), *self.READ, answers="tT2DCZ")
+
+    def test_executed_by_its_name_it_is_held(self):
+        w = self.swapped()
+        self.said(w, query("execute x"))
+        self.assertEqual(len(self.was_held), 1)
+        self.repelled()
+
+    def test_a_name_that_the_code_made_is_not_known(self):
+        w = self.session()
+        w.ask(query("do $$ begin execute 'prepare y as %s'; end $$" % self.quoted()))
+        self.assertEqual(error_of(w.ask(bind(statement="y"), execute(), SYNC))["C"], "42501")
+        self.repelled()
+
+
 class Names(BypassCase):
     """A name that the gateway takes for a read and the server for a write."""
 

@@ -491,6 +491,15 @@ class Messages(ProtocolCase):
         self.assertEqual(w.read()[1][4:], b"wake\0again\0")
         self.assertEqual(kinds(w.ask(query("unlisten *"))), "CZ")
 
+    def test_a_clients_own_notifications_carry_the_process_id_that_it_was_told(self):
+        w = self.session()
+        w.ask(query("listen mine"))
+        got = w.ask(query("notify mine, 'x'"))
+        self.assertEqual(kinds(got), "CAZ")
+        self.assertEqual(got[1][1], w.key[:4] + b"mine\0x\0")
+        self.session().ask(query("notify mine, 'y'"))
+        self.assertNotEqual(w.read()[1][:4], w.key[:4])
+
     # ---- COPY ----
 
     def test_copy_out(self):

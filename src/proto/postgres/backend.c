@@ -140,7 +140,7 @@ static enum act error_response(struct pg *p, const struct pg_frame *f)
         act = r->swallow && r->kind == PG_REPLY_SYNC ? DROP : PASS;
     }
     if (r->class != NULL && p->elevated == NULL && !pg_names_follow(r->class)) {
-        pg_names_drop_all(p); /* prepared names survive an error and a rollback */
+        pg_names_doubt_all(p); /* prepared names survive an error and a rollback */
     }
     if (r->kind != PG_REPLY_QUERY) {
         skip_to_sync(p, &e);
@@ -196,7 +196,7 @@ static enum act simple_answer(struct pg *p, const struct pg_frame *f)
     } else if (f->type == '3' && is(r, PG_REPLY_CLOSE)) {
         struct cs_slice name = cs_slice_str(r->name != NULL ? r->name : "");
         if (r->what == 'S') {
-            if (p->elevated == NULL) {
+            if (p->elevated == NULL && !swallow) { /* ours is followed by a Parse, which may fail */
                 pg_names_drop(p, name);
             }
         } else {
@@ -312,6 +312,27 @@ static enum act parameter_status(struct pg *p, const struct pg_frame *f)
     return elevated ? DROP : PASS;
 }
 
+/* A client knows its own notifications by the process id, and the one that it was told is ours. */
+static enum act notification(struct pg *p, const struct pg_frame *f)
+{
+    struct cs_reader r = cs_reader(f->body);
+    uint8_t key[8];
+    if (cs_reader_u32(&r) != p->up.pid || f->body.n < 4) {
+        return PASS;
+    }
+    cs_gate_cancel_key(p->s, key);
+    struct cs_buf b = cs_buf(CS_LIMIT_PG_SERVER_CONTROL_BYTES + 8);
+    size_t at = pg_begin(&b, 'A');
+    cs_buf_add(&b, cs_slice(key, 4));
+    cs_buf_add(&b, cs_slice_from(f->body, 4));
+    pg_finish(&b, at);
+    if (b.bad || !pg_to_client(p, cs_buf_slice(&b))) {
+        pg_end(p, "a notification could not be passed on");
+    }
+    cs_buf_done(&b);
+    return REPLACED;
+}
+
 static enum act backend_message(struct pg *p, const struct pg_frame *f)
 {
     switch (f->type) {
@@ -337,8 +358,9 @@ static enum act backend_message(struct pg *p, const struct pg_frame *f)
     case 'S':
         return parameter_status(p, f);
     case 'N':
-    case 'A':
         return PASS;
+    case 'A':
+        return notification(p, f);
     case 'G':
         return copy_in(p, f);
     case 'H':
@@ -397,7 +419,7 @@ static bool one(struct pg *p, struct pg_upstream *u, struct batch *b)
     size_t here = CS_MIN((size_t)f.total, b->in.n - b->at);
     p->records_skip = false;
     /* Its own answers go out first, in order: what was passed before must leave before it. */
-    bool may_write = f.type == 'E' || f.type == 'S' || f.type == 'G';
+    bool may_write = f.type == 'E' || f.type == 'S' || f.type == 'G' || f.type == 'A';
     if (may_write && !pass(p, b)) {
         return false;
     }

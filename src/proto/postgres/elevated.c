@@ -140,16 +140,9 @@ static bool send_parse(struct preparing *r)
     const struct pg_statement *st = r->st;
     struct cs_stream *to = &r->p->elevated->stream;
     struct cs_buf b = cs_buf(CS_LIMIT_PG_QUERY_BYTES + 8192);
-    size_t at = pg_begin(&b, 'P');
-    pg_put_cstr(&b, cs_slice_str(st->name));
-    pg_put_cstr(&b, st->text);
-    pg_put_u16(&b, (uint16_t)st->n_types);
-    for (size_t i = 0; i < st->n_types; i++) {
-        pg_put_u32(&b, st->types[i]);
-    }
-    pg_finish(&b, at);
+    pg_put_parse(&b, st);
     if (st->told.any || st->told.beyond) {
-        at = pg_begin(&b, 'D');
+        size_t at = pg_begin(&b, 'D');
         cs_buf_u8(&b, 'S');
         pg_put_cstr(&b, cs_slice_str(st->name));
         pg_finish(&b, at);

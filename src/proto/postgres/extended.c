@@ -100,6 +100,63 @@ enum pg_act pg_on_parse(struct pg *p, struct pg_batch *b, const struct pg_frame 
     return PG_PASS;
 }
 
+/* ---- a statement that is in doubt ---- */
+
+static struct pg_statement *copy_of(struct pg *p, const struct pg_statement *st)
+{
+    struct pg_statement *new = pg_statement_new(p, cs_slice_str(st->name), st->text);
+    if (new == NULL) {
+        return NULL;
+    }
+    cs_sql_keep(st->class);
+    new->class = st->class;
+    new->told = st->told;
+    new->types = st->n_types > 0 ? cs_alloc(st->n_types * sizeof *new->types) : NULL;
+    if (st->n_types > 0 && new->types == NULL) {
+        pg_statement_unref(p, new);
+        return NULL;
+    }
+    for (size_t i = 0; i < st->n_types; i++) {
+        new->types[i] = st->types[i];
+    }
+    new->n_types = st->n_types;
+    return new;
+}
+
+/* Close and Parse with the client's own text, whose answers are not for the client. What is found
+ * under the name then is the new one.
+ *
+ * SECURITY: the old statement stays doubted. If an earlier error makes the target skip these two
+ * messages, it is the one that is found next time; only ParseComplete puts the new one there. */
+static bool prepare_again(struct pg *p, const struct pg_statement *st)
+{
+    struct pg_statement *new = copy_of(p, st);
+    struct pg_reply *close = new != NULL ? pg_push(p, PG_REPLY_CLOSE) : NULL;
+    if (close != NULL) {
+        close->what = 'S';
+        close->swallow = true;
+        close->name = pg_name_copy(cs_slice_str(st->name));
+    }
+    struct pg_reply *parse =
+        close != NULL && close->name != NULL ? pg_push(p, PG_REPLY_PARSE) : NULL;
+    if (parse == NULL) {
+        pg_statement_unref(p, new);
+        pg_end(p, "a prepared statement could not be prepared again");
+        return false;
+    }
+    parse->swallow = true;
+    parse->statement = new;
+    struct cs_buf b = cs_buf(CS_LIMIT_PG_QUERY_BYTES + 8192);
+    size_t at = pg_begin(&b, 'C');
+    cs_buf_u8(&b, 'S');
+    pg_put_cstr(&b, cs_slice_str(st->name));
+    pg_finish(&b, at);
+    pg_put_parse(&b, st);
+    bool ok = !b.bad && pg_to_server(p, cs_buf_slice(&b));
+    cs_buf_done(&b);
+    return ok;
+}
+
 /* ---- Bind ---- */
 
 static void read_params(const struct pg_bind *m, const struct pg_statement *st,
@@ -238,6 +295,9 @@ static enum pg_act hold_bind(struct pg *p, const struct pg_bind *m, const struct
     if (v->outcome != CS_ALLOW) {
         return pg_deny_extended(p, v) ? PG_DONE : PG_STOP;
     }
+    if (st->doubted && !prepare_again(p, st)) {
+        return PG_STOP;
+    }
     return push_bind(p, m, st, a, v) && pg_to_server(p, message) ? PG_DONE : PG_STOP;
 }
 
@@ -251,6 +311,9 @@ static enum pg_act decide_bind(struct pg *p, struct pg_batch *b, const struct pg
     cs_gate_decide(p->s, a, same ? &st->memo : NULL, v);
     switch (v->outcome) {
     case CS_ALLOW:
+        if (st->doubted && !(pg_pass(p, b) && prepare_again(p, st))) {
+            return PG_STOP;
+        }
         return push_bind(p, m, st, a, v) ? PG_PASS : PG_STOP;
     case CS_HOLD:
         return pg_pass(p, b) ? hold_bind(p, m, st, a, class, v, message) : PG_STOP;
@@ -457,6 +520,12 @@ enum pg_act pg_on_describe_or_close(struct pg *p, struct pg_batch *b, const stru
             enum pg_act first = pg_settle_first(p, b);
             if (first != PG_PASS) {
                 return first;
+            }
+            st = pg_statement_find(p, name, &wait);
+        }
+        if (st != NULL && st->doubted) {
+            if (!pg_pass(p, b) || !prepare_again(p, st)) {
+                return PG_STOP;
             }
             st = pg_statement_find(p, name, &wait);
         }

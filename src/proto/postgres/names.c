@@ -154,6 +154,34 @@ void pg_names_drop_all(struct pg *p)
     p->names.n_statements = 0;
 }
 
+void pg_put_parse(struct cs_buf *b, const struct pg_statement *st)
+{
+    size_t at = pg_begin(b, 'P');
+    pg_put_cstr(b, cs_slice_str(st->name));
+    pg_put_cstr(b, st->text);
+    pg_put_u16(b, (uint16_t)st->n_types);
+    for (size_t i = 0; i < st->n_types; i++) {
+        pg_put_u32(b, st->types[i]);
+    }
+    pg_finish(b, at);
+}
+
+void pg_names_doubt_all(struct pg *p)
+{
+    struct pg_names *m = &p->names;
+    size_t kept = 0;
+    for (size_t i = 0; i < m->n_statements; i++) {
+        struct pg_statement *st = m->statements[i];
+        if (st->class == NULL) {
+            pg_statement_unref(p, st);
+            continue;
+        }
+        st->doubted = st->name[0] != 0;
+        m->statements[kept++] = st;
+    }
+    m->n_statements = kept;
+}
+
 /* ---- portals ---- */
 
 struct pg_portal *pg_portal_find(struct pg *p, struct cs_slice name)
@@ -276,7 +304,7 @@ void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_sl
                     unsigned n)
 {
     if (!pg_names_follow(class) || n >= class->n_kept) {
-        pg_names_drop_all(p); /* it may have prepared anything under any name */
+        pg_names_doubt_all(p); /* it may have prepared anything under any name */
         return;
     }
     const struct cs_sql_statement *st = &class->statements[n];
