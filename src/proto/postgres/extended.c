@@ -141,10 +141,12 @@ static bool prepare_again(struct pg *p, const struct pg_statement *st)
         close != NULL && close->name != NULL ? pg_push(p, PG_REPLY_PARSE) : NULL;
     if (parse == NULL) {
         pg_statement_unref(p, new);
+        pg_fatal(p, "53200", "a prepared statement could not be prepared again: out of memory");
         pg_end(p, "a prepared statement could not be prepared again");
         return false;
     }
     parse->swallow = true;
+    parse->redacted = new->class->n_secrets > 0;
     parse->statement = new;
     struct cs_buf b = cs_buf(CS_LIMIT_PG_QUERY_BYTES + 8192);
     size_t at = pg_begin(&b, 'C');
