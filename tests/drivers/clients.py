@@ -118,6 +118,82 @@ class Node(Client):
         self.argv = ["node", os.path.join(os.path.dirname(self.modules()), "node.js")]
 
 
+class Fetched(Client):
+    """From a registry, in the version that stands here and in its manifest; built once for the build folder."""
+
+    def __init__(self, name, release, lacks=None):
+        super().__init__(name, [], "", lacks, extra=True)
+        self.release = release
+        self.kept = os.path.join(os.environ.get("COUNTERSIGN_BUILD", "build"), "drivers", self.key)
+
+    def version(self):
+        return self.release
+
+    def needs(self):
+        return [os.path.join(self.kept, "ready")]
+
+    def fetch(self):
+        """Why it could not, or None."""
+        os.makedirs(self.kept, exist_ok=True)
+        try:
+            why = self.get()
+        except subprocess.TimeoutExpired:
+            why = "it took longer than ten minutes"
+        if why is None:
+            open(self.needs()[0], "w").close()
+        elif os.path.exists(self.needs()[0]):
+            os.unlink(self.needs()[0])
+        return why
+
+    def call(self, *argv, **env):
+        """Why the call failed, or None."""
+        if shutil.which(argv[0]) is None:
+            return "there is no " + argv[0]
+        r = subprocess.run(argv, cwd=self.kept, env=dict(os.environ, **env), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
+        return None if r.returncode == 0 else "%s failed: %s" % (" ".join(argv[:2]), " ".join((r.stderr or r.stdout).split())[:300])
+
+
+class JdbcNewest(Fetched):
+    def jar(self):
+        return os.path.join(self.kept, "postgresql-%s.jar" % self.release)
+
+    def get(self):
+        if os.path.exists(self.jar()):
+            return None
+        return self.call("mvn", "-q", "-B", "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy",
+                         "-Dartifact=org.postgresql:postgresql:" + self.release, "-DoutputDirectory=" + self.kept)
+
+    def prepare(self, out):
+        out = os.path.join(out, self.key)
+        subprocess.run(["javac", "-cp", self.jar(), "-d", out, os.path.join(HERE, "Jdbc.java")], check=True)
+        self.argv = ["java", "-cp", out + ":" + self.jar(), "Jdbc"]
+
+
+class PgxFive(Fetched):
+    """The program of pgx v4 with the names of version 5."""
+
+    def get(self):
+        for name in ("go.mod", "go.sum"):
+            shutil.copy(os.path.join(HERE, "pgx5", name), self.kept)
+        with open(os.path.join(HERE, "pgx", "main.go")) as f:
+            text = f.read()
+        with open(os.path.join(self.kept, "main.go"), "w") as f:
+            f.write(text.replace("github.com/jackc/pgconn", "github.com/jackc/pgx/v5/pgconn").replace("github.com/jackc/pgx/v4", "github.com/jackc/pgx/v5"))
+        return self.call("go", "build", "-o", "program", ".", GOFLAGS="-mod=readonly", GO111MODULE="on", GOTOOLCHAIN="local")
+
+    def prepare(self, out):
+        self.argv = [os.path.join(self.kept, "program")]
+
+
+class Sqlx(Fetched):
+    def get(self):
+        shutil.copytree(os.path.join(HERE, "sqlx"), self.kept, dirs_exist_ok=True)
+        return self.call("cargo", "build", "--quiet")
+
+    def prepare(self, out):
+        self.argv = [os.path.join(self.kept, "target", "debug", "sqlx-driver")]
+
+
 CLIENTS = [
     python("psql", "d_psql.py", "postgresql-client-15"),
     Libpq("libpq, pipeline mode", [], "libpq5", {"copy": "no COPY in a pipeline"}),
@@ -131,6 +207,9 @@ CLIENTS = [
     Pgx("pgx v4", [], "golang-github-jackc-pgx-v4-dev", extra=True),
     Tokio("tokio-postgres", [], "librust-tokio-postgres-dev", extra=True),
     Node("node-postgres", [], "", extra=True),
+    JdbcNewest("pgjdbc, newest", "42.7.14"),
+    PgxFive("pgx v5", "5.12.0"),
+    Sqlx("sqlx", "0.8.6", {"cancel": "no cancel in its interface"}),
     python("pgbench, all modes", "d_pgbench.py", "postgresql-15", {"copy": "—", "cancel": "—", "not_yet": "—"}),
     python("pg_dump, pg_restore", "d_pg_dump.py", "postgresql-client-15", {s: "—" for s in ("prepared", "transaction", "cancel", "hold", "hold_20_s", "denied", "not_yet")}),
 ]
