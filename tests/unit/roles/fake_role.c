@@ -173,6 +173,7 @@ static void ask_one(const char *file)
         err = cs_channel_call(me.supervisor, CS_MSG_RELOAD, &reload, NULL, 0, until, &call);
     } else {
         memset(replayed.session.b, strcmp(file, "ask-replay") == 0 ? 0xab : 0, CS_ID_BYTES);
+        replayed.session.b[CS_ID_BYTES - 1] |= 1; /* all zero is the audit log */
         err = cs_channel_call(me.supervisor, CS_MSG_REPLAY, &replayed, NULL, 0, until, &call);
     }
     if (err != CS_OK) {
