@@ -140,7 +140,7 @@ static enum act error_response(struct pg *p, const struct pg_frame *f)
         act = r->swallow && r->kind == PG_REPLY_SYNC ? DROP : PASS;
     }
     if (r->class != NULL && p->elevated == NULL && !pg_names_follow(r->class)) {
-        pg_names_doubt_all(p); /* prepared names survive an error and a rollback */
+        pg_names_stale_all(p); /* prepared names survive an error and a rollback */
     }
     if (r->kind != PG_REPLY_QUERY) {
         skip_to_sync(p, &e);

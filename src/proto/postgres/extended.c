@@ -100,7 +100,7 @@ enum pg_act pg_on_parse(struct pg *p, struct pg_batch *b, const struct pg_frame 
     return PG_PASS;
 }
 
-/* ---- a statement that is in doubt ---- */
+/* ---- a statement that is stale ---- */
 
 static struct pg_statement *copy_of(struct pg *p, const struct pg_statement *st)
 {
@@ -111,6 +111,7 @@ static struct pg_statement *copy_of(struct pg *p, const struct pg_statement *st)
     cs_sql_keep(st->class);
     new->class = st->class;
     new->told = st->told;
+    new->doubted = p->unsettled;
     new->types = st->n_types > 0 ? cs_alloc(st->n_types * sizeof *new->types) : NULL;
     if (st->n_types > 0 && new->types == NULL) {
         pg_statement_unref(p, new);
@@ -126,7 +127,7 @@ static struct pg_statement *copy_of(struct pg *p, const struct pg_statement *st)
 /* Close and Parse with the client's own text, whose answers are not for the client. What is found
  * under the name then is the new one.
  *
- * SECURITY: the old statement stays doubted. If an earlier error makes the target skip these two
+ * SECURITY: the old statement stays stale. If an earlier error makes the target skip these two
  * messages, it is the one that is found next time; only ParseComplete puts the new one there. */
 static bool prepare_again(struct pg *p, const struct pg_statement *st)
 {
@@ -157,6 +158,17 @@ static bool prepare_again(struct pg *p, const struct pg_statement *st)
     bool ok = !b.bad && pg_to_server(p, cs_buf_slice(&b));
     cs_buf_done(&b);
     return ok;
+}
+
+static bool freshen(struct pg *p, struct pg_batch *b, const struct pg_statement *st)
+{
+    return !st->stale || (pg_pass(p, b) && prepare_again(p, st));
+}
+
+/* Does the target read the text otherwise than we do, or may it, when it is prepared again now? */
+static bool in_doubt(const struct pg *p, const struct pg_statement *st)
+{
+    return st->doubted || (st->stale && p->unsettled);
 }
 
 /* ---- Bind ---- */
@@ -297,7 +309,7 @@ static enum pg_act hold_bind(struct pg *p, const struct pg_bind *m, const struct
     if (v->outcome != CS_ALLOW) {
         return pg_deny_extended(p, v) ? PG_DONE : PG_STOP;
     }
-    if (st->doubted && !prepare_again(p, st)) {
+    if (st->stale && !prepare_again(p, st)) {
         return PG_STOP;
     }
     return push_bind(p, m, st, a, v) && pg_to_server(p, message) ? PG_DONE : PG_STOP;
@@ -309,14 +321,11 @@ static enum pg_act decide_bind(struct pg *p, struct pg_batch *b, const struct pg
                                struct cs_slice message)
 {
     bool certain = a->facts.v[CS_FACT_SQL_TX].state == CS_FACT_KNOWN;
-    bool same = st->class != NULL && certain && !st->doubted;
+    bool same = st->class != NULL && certain && !in_doubt(p, st);
     cs_gate_decide(p->s, a, same ? &st->memo : NULL, v);
     switch (v->outcome) {
     case CS_ALLOW:
-        if (st->doubted && !(pg_pass(p, b) && prepare_again(p, st))) {
-            return PG_STOP;
-        }
-        return push_bind(p, m, st, a, v) ? PG_PASS : PG_STOP;
+        return freshen(p, b, st) && push_bind(p, m, st, a, v) ? PG_PASS : PG_STOP;
     case CS_HOLD:
         return pg_pass(p, b) ? hold_bind(p, m, st, a, class, v, message) : PG_STOP;
     case CS_DENY:
@@ -330,7 +339,7 @@ static void describe_bind(struct pg *p, const struct cs_sql_class *class, struct
                           struct cs_slice names[static 6], struct cs_buf *settings,
                           struct cs_action *a)
 {
-    pg_describe(p, class, st->text, st->doubted, st, a);
+    pg_describe(p, class, st->text, in_doubt(p, st), st, a);
     a->params = params;
     a->n_params = n_params;
     if (st->class == NULL) { /* made by SQL PREPARE */
@@ -384,9 +393,9 @@ static enum pg_act judge_bind(struct pg *p, struct pg_batch *b, const struct pg_
             act = pg_settle_first(p, b);
             describe_bind(p, class, st, params, m->n_params, names, &settings, &a);
         }
-        if (act == PG_PASS && m->n_params == 0 && st->class != NULL && !st->doubted &&
+        if (act == PG_PASS && m->n_params == 0 && st->class != NULL && !in_doubt(p, st) &&
             pg_copy_wanted(p, class, &a)) {
-            act = bind_copy(p, m, st);
+            act = freshen(p, b, st) ? bind_copy(p, m, st) : PG_STOP;
         } else if (act == PG_PASS) {
             act = decide_bind(p, b, m, st, &a, class, v, message);
         }
@@ -525,8 +534,8 @@ enum pg_act pg_on_describe_or_close(struct pg *p, struct pg_batch *b, const stru
             }
             st = pg_statement_find(p, name, &wait);
         }
-        if (st != NULL && st->doubted) {
-            if (!pg_pass(p, b) || !prepare_again(p, st)) {
+        if (st != NULL && st->stale) {
+            if (!freshen(p, b, st)) {
                 return PG_STOP;
             }
             st = pg_statement_find(p, name, &wait);

@@ -166,7 +166,7 @@ void pg_put_parse(struct cs_buf *b, const struct pg_statement *st)
     pg_finish(b, at);
 }
 
-void pg_names_doubt_all(struct pg *p)
+void pg_names_stale_all(struct pg *p)
 {
     struct pg_names *m = &p->names;
     size_t kept = 0;
@@ -176,7 +176,7 @@ void pg_names_doubt_all(struct pg *p)
             pg_statement_unref(p, st);
             continue;
         }
-        st->doubted = st->name[0] != 0;
+        st->stale = st->name[0] != 0;
         m->statements[kept++] = st;
     }
     m->n_statements = kept;
@@ -304,7 +304,7 @@ void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_sl
                     unsigned n)
 {
     if (!pg_names_follow(class) || n >= class->n_kept) {
-        pg_names_doubt_all(p); /* it may have prepared anything under any name */
+        pg_names_stale_all(p); /* it may have prepared anything under any name */
         return;
     }
     const struct cs_sql_statement *st = &class->statements[n];

@@ -37,7 +37,7 @@ struct pg_statement { /* a prepared statement; reference-counted */
     bool doubted;                     /* parsed by the target while p->unsettled */
     uint32_t *types;                  /* owned */
     size_t n_types;
-    bool doubted;         /* something unreadable ran since: prepared again before it is used */
+    bool stale;           /* something unreadable ran since: prepared again before it is used */
     struct cs_memo memo;  /* what the rules said of it last */
     struct pg_told told;  /* how the target described it to the client */
     struct cs_slice text; /* behind the struct */
@@ -249,8 +249,8 @@ bool pg_names_set(struct pg *p, struct pg_statement *st);
 void pg_names_drop(struct pg *p, struct cs_slice name);
 void pg_names_drop_all(struct pg *p);
 /* Something ran that may have put any statement under any name. What was made by PREPARE is unknown
- * from now on, what was made by Parse is doubted; the unnamed statement has no name to SQL. */
-void pg_names_doubt_all(struct pg *p);
+ * from now on, what was made by Parse is stale; the unnamed statement has no name to SQL. */
+void pg_names_stale_all(struct pg *p);
 /* The Parse message that makes this statement: the client's name, text and types. */
 void pg_put_parse(struct cs_buf *b, const struct pg_statement *st);
 void pg_portals_set(struct pg *p, struct pg_portal *po);
@@ -266,8 +266,8 @@ void pg_portal_free(struct pg *p, struct pg_portal *po);
 bool pg_names_change(const struct cs_sql_class *class, bool narrowed);
 /* Can what it does to names be followed statement by statement? */
 bool pg_names_follow(const struct cs_sql_class *class);
-/* The n-th statement of such a text has succeeded. What cannot be followed puts every name in
- * doubt. */
+/* The n-th statement of such a text has succeeded. What cannot be followed makes every name
+ * stale. */
 void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
                     unsigned n);
 void pg_names_done(struct pg *p);

@@ -106,7 +106,8 @@ static const struct pg_statement *executed(struct pg *p, const struct cs_sql_cla
     }
     struct cs_slice name = cs_slice_head(class->statements[0].name, CS_LIMIT_PG_NAME_BYTES);
     const struct pg_statement *st = pg_statement_find(p, name, ret_wait);
-    return st == NULL || st->doubted || (st->class != NULL && pg_names_change(st->class, false))
+    return st == NULL || st->doubted || st->stale ||
+                   (st->class != NULL && pg_names_change(st->class, false))
                ? NULL
                : st;
 }
