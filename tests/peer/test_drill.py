@@ -141,6 +141,42 @@ class Drill(unittest.TestCase):
         self.assertIn("after", str(self.gw.recording(after)))
         self.assertEqual(self.gw.psql("alice", "drilled", "select 1").returncode, 0)
 
+    def test_with_the_master_key_the_logs_key_is_lost_and_another_one_signs_when_the_first_ones_name_was_taken_away(self):
+        recordings = os.path.join(self.gw.home, "recordings")
+        log, key = os.path.join(recordings, "log"), os.path.join(self.gw.home, "master.key")
+
+        def content(name):
+            with open(os.path.join(log, name), "rb") as f:
+                return f.read()
+
+        def verify(with_key):
+            return self.gw.cli("verify", recordings, "--key", with_key, ok=False).returncode
+        self.a_session("before")
+        self.gw.stop()
+        first, kept = content("log.pub").decode().strip(), content("checkpoint")
+        self.assertIn(verify(first), (0, 2))
+        os.unlink(key)
+        with open(os.open(key, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as f:
+            f.write(os.urandom(32))
+        self.gw.restart()
+        wait_until("the missing signature to be told", lambda: "log-unsigned" in self.gw.log_text())
+        # SECURITY: who may change state and master key cannot have another key sign under the name that people know.
+        self.assertEqual((content("log.pub").decode().strip(), content("checkpoint")), (first, kept))
+        self.gw.stop(signal.SIGKILL)  # an orderly stop would wait for a signature
+        os.rename(os.path.join(log, "log.pub"), os.path.join(self.gw.dir, "first.pub"))
+        self.gw.restart()
+        wait_until("another key", lambda: os.path.exists(os.path.join(log, "log.pub")))
+        wait_until("its signature", lambda: content("checkpoint") != kept)
+        second = content("log.pub").decode().strip()
+        self.assertNotEqual(first, second)
+        self.gw.stop()
+        self.assertIn(verify(second), (0, 2))
+        self.assertEqual(verify(first), 1)
+        # What was signed before still verifies, with the first key and the checkpoint that was kept.
+        with open(os.path.join(log, "checkpoint"), "wb") as f:
+            f.write(kept)
+        self.assertIn(verify(first), (0, 2))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -42,6 +42,11 @@ rules:
     then: allow
     record: full
     durability: strict
+  - name: hasty
+    who: { groups: [hasty] }
+    target: {}
+    then: allow
+    durability: async
   - name: change
     who: { groups: [agents, engineers] }
     target: {}
@@ -67,6 +72,7 @@ class Record(GatewayCase):
         super().setUpClass()
         cls.gw.add_user("sam", "silent")
         cls.gw.add_user("cara", "careful")
+        cls.gw.add_user("hal", "hasty")
 
     def begin(self, who="bot"):
         before = {s["id"] for s in self.gw.json("sessions")["sessions"]}
@@ -207,6 +213,42 @@ class Record(GatewayCase):
             self.assertEqual(self.said(frames, 1), [["the answer %d" % i]])
             self.assertTrue(self.of(frames, "result", 1)[0]["ok"])
             w.sock.close()
+
+    def recorder(self):
+        return next(r["pid"] for r in self.gw.api("GET", "/v1/status")[1]["roles"] if r["role"] == "recorder")
+
+    def change(self, w, name):
+        self.assertIn("C", kinds(w.ask(query("create temporary table %s (x int)" % name))))
+
+    def test_async_does_not_wait_with_a_change_and_a_dead_recorder_loses_none(self):
+        w, pid = self.begin("hal"), self.recorder()
+        self.change(w, "before")
+        os.kill(pid, signal.SIGSTOP)
+        self.change(w, "meanwhile")  # nobody can write: it runs all the same
+        os.kill(pid, signal.SIGKILL)
+        harness.wait_until("the change to be in the record", lambda: "table meanwhile" in str(self.gw.recording(self.last)))
+        self.assertEqual(str(self.gw.recording(self.last)).count("table meanwhile"), 1)
+        self.change(w, "afterwards")
+        w.close()
+
+    def test_async_may_lose_a_change_with_the_whole_gateway_and_the_record_is_whole_without_it(self):
+        """What is not promised: it stood in memory only. What is: nothing in front of it is gone, nothing is called tampered."""
+        w = self.begin("hal")
+        self.change(w, "before")
+        harness.wait_until("the first change to be in the record", lambda: "table before" in str(self.gw.recording(self.last)))
+        os.kill(self.recorder(), signal.SIGSTOP)
+        self.change(w, "lost")
+        self.gw.restart(signal.SIGKILL)  # the ring's memory is gone
+        frames = str(self.gw.recording(self.last))
+        self.assertIn("table before", frames)
+        self.assertNotIn("table lost", frames)
+        w.sock.close()
+
+        def verified():
+            status = self.gw.cli("verify", os.path.join(self.gw.home, "recordings"), ok=False).returncode
+            self.assertNotEqual(status, 1)
+            return status in (0, 2)  # 3 until the first signature, which comes a second after the start
+        harness.wait_until("the evidence to be whole", verified)
 
 
 if __name__ == "__main__":
