@@ -31,6 +31,8 @@ crash: build          ## SEEDS (100000) crash points of recorder and store on a 
 	@CS_CRASH_SEEDS=$(or $(SEEDS),100000) CS_CRASH_FIRST=$(or $(FIRST),1) meson test -C $(BUILD) --no-rebuild --timeout-multiplier 0 --verbose crash-record crash-store
 fuzz-server: build   ## classification against a real server with new texts, for SECONDS (60); SEED=N repeats one round
 	@$(PYTHON) tests/differential/fuzz.py --build $(BUILD) --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+check-regress: build  ## PostgreSQL's own regression SQL against the classification; says when it cannot get it; FILES=a,b for some
+	@$(PYTHON) tests/differential/regress.py --build $(BUILD) $(if $(FILES),--files $(FILES))
 bench: build          ## the figures of docs/performance.md; ONLY=NAME for one
 	@$(PYTHON) bench/run.py --build $(BUILD) $(if $(ONLY),--only $(ONLY))
 lint: deps            ## format, banned words, layers, tables against documents, static analysis
@@ -43,4 +45,4 @@ help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 comma := ,
-.PHONY: all deps build demo check check-drivers check-suites asan fuzz fuzz-server bench lint format clean help crash
+.PHONY: all deps build demo check check-drivers check-suites asan fuzz fuzz-server check-regress bench lint format clean help crash

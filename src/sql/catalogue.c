@@ -63,10 +63,30 @@ const struct cs_catalogue_entry *cs_catalogue_find(const struct cs_catalogue *c,
     return c->n > 0 ? bsearch(&key, c->entries, c->n, sizeof key, compare) : NULL;
 }
 
+static bool beyond_ascii(struct cs_slice s)
+{
+    uint8_t any = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        any |= s.p[i];
+    }
+    return any >= 0x80;
+}
+
+/* SECURITY: the grammar cuts a name at 63 bytes of UTF-8, a server that keeps its names in another
+ * encoding elsewhere or not at all. */
+static bool may_be_cut(struct cs_slice s)
+{
+    return s.n >= CS_CATALOGUE_MAY_BE_CUT && beyond_ascii(s);
+}
+
 void cs_catalogue_dot(uint64_t dotted[static 4], const void *name, size_t n)
 {
     const uint8_t *s = name;
     uint32_t h = 2166136261u;
+    if (may_be_cut(cs_slice(name, n))) {
+        memset(dotted, 0xff, 4 * sizeof dotted[0]);
+        return;
+    }
     for (size_t i = 0; i < n; i++) {
         h = (uint32_t)(((uint64_t)(h ^ s[i]) * 16777619u) & UINT32_MAX);
     }
@@ -173,6 +193,7 @@ static struct parts split(struct cs_slice s)
         dot = cs_slice_find(s, '.');
     }
     p.name = s;
+    p.whole = p.whole && !may_be_cut(p.schema) && !may_be_cut(p.name);
     return p;
 }
 
@@ -274,8 +295,14 @@ static void widen_relations(const struct cs_slice *names, size_t n, bool written
         if (!p.whole) {
             widen(j, "a name in it cannot be looked up");
         }
+        if (!written && cs_slice_starts(p.schema, CS_SLICE_LIT("pg_temp"))) {
+            widen(j, "it names a temporary relation by its schema"); /* of any session, any view */
+        }
         if (e == NULL) {
             j->unknown = j->unknown || !is_system(p.schema);
+            if (beyond_ascii(names[i])) { /* SECURITY: É is é where the server's locale says so */
+                widen(j, "a name in it may be another one in the server's encoding");
+            }
             continue;
         }
         if ((e->bits & CS_CATALOGUE_READ_OPAQUE) != 0) {
@@ -308,16 +335,15 @@ static void widen_all(const struct cs_sql_class *class, const struct cs_catalogu
 }
 
 /* SECURITY: PREPARE makes values of the literals in it while it only analyses: a type's input runs,
- * and the checks of domains in a record or an array. */
+ * and the checks of domains in a record or an array. Such a type may be what a function returns. */
 static void widen_prepared(const struct cs_sql_class *class, const struct cs_catalogue *c,
                            bool narrow, struct cs_sql_judged *j)
 {
     for (size_t i = 0; class->prepares && i < class->n_strangers; i++) {
         struct cs_slice s = class->strangers[i];
-        if (s.n < 2 || (s.p[0] == CS_CATALOGUE_TYPE &&
-                        (c == NULL || !narrow ||
-                         !harmless(c, CS_CATALOGUE_TYPE, cs_slice_from(s, 1), &j->unknown)))) {
-            widen(j, "it prepares a statement with a type that is not known to be harmless");
+        if (s.n < 2 || c == NULL || !narrow ||
+            !harmless(c, (enum cs_catalogue_kind)s.p[0], cs_slice_from(s, 1), &j->unknown)) {
+            widen(j, "it prepares a statement with what is not known to be harmless");
         }
     }
 }

@@ -38,6 +38,8 @@ enum {                            /* bits of an entry; of a function, all overlo
  * without making both as bad as the worse one. Numbers below are built in. */
 #define CS_CATALOGUE_NUMBERS "#"
 enum { CS_CATALOGUE_FIRST_NUMBER = 16384, CS_CATALOGUE_DIGITS = 11 };
+/* A name of so many bytes may be the beginning of a longer one: 63 but for part of a character. */
+enum { CS_CATALOGUE_MAY_BE_CUT = 60 };
 
 struct cs_catalogue_entry {
     struct cs_slice schema, name;
@@ -62,7 +64,7 @@ void cs_catalogue_sort(struct cs_catalogue *c);
 const struct cs_catalogue_entry *cs_catalogue_find(const struct cs_catalogue *c,
                                                    enum cs_catalogue_kind kind,
                                                    struct cs_slice schema, struct cs_slice name);
-/* The bit of a name in `dotted`. */
+/* The bit of a name in `dotted`; all bits for one that may have been cut. */
 void cs_catalogue_dot(uint64_t dotted[static 4], const void *name, size_t n);
 
 /* ---- judging ---- */

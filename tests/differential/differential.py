@@ -62,7 +62,9 @@ class Facts:
         if said != "ok":
             raise AssertionError("no catalogue: " + said)
 
-    def of(self, text):
+    def of(self, text, types=(), **_):
+        if types:
+            return Class(self.ask("D", struct.pack("<I", len(types)) + b"".join(struct.pack("<I", t) for t in types) + as_bytes(text)))
         return Class(self.ask("S", as_bytes(text)))
 
     def may_set(self, name, value):
@@ -270,7 +272,7 @@ def scratch_server():
 def minimal(world, text, how):
     """The shortest text found that is still called harmless and still changes something."""
     def bad(t):
-        return world.facts.of(t).harmless and world.changed_by([(t, how)])[0]
+        return world.facts.of(t, **how).harmless and world.changed_by([(t, how)])[0]
     best, size = as_bytes(text), max(1, len(as_bytes(text)) // 2)
     while size >= 1:
         at = 0

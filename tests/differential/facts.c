@@ -10,6 +10,7 @@
  *   C  makes the catalogue of the tables: "ok" or why not
  *   N  forgets it: "ok"
  *   S  a text: effects alone, effects with the catalogue, flags, statements, kinds, why, by tabs
+ *   D  u32le how many, the types of parameters that are declared, each u32le, a text: as S
  *   G  name, NUL, value: whether a client may set that: "1" or "0"
  * It must never be linked into a program that is installed: it believes its input. */
 #include "base/alloc.h"
@@ -20,7 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { INPUT_MAX = 8 << 20, KINDS_SHOWN = 16 };
+enum { INPUT_MAX = 8 << 20, KINDS_SHOWN = 16, TYPES_MAX = 16 };
 
 struct facts {
     struct cs_probe probe;
@@ -113,6 +114,8 @@ static void make(struct facts *f)
 struct deep {
     struct facts *f;
     struct cs_slice text;
+    uint32_t types[TYPES_MAX];
+    size_t n_types;
 };
 
 static void statement(void *arg)
@@ -123,6 +126,7 @@ static void statement(void *arg)
     struct cs_sql_judged j;
     const struct cs_sql_class *c = cs_sql_classify(f->probe.sql, d->text);
     cs_sql_judge(c, f->have ? &f->catalogue : NULL, f->have, &j);
+    cs_sql_judge_types(d->types, d->n_types, f->have ? &f->catalogue : NULL, f->have, &j);
     cs_buf_printf(&b, "%u\t%u\t%s%s%s%s\t%u\t", (unsigned)c->effects, (unsigned)j.effects,
                   c->parsed ? "p" : "", j.unknown ? "u" : "", j.narrowed ? "n" : "",
                   c->by_strangers ? "s" : "", (unsigned)c->n_statements);
@@ -135,6 +139,22 @@ static void statement(void *arg)
     cs_buf_done(&b);
 }
 
+static bool declared(struct facts *f, struct cs_slice in)
+{
+    struct cs_reader r = cs_reader(in);
+    struct deep d = {.f = f};
+    d.n_types = cs_reader_u32le(&r);
+    for (size_t i = 0; i < d.n_types && i < TYPES_MAX; i++) {
+        d.types[i] = cs_reader_u32le(&r);
+    }
+    if (r.bad || d.n_types > TYPES_MAX) {
+        return false;
+    }
+    d.text = cs_reader_take(&r, cs_reader_left(&r));
+    cs_big_stack_call(statement, &d);
+    return true;
+}
+
 static void setting(struct cs_slice in)
 {
     size_t n = cs_slice_find(in, 0);
@@ -145,7 +165,7 @@ static void setting(struct cs_slice in)
 
 static bool one(struct facts *f, uint8_t letter, struct cs_slice in)
 {
-    struct deep d = {f, in};
+    struct deep d = {.f = f, .text = in};
     switch (letter) {
     case 'Q':
         queries();
@@ -169,6 +189,8 @@ static bool one(struct facts *f, uint8_t letter, struct cs_slice in)
     case 'S':
         cs_big_stack_call(statement, &d);
         return true;
+    case 'D':
+        return declared(f, in);
     case 'G':
         setting(in);
         return true;

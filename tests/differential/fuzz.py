@@ -26,7 +26,7 @@ def make_world(pg, facts, rng, name):
         traps = [t for t in TRAPS if t.ddl.isascii() and "contrib" not in t.name and rng.random() < 0.1]
         traps += [t for t in TRAPS if t.name == "latin-names" and encoding in ("LATIN1", "LATIN9", "WIN1252")]
     else:
-        traps = rng.sample(TRAPS, rng.choice((0, 1, 2, 3)))
+        traps = rng.sample([t for t in TRAPS if not t.name.startswith("latin")], rng.choice((0, 1, 2, 3)))
     return differential.World(pg, facts, traps, name, encoding=encoding), encoding
 
 
@@ -85,6 +85,16 @@ def try_batch(world, batch):
     return differential.minimal(world, text, how), how, moved
 
 
+# Which characters become bytes of ASCII in an encoding that a server may have: there a quote could come out of none.
+ASCII = """do $do$ declare e text; c int; b bytea; begin
+ foreach e in array array['EUC_JP','EUC_CN','EUC_KR','EUC_TW','EUC_JIS_2004','LATIN1','LATIN2','LATIN3','LATIN4','LATIN5','LATIN6','LATIN7','LATIN8','LATIN9','LATIN10',
+  'ISO_8859_5','ISO_8859_6','ISO_8859_7','ISO_8859_8','WIN1250','WIN1251','WIN1252','WIN1253','WIN1254','WIN1255','WIN1256','WIN1257','WIN1258','WIN866','WIN874','KOI8R','KOI8U'] loop
+  for c in 128..65533 loop continue when c between 55296 and 57343; begin
+   b := convert(convert_to(chr(c), 'UTF8'), 'UTF8', e);
+   for i in 0..length(b) - 1 loop if get_byte(b, i) < 128 then raise exception 'U+% is ASCII in %: %', to_hex(c), e, b using errcode = 'P0009'; end if; end loop;
+  exception when untranslatable_character or character_not_in_repertoire or undefined_function then null; end; end loop; end loop; end $do$"""
+
+
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("--build", default="build")
@@ -99,6 +109,8 @@ def main():
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(1 << 31)
     try:
         rounds = 0
+        if args.seed is None and args.seconds >= 300:
+            pg.sql(ASCII)
         while rounds == 0 or (args.seed is None and time.monotonic() < end):
             found, world, encoding = one_round(pg, facts, seed, end=None if args.seed is not None else end)
             rounds += 1

@@ -83,6 +83,21 @@ R:aéééééééééééééééééééééééééééééééééééééé
 R:aééééééééééééééééééééééééééééééé
 R:U&"\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9\\00E9"
 """),
+    # In a database with encoding LATIN1, where these names are not longer than 63 bytes.
+    Trap("latin-names", """
+create view public.éééééééééééééééééééééééééééééééééééééééé as select public.bump() as b;
+create view public.ééééééééééééééééééééééééééééééé as select 1 as b;
+create table public.long (a int);
+create function public.üüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüü(public.long) returns int language plpgsql as 'begin return public.bump(); end';
+insert into public.long values (1);
+""", """
+R:éééééééééééééééééééééééééééééééééééééééé
+R:"éééééééééééééééééééééééééééééééééééééééé"
+R:public.éééééééééééééééééééééééééééééééééééééééé
+R:ééééééééééééééééééééééééééééééé
+select l.üüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüü from long l
+select (l).üüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüü from long l
+"""),
     Trap("clashes", """
 create function public.upper(varchar) returns text language plpgsql as 'begin perform public.bump(); return $1; end';
 create function public.abs(numeric, int default 1) returns numeric language plpgsql as 'begin perform public.bump(); return $1; end';
@@ -231,6 +246,17 @@ create function public.showt(text) returns int language plpgsql as 'begin return
 """, """
 select p.showt from plaini p
 select (p).showt from plaini p
+"""),
+    Trap("row-cast", """
+create table public.plainj (id int);
+insert into public.plainj values (1);
+create cast (public.plainj as json) with function pg_catalog.row_to_json(record) as implicit;
+create function public.showj(json) returns int language plpgsql as 'begin return public.bump(); end';
+create function public.pairs() returns public.plainj language plpgsql as 'begin return row(1); end';
+""", """
+select p.showj from plainj p
+select (p).showj from plainj p
+E:showj(p)
 """),
     Trap("statistics", """
 create table public.stat (a int, b int);

@@ -158,6 +158,7 @@ CS_TEST(a_text_is_widened_by_what_its_names_lead_to)
         "SELECT * FROM public.v",      "WITH x AS (TABLE v) SELECT 1",
         "INSERT INTO trig VALUES (1)", "UPDATE v SET a = 1",
         "SELECT * FROM \"a.b\"",       "PREPARE q AS SELECT * FROM v",
+        "SELECT * FROM pg_temp.x",     "SELECT * FROM pg_temp_3.x",
     };
     static const char *const good[] = {
         "SELECT upper('x')",     "SELECT * FROM t",
@@ -209,7 +210,8 @@ CS_TEST(preparing_makes_values_of_literals)
     CS_CHECK((judged(&c, "PREPARE q AS SELECT 'x'::odd", true, NULL) & CS_SQL_OPAQUE) != 0);
     CS_CHECK((judged(NULL, "PREPARE q AS SELECT 'x'::odd", false, NULL) & CS_SQL_OPAQUE) != 0);
     CS_CHECK((judged(&c, "PREPARE q (odd) AS SELECT 1", false, NULL) & CS_SQL_OPAQUE) != 0);
-    CS_EQ_U64(judged(&c, "PREPARE q AS SELECT unknown(1)", true, NULL), CS_SQL_SESSION);
+    CS_EQ_U64(judged(&c, "PREPARE q AS SELECT net(1)", true, NULL), CS_SQL_SESSION);
+    CS_CHECK((judged(&c, "PREPARE q AS SELECT unknown(1)", true, NULL) & CS_SQL_OPAQUE) != 0);
     cs_arena_done(&a);
 }
 
@@ -235,6 +237,31 @@ CS_TEST(a_declared_type_is_harmless_only_when_a_fresh_catalogue_says_so)
         CS_CHECK(j.names_known == rows[i].fine);
         CS_CHECK(j.narrowed == (rows[i].fine && rows[i].type >= 16384));
     }
+}
+
+/* 31 times the same letter of two bytes */
+#define LONG                                                                                       \
+    "\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"   \
+    "\u00e9"                                                                                       \
+    "\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"
+
+CS_TEST(a_name_that_another_encoding_writes_otherwise_cannot_be_looked_up)
+{
+    struct cs_catalogue_entry e[] = {
+        {CS_SLICE_LIT("public"), CS_SLICE_LIT(LONG), 'r', 0},
+        {CS_SLICE_LIT("public"), CS_SLICE_LIT("\u00e9t\u00e9"), 'r', 0},
+        {CS_SLICE_LIT("public"), CS_SLICE_LIT("t"), 'r', 0},
+    };
+    struct cs_catalogue c = {.entries = e, .n = CS_ARRAY_LEN(e)};
+    cs_catalogue_sort(&c);
+    CS_EQ_U64(judged(&c, "SELECT * FROM \u00e9t\u00e9", false, NULL), CS_SQL_READ);
+    CS_EQ_U64(judged(&c, "SELECT * FROM newer", false, NULL), CS_SQL_READ);
+    CS_CHECK((judged(&c, "SELECT * FROM \u00c9t\u00e9", false, NULL) & CS_SQL_OPAQUE) != 0);
+    CS_CHECK((judged(&c, "SELECT * FROM " LONG, false, NULL) & CS_SQL_OPAQUE) != 0);
+    CS_CHECK((judged(&c, "SELECT * FROM " LONG "\u00e9\u00e9", false, NULL) & CS_SQL_OPAQUE) != 0);
+    c.dotted[0] = 1;
+    CS_EQ_U64(judged(&c, "SELECT t.b FROM t", false, NULL), CS_SQL_READ);
+    CS_CHECK((judged(&c, "SELECT t." LONG " FROM t", false, NULL) & CS_SQL_OPAQUE) != 0);
 }
 
 CS_TEST(a_cascade_makes_the_written_relations_unknown)
