@@ -259,11 +259,14 @@ CS_TEST(killed_at_any_moment_it_keeps_its_word)
     world_begin(&w);
     notes = mmap(NULL, sizeof *notes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CS_CHECK(notes != MAP_FAILED);
-    for (unsigned long i = 0; i < rounds; i++) {
+    /* On a machine that is busy with other things they get longer, and more of them. */
+    unsigned long most = rounds < 20 ? rounds : 4 * rounds;
+    unsigned long killed = 0;
+    for (unsigned long i = 0; i < most && (i < rounds || atomic_load(&notes->n) <= 100); i++) {
         pid_t pid = start(w.path, child_body);
         uint16_t r;
         cs_random(&r, sizeof r);
-        struct timespec t = {0, 2000000 + (r % 60000) * 1000L};
+        struct timespec t = {0, 2000000 + (r % 60000) * (i < rounds ? 1000L : 4000L)};
         (void)nanosleep(&t, NULL);
         (void)kill(pid, SIGKILL);
         int status = wait_for(pid);
@@ -272,8 +275,10 @@ CS_TEST(killed_at_any_moment_it_keeps_its_word)
         if (i % 2 == 1 || i + 1 == rounds) {
             CS_EQ_U64(wait_for(start(w.path, check_body)), 0);
         }
+        killed++;
     }
-    printf("# %lu kills, %u acknowledgements\n", rounds, (unsigned)atomic_load(&notes->n));
+    CS_EQ_U64(wait_for(start(w.path, check_body)), 0);
+    printf("# %lu kills, %u acknowledgements\n", killed, (unsigned)atomic_load(&notes->n));
     CS_CHECK(rounds < 20 || atomic_load(&notes->n) > 100);
     CS_CHECK(no_grant_twice());
     world_end(&w);
