@@ -109,8 +109,20 @@ class Tripwires(WireCase):
             with self.subTest(name):
                 w, _ = self.attack(parse(way), bind(), execute(), parse(self.smuggled, "kept"),
                                    parse(back), bind(), execute(), SYNC)
+                for run in ((bind(statement="kept"), execute(), SYNC), (query("execute kept"),)):
+                    try:
+                        w.ask(*run)
+                    except ENDED:
+                        pass
+                    self.assertEqual(self.rows(), 10, run)
+
+    def test_nor_one_that_a_simple_query_prepared_meanwhile(self):
+        back = "/* free */ select set_config('standard_conforming_strings', 'on', false)"
+        for name, way in WAYS.items():
+            with self.subTest(name):
+                w, _ = self.attack(parse(way), bind(), execute(), query("/* free */ prepare kept as " + self.smuggled), parse(back), bind(), execute(), SYNC, n=2)
                 try:
-                    w.ask(bind(statement="kept"), execute(), SYNC)
+                    w.ask(query("execute kept"))
                 except ENDED:
                     pass
                 self.assertEqual(self.rows(), 10)

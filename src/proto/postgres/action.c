@@ -161,7 +161,7 @@ uint8_t pg_prepared_effects(struct pg *p, const struct pg_statement *st,
                             const struct cs_sql_class *class)
 {
     struct cs_sql_judged j;
-    if (class == NULL) {
+    if (class == NULL || st->doubted) {
         return st->effects | CS_SQL_OPAQUE;
     }
     /* SECURITY: by SQL PREPARE: its effects are the text's of then, and what the names in it lead

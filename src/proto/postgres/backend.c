@@ -69,7 +69,11 @@ static enum act command_complete(struct pg *p, const struct pg_frame *f)
     }
     p->copy_in = false;
     if (r->class != NULL && p->elevated == NULL) { /* its names live and die on that connection */
-        pg_names_after(p, r->class, cs_slice_str(r->text != NULL ? r->text : ""), r->what);
+        if (r->doubted) {
+            pg_names_stale_all(p);
+        } else {
+            pg_names_after(p, r->class, cs_slice_str(r->text != NULL ? r->text : ""), r->what);
+        }
         r->what = r->what < UINT8_MAX ? (uint8_t)(r->what + 1) : r->what;
     }
     if (query) {
@@ -139,7 +143,7 @@ static enum act error_response(struct pg *p, const struct pg_frame *f)
         result(p, r, false, &e);
         act = r->swallow && r->kind == PG_REPLY_SYNC ? DROP : PASS;
     }
-    if (r->class != NULL && p->elevated == NULL && !pg_names_follow(r->class)) {
+    if (r->class != NULL && p->elevated == NULL && (r->doubted || !pg_names_follow(r->class))) {
         pg_names_stale_all(p); /* prepared names survive an error and a rollback */
     }
     if (r->kind != PG_REPLY_QUERY) {

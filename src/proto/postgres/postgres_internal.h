@@ -91,7 +91,8 @@ struct pg_reply { /* one message forwarded, whose answer has not come */
     struct pg_statement *statement;   /* reference: PARSE; DESCRIBE of one that is known */
     struct pg_portal *portal;         /* owned until answered: BIND; EXECUTE: borrowed by name */
     const struct cs_sql_class *class; /* reference: QUERY and EXECUTE that change names */
-    char *text;                       /* owned: its text then */
+    bool doubted; /* QUERY: perhaps not as its class says: every name is stale */
+    char *text;   /* owned: its text then */
     enum pg_copy copy;
     struct cs_id grant;
     char *name; /* owned: CLOSE and EXECUTE: the name, NULL for "" */

@@ -7,9 +7,20 @@
 
 #include <stdio.h>
 
-static bool push_query(struct pg *p, const struct cs_sql_class *class, bool followed,
-                       const struct cs_action *a, const struct cs_verdict *v)
+/* A simple query being judged. `followed`: its effect on names is known to be none (an EXECUTE of a
+ * statement that was seen being prepared). */
+struct asked {
+    const struct cs_sql_class *class;
+    const struct cs_sql_class *prepared; /* reference: of the statement that it executes */
+    bool followed;
+    bool doubted; /* the target may read it otherwise */
+    struct cs_slice message;
+    struct cs_action a;
+};
+
+static bool push_query(struct pg *p, const struct asked *q, const struct cs_verdict *v)
 {
+    const struct cs_action *a = &q->a;
     struct pg_reply *r = pg_push(p, PG_REPLY_QUERY);
     if (r == NULL) {
         return false;
@@ -22,23 +33,14 @@ static bool push_query(struct pg *p, const struct cs_sql_class *class, bool foll
     r->record = v->record;
     r->strict = v->strict;
     r->copy = v->granted && v->uncovered ? PG_COPY_UNCOVERED : PG_COPY_NONE;
-    if (!followed && pg_names_change(class, a->narrowed)) {
-        cs_sql_keep(class);
-        r->class = class;
+    r->doubted = q->doubted;
+    if (q->doubted || (!q->followed && pg_names_change(q->class, a->narrowed))) {
+        cs_sql_keep(q->class);
+        r->class = q->class;
         r->text = pg_name_copy(a->text);
     }
     return true;
 }
-
-/* A simple query being judged. `followed`: its effect on names is known to be none (an EXECUTE of a
- * statement that was seen being prepared). */
-struct asked {
-    const struct cs_sql_class *class;
-    const struct cs_sql_class *prepared; /* reference: of the statement that it executes */
-    bool followed;
-    struct cs_slice message;
-    struct cs_action a;
-};
 
 /* SECURITY: what a COPY among other statements loads would be part of no approval. */
 static bool unseen_data(const struct asked *q, const struct cs_verdict *v)
@@ -74,8 +76,7 @@ static enum pg_act hold_query(struct pg *p, struct asked *q, struct cs_verdict *
     }
     p->elevated_simple = p->elevated != NULL;
     pg_remember(p, &q->a);
-    return push_query(p, q->class, q->followed, &q->a, v) && pg_to_server(p, q->message) ? PG_DONE
-                                                                                         : PG_STOP;
+    return push_query(p, q, v) && pg_to_server(p, q->message) ? PG_DONE : PG_STOP;
 }
 
 static enum pg_act decide_query(struct pg *p, struct pg_batch *b, struct asked *q,
@@ -85,7 +86,7 @@ static enum pg_act decide_query(struct pg *p, struct pg_batch *b, struct asked *
     switch (v->outcome) {
     case CS_ALLOW:
         pg_remember(p, &q->a);
-        return push_query(p, q->class, q->followed, &q->a, v) ? PG_PASS : PG_STOP;
+        return push_query(p, q, v) ? PG_PASS : PG_STOP;
     case CS_HOLD:
         return pg_pass(p, b) ? hold_query(p, q, v) : PG_STOP;
     case CS_DENY:
@@ -140,9 +141,11 @@ static void prepared_class(struct pg *p, struct asked *q, const struct pg_statem
 static enum pg_act describe_query(struct pg *p, struct asked *q, struct cs_slice text,
                                   struct cs_slice names[static 6], struct cs_buf *settings)
 {
-    bool wait;
-    pg_describe(p, q->class, text, p->unsettled, NULL, &q->a);
-    const struct pg_statement *st = executed(p, q->class, &wait);
+    bool wait = false;
+    q->doubted = p->unsettled;
+    pg_describe(p, q->class, text, q->doubted, NULL, &q->a);
+    /* SECURITY: it may not be an EXECUTE at all then. */
+    const struct pg_statement *st = q->doubted ? NULL : executed(p, q->class, &wait);
     q->followed = st != NULL;
     forget_prepared(p, q);
     if (st != NULL) {
