@@ -73,6 +73,14 @@ static bool read_action(struct cs_job *j, struct asked *q)
     return cs_action_decode(&r, &j->arena, &q->action) && cs_reader_done(&r);
 }
 
+/* What the card says of a COPY's data is what the rules say of it (settings: proto/postgres). */
+static bool same_cover(const struct cs_action *a, const struct cs_decision *d)
+{
+    static const char uncovered[] = "\ncopy-data=not covered";
+    return d->copy_uncovered || a->settings.n == 0 ||
+           memmem(a->settings.p, a->settings.n, uncovered, sizeof uncovered - 1) == NULL;
+}
+
 /* The sentence why it is not held, or NULL. */
 static const char *check(struct cs_job *j, const struct cs_msg_hold *m, struct asked *q,
                          enum cs_err *ret_err)
@@ -93,7 +101,7 @@ static const char *check(struct cs_job *j, const struct cs_msg_hold *m, struct a
     }
     /* SECURITY: a gate that names other rules than ours would choose its own approvers. */
     if (q->decision.outcome != CS_HOLD || !same_rules(&q->decision, m->rules) ||
-        q->decision.elevated != (m->elevated == 1)) {
+        q->decision.elevated != (m->elevated == 1) || !same_cover(&q->action, &q->decision)) {
         return "the rules decide this differently; repeat the request";
     }
     *ret_err = CS_OK;
@@ -325,7 +333,7 @@ static bool stale(const struct cs_card *card, void *arg)
     if (card->action_left_out ||
         !decide(r->view->policy, &card->chain, card->target, &card->action.facts, &r->arena, d) ||
         d->outcome != CS_HOLD || d->elevated != card->elevated || d->n_rules != card->n_rules ||
-        !same_place(card, r->view->policy, &r->arena)) {
+        !same_cover(&card->action, d) || !same_place(card, r->view->policy, &r->arena)) {
         return true;
     }
     for (size_t i = 0; i < d->n_rules; i++) {

@@ -407,6 +407,20 @@ class Uncovered(CopyCase):
             self.assertEqual(self.sql("select count(*) from uncovered_t"), [(9 * 1024,)])
 
 
+    def test_a_reload_that_covers_the_data_voids_what_was_asked_without_it(self):
+        w = self.session()
+        w.send(query("copy uncovered_t from stdin"))
+        request = self.held("copy ")["id"]
+        self.gw.configure(RULES.replace("    copy: uncovered\n", ""))
+        try:
+            self.gw.cli("reload")
+            self.assertEqual(error_of(w.until_ready())["C"], "CS003")
+            self.assertEqual(self.gw.wait_state(request, "void")["state"], "void")
+        finally:
+            self.gw.configure(RULES)
+            self.gw.cli("reload")
+
+
 class Clients(CopyCase):
     """The data comes from real clients, which see nothing but a COPY that takes its time."""
 
