@@ -397,6 +397,26 @@ CS_TEST(who_goes_inside_a_transaction_leaves_nothing_behind)
     world_run(gone_in_transaction);
 }
 
+static void budget_in_transaction(struct world *w)
+{
+    struct world_client *c = world_session(w), *outside = world_session(w);
+    c->in_transaction = true;
+    world_wait_for(w, outside, "BBBBBBBB");
+    CS_CHECK(outside->s->hold->budget_ns > CS_LIMIT_TX_HOLD_S * CS_NS_PER_S);
+    world_wait_for(w, c, id_one);
+    CS_EQ_U64(c->s->hold->budget_ns, CS_LIMIT_TX_HOLD_S * CS_NS_PER_S);
+    c->s->hold->budget_ns = 1; /* over */
+    cs_event_set(&c->s->hold->changed);
+    world_wait(c);
+    refused(c, CS_REFUSAL_VOID);
+    CS_CHECK(strstr(c->v.message, "outside the transaction") != NULL);
+    (void)left(w, CS_LEAVE_VOID);
+}
+CS_TEST(inside_a_transaction_the_wait_is_short_and_its_end_voids_it)
+{
+    world_run(budget_in_transaction);
+}
+
 static void killed(struct world *w)
 {
     struct world_client *c = world_session(w);
