@@ -1,4 +1,5 @@
 /* Holding, against a control that is late, early, wrong, silent, or another one. */
+#include "gate/hold_internal.h"
 #include "world.h"
 
 #include "base/time.h"
