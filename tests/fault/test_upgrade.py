@@ -415,6 +415,78 @@ class StoppedInTheTrial(UpgradeCase):
         self.assertIn("it was cancelled", said[-1])  # and not the end of its time
 
 
+FIRST = 726000
+
+
+class RoleUsers(UpgradeCase):
+    """With --role-users: what the new generation takes over belongs to the users that it starts its roles as."""
+    GATEWAY = {"gates": 2, "serve": ("--user", "nobody", "--role-users", str(FIRST))}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.root = os.geteuid() == 0
+        if not cls.root:
+            return  # only root can do this
+        start = harness.Gateway.start
+
+        def start_as_nobody(gw, secrets=True):
+            for folder, folders, files in os.walk(gw.home):
+                for name in [folder] + [os.path.join(folder, n) for n in folders + files]:
+                    shutil.chown(name, "nobody")
+            return start(gw, secrets)
+        harness.Gateway.start = start_as_nobody
+        try:
+            super().setUpClass()
+        finally:
+            harness.Gateway.start = start
+
+    @classmethod
+    def tearDownClass(cls):
+        if cls.root:
+            super().tearDownClass()
+
+    def uids(self):
+        """{(role, index): user id} of those that are not draining; each process has that one and no other."""
+        out = {}
+        for r in self.status()["roles"]:
+            with open("/proc/%d/status" % r["pid"]) as f:
+                uid = next(line.split()[1:] for line in f if line.startswith("Uid:"))
+            self.assertEqual(uid, uid[:1] * 4)
+            self.assertTrue(FIRST <= int(uid[0]) < FIRST + 80, (r, uid))
+            if not r["draining"]:
+                out[(r["role"], r["index"])] = int(uid[0])
+        return out
+
+    def test_the_next_generation_runs_as_the_same_users_and_goes_on_with_their_files(self):
+        if not self.root:
+            return
+        before, t, w = self.uids(), self.table(), self.session()
+        old_gates = {uid for (role, _), uid in before.items() if role == "gate"}
+        b = self.gw.psql_start("bot", self.name, "drop table " + t)
+        request = self.held(t)
+        self.upgrade()
+        harness.wait_until("all to be ready", lambda: self.status() and all(r["ready"] for r in self.status()["roles"]))
+        after = self.uids()
+        self.assertEqual({k: v for k, v in after.items() if k[0] != "gate"}, {k: v for k, v in before.items() if k[0] != "gate"})
+        self.assertEqual(len(set(after.values())), len(after))
+        # A gate of the generation before shares no user with one of the next: their files and memory stay apart.
+        self.assertFalse(old_gates & {uid for (role, _), uid in after.items() if role == "gate"})
+        self.gw.approve(request["id"])
+        self.assertEqual(b.finish(), 0, b.text)
+        self.assertFalse(self.exists(t))
+        self.works(w)
+        self.works(self.session())
+        frames = self.gw.recording(self.gw.json("show", request["id"], who="bob")["session"])
+        self.assertIn("drop table " + t, str(frames))
+        self.gw.cli("reload")
+        w.close()
+        self.no_old_gates()
+        for folder, role in (("state", "control"), ("recordings", "recorder")):
+            path = os.path.join(self.gw.home, folder)
+            owners = {os.stat(os.path.join(path, n)).st_uid for n in os.listdir(path) if os.path.isfile(os.path.join(path, n))}
+            self.assertEqual(owners, {before[(role, 0)]})
+
+
 class Deadline(UpgradeCase):
     MORE = "upgrade: { drain: 2s }\n"
 
