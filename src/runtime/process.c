@@ -196,8 +196,12 @@ bool cs_process_shed(void)
     for (size_t i = 0; i < CS_ARRAY_LEN(kept); i++) {
         all |= (uint64_t)1 << kept[i];
     }
-    for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
-        if ((cap > 63 || (all >> cap & 1) == 0) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0) {
+    int there = 0;
+    for (int cap = 0; (there = prctl(PR_CAPBSET_READ, cap, 0, 0, 0)) >= 0; cap++) {
+        /* Behind an upgrade all of it was given up before, and with it the right to give up more.
+         */
+        if (there > 0 && (cap > 63 || (all >> cap & 1) == 0) &&
+            prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0) {
             return false;
         }
     }
