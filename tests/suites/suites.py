@@ -101,7 +101,7 @@ class Psycopg3:
 
         def name(case):
             parts = case.get("classname").split(".")
-            n = len(parts) - (parts[-1][0].isupper())  # modules are lower case, classes are not
+            n = len(parts) - parts[-1][:1].isupper()  # modules are lower case, classes are not; a module that is skipped whole has none
             return "::".join(["/".join(parts[:n]) + ".py", *parts[n:], case.get("name")])
         return outcomes(report, name)
 
