@@ -86,14 +86,17 @@ class Relay:
         self.facts.catalogue(self.admin)
 
     def serve(self):
+        """psql opens the next connection before it closes the last one (\\c): each has a thread, and only one is talked on."""
         while True:
-            client, _ = self.listener.accept()
-            try:
-                self.session(client)
-            except (OSError, ValueError, self.d.Closed) as e:
-                self.count["broken"] += not isinstance(e, OSError)
-            finally:
-                client.close()
+            threading.Thread(target=self.one_client, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def one_client(self, client):
+        try:
+            self.session(client)
+        except (OSError, ValueError, StopIteration, self.d.Closed) as e:
+            self.count["broken"] += not isinstance(e, OSError)
+        finally:
+            client.close()
 
     def session(self, client):
         server = socket.create_connection(("127.0.0.1", self.pg.port))
