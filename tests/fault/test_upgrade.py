@@ -418,15 +418,14 @@ class StoppedInTheTrial(UpgradeCase):
 FIRST = 726000
 
 
-class RoleUsers(UpgradeCase):
-    """With --role-users: what the new generation takes over belongs to the users that it starts its roles as."""
-    GATEWAY = {"gates": 2, "serve": ("--user", "nobody", "--role-users", str(FIRST))}
+class AsRoot(UpgradeCase):
+    """Started as root; only root can do this."""
 
     @classmethod
     def setUpClass(cls):
         cls.root = os.geteuid() == 0
         if not cls.root:
-            return  # only root can do this
+            return
         start = harness.Gateway.start
 
         def start_as_nobody(gw, secrets=True):
@@ -444,6 +443,28 @@ class RoleUsers(UpgradeCase):
     def tearDownClass(cls):
         if cls.root:
             super().tearDownClass()
+
+
+class User(AsRoot):
+    """With --user: the supervisor of the next generation has nothing more to give up, which is no reason to end."""
+    GATEWAY = {"gates": 1, "serve": ("--user", "nobody")}
+
+    def test_it_goes_on_over_two_upgrades(self):
+        if not self.root:
+            return
+        w = self.session()
+        for _ in range(2):
+            self.upgrade()
+            harness.wait_until("all to be ready", lambda: self.status() and all(r["ready"] for r in self.status()["roles"]))
+            self.works(w)
+            self.works(self.session())
+        for r in self.status()["roles"]:
+            self.assertNotEqual(os.stat("/proc/%d" % r["pid"]).st_uid, 0, r)
+
+
+class RoleUsers(AsRoot):
+    """With --role-users: what the new generation takes over belongs to the users that it starts its roles as."""
+    GATEWAY = {"gates": 2, "serve": ("--user", "nobody", "--role-users", str(FIRST))}
 
     def uids(self):
         """{(role, index): user id} of those that are not draining; each process has that one and no other."""
