@@ -1,6 +1,9 @@
 /* Cancel keys: eight bytes of our own that name gate and session, so that any gate can take a
- * cancel request to the right one, and no client ever learns a target's real key. byte 0: gate
+ * cancel request to the right one, and no client ever learns a target's real key. byte 0: 64 + gate
  * index · bytes 1–3: slot in the gate's session pool · bytes 4–7: random secret
+ *
+ * SECURITY: a PostgreSQL client takes the first four for a process id, and may ask the server to
+ * end that process. No process has such a high number, so it is nobody's.
  *
  * Guessing is slowed down where the key is looked up, for the address that guesses: a limit for all
  * would let anybody take cancelling away from everybody else. */
@@ -16,11 +19,17 @@ enum { MISSES_PER_SECOND = 20 };
 /* A key of another gate cannot be judged here. It costs control and that gate a message each, so an
  * address has only so many of them; a client that cancels in earnest has one for each query. */
 enum { PASSED_ON_PER_SECOND = 100 };
+enum { NO_PROCESS = 0x40, INDEX = 0x3f }; /* of byte 0; Linux counts processes to 2^22 */
+
+static uint8_t first_byte(const struct cs_gate *g)
+{
+    return (uint8_t)(NO_PROCESS | (g->index & INDEX));
+}
 
 void cs_gate_cancel_key(struct cs_session *s, uint8_t ret[static 8])
 {
     struct cs_writer w = cs_writer(ret, 8);
-    cs_writer_u8(&w, (uint8_t)s->gate->index);
+    cs_writer_u8(&w, first_byte(s->gate));
     uint32_t slot = (uint32_t)(s->handle & 0xffffff);
     cs_writer_u8(&w, (uint8_t)(slot >> 16));
     cs_writer_u16(&w, (uint16_t)(slot & 0xffff));
@@ -82,11 +91,11 @@ static struct cs_cancel_misses *misses_of(struct cs_gate *g, struct cs_slice fro
 struct cs_session *cs_gate_cancel_find(struct cs_gate *g, struct cs_slice key, struct cs_slice from)
 {
     struct cs_reader r = cs_reader(key);
-    uint64_t index = cs_reader_u8(&r);
+    uint8_t index = cs_reader_u8(&r);
     uint32_t slot = (uint32_t)cs_reader_u8(&r) << 16;
     slot |= cs_reader_u16(&r);
     struct finding f = {.slot = slot, .secret = cs_reader_take(&r, 4)};
-    if (!cs_reader_done(&r) || index != (g->index & 0xff)) {
+    if (!cs_reader_done(&r) || index != first_byte(g)) {
         return NULL;
     }
     struct cs_cancel_misses *m = misses_of(g, from);
@@ -107,7 +116,7 @@ void cs_gate_cancel_route(struct cs_session *s, struct cs_slice key)
     if (key.n != 8) {
         return;
     }
-    if (key.p[0] == (g->index & 0xff)) {
+    if (key.p[0] == first_byte(g)) {
         s->protocol->cancel(g, key, from);
         return;
     }
@@ -116,7 +125,7 @@ void cs_gate_cancel_route(struct cs_session *s, struct cs_slice key)
         return;
     }
     passed->passed_on++;
-    struct cs_msg_cancel m = {.gate = key.p[0], .key = key, .from = from};
+    struct cs_msg_cancel m = {.gate = key.p[0] & INDEX, .key = key, .from = from};
     if (g->control != NULL && cs_channel_send(g->control, CS_MSG_CANCEL, 0, &m, NULL, 0) != CS_OK) {
         cs_log(CS_EV_INTERNAL, NULL, "message=cancel lost");
     }

@@ -88,7 +88,7 @@ class Killed(RolesCase):
                 w.start_tls()
             for w in ws:
                 w.login("bot", self.gw.tokens["bot"], self.name)
-                extra.append(w) if w.key[0] in found else found.setdefault(w.key[0], w)
+                extra.append(w) if w.gate in found else found.setdefault(w.gate, w)
             return len(found) == 2
         harness.wait_until("sessions on both gates", come)
         for w in extra:
@@ -111,7 +111,7 @@ class Killed(RolesCase):
         w = self.session()
         sql, before = self.update("gate killed"), self.amount()
         r = self.ask_held(w, sql)
-        self.kill("gate", w.key[0])
+        self.kill("gate", w.gate)
         self.assertTrue(w.closed())
         harness.wait_until("control to know", lambda: self.gw.json("show", r["id"], who="bob")["attached"] in (0, False, None))
         self.assertEqual(self.gw.json("show", r["id"], who="bob")["state"], "pending")
@@ -135,7 +135,7 @@ class Killed(RolesCase):
             self.gw.approve(r["id"])
             self.gw.wait_state(r["id"], "executing")
             harness.wait_until("it to run", lambda: self.sql("select 1 from pg_stat_activity where wait_event_type = 'Lock' and query = '%s'" % sql))
-            self.kill("gate", w.key[0])
+            self.kill("gate", w.gate)
             self.assertEqual(self.gw.wait_state(r["id"], "unknown")["state"], "unknown")
         lock.rollback()
         lock.close()

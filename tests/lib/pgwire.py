@@ -61,7 +61,7 @@ class Wire:
         self.sock = socket.create_connection((host, port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as every driver does
         self.sock.settimeout(timeout)
-        self.ca, self.tls, self.key, self.parameters, self.notices = ca, False, None, {}, []
+        self.ca, self.tls, self.key, self.gate, self.parameters, self.notices = ca, False, None, None, {}, []
         self.buffer = b""
         self.client_certificate = self.tls_versions = None  # (certificate, key) as paths; (least, most)
 
@@ -119,7 +119,7 @@ class Wire:
                 k, v, _ = body.split(b"\0")
                 self.parameters[k.decode()] = v.decode()
             if kind == "K":
-                self.key = body
+                self.key, self.gate = body, body[0] & 63  # behind a gateway
             if kind == "Z":
                 return self
 

@@ -656,7 +656,7 @@ class Steps(StepsCase):
     def test_the_gate_dies_while_it_runs(self):
         end = threading.Event()
         w, sql, r = self.running(end)
-        os.kill(self.pid("gate", w.key[0]), signal.SIGKILL)
+        os.kill(self.pid("gate", w.gate), signal.SIGKILL)
         self.assertFalse(self.read_all(w)[1])
         self.gw.wait_state(r["id"], "unknown")
         end.set()
@@ -679,7 +679,7 @@ class Steps(StepsCase):
 
     def test_control_dies_with_the_question_for_the_grant(self):
         w, sql, r = self.ask()
-        pid, gate = self.pid("control"), self.pid("gate", w.key[0])
+        pid, gate = self.pid("control"), self.pid("gate", w.gate)
         os.kill(gate, signal.SIGSTOP)
         try:
             self.gw.approve(r["id"])

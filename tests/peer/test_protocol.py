@@ -740,6 +740,7 @@ class Messages(ProtocolCase):
         w = self.session(application_name="key-" + str(self.number()))
         pid = struct.unpack("!I", w.key[:4])[0]
         self.assertNotIn(pid, [r[0] for r in self.sql("select pid from pg_stat_activity")])
+        self.assertGreater(pid, 1 << 22)  # and no process ever has it: pg_terminate_backend of it hits nobody
 
     def test_malformed_cancels(self):
         for packet in (struct.pack("!II", 12, 80877102) + b"\0" * 4, struct.pack("!II", 300, 80877102) + b"\0" * 292,
@@ -1146,7 +1147,7 @@ class TwoGates(ProtocolCase):
         def come():  # an idle machine gives every connection to the same gate: come in crowds
             while len(sessions) < 2:
                 w = self.wire()
-                if sessions.setdefault(w.key[0], w) is not w:
+                if sessions.setdefault(w.gate, w) is not w:
                     w.close()
         crowd = [threading.Thread(target=come) for _ in range(6)]
         for t in crowd:
