@@ -426,18 +426,8 @@ class AsRoot(UpgradeCase):
         cls.root = os.geteuid() == 0
         if not cls.root:
             return
-        start = harness.Gateway.start
-
-        def start_as_nobody(gw, secrets=True):
-            for folder, folders, files in os.walk(gw.home):
-                for name in [folder] + [os.path.join(folder, n) for n in folders + files]:
-                    shutil.chown(name, "nobody")
-            return start(gw, secrets)
-        harness.Gateway.start = start_as_nobody
-        try:
+        with harness.homes_of("nobody"):
             super().setUpClass()
-        finally:
-            harness.Gateway.start = start
 
     @classmethod
     def tearDownClass(cls):

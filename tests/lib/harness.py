@@ -232,6 +232,23 @@ def sanitized():
         return b"__asan_init" in f.read()
 
 
+@contextlib.contextmanager
+def homes_of(user):
+    """Gateways that are started meanwhile find their directory owned by this user, as `serve --user` wants it."""
+    start = Gateway.start
+
+    def start_there(gw, secrets=True):
+        for folder, folders, files in os.walk(gw.home):
+            for name in [folder] + [os.path.join(folder, n) for n in folders + files]:
+                shutil.chown(name, user)
+        return start(gw, secrets)
+    Gateway.start = start_there
+    try:
+        yield
+    finally:
+        Gateway.start = start
+
+
 class Gateway:
     """`countersign serve` on free ports with a configuration of the test's own."""
 
