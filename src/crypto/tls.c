@@ -164,6 +164,7 @@ static bool ended(const struct tls *t)
 static enum cs_io tls_fill(struct cs_stream *s)
 {
     struct tls *t = s->filter_state;
+    bool idle = s->out_len == 0;
     t->s = s;
     if (t->broken) {
         return fail(s, t);
@@ -191,6 +192,9 @@ static enum cs_io tls_fill(struct cs_stream *s)
         if (io != CS_IO_OK) {
             break;
         }
+    }
+    if (idle && io != CS_IO_ERR) {
+        (void)cs_stream_raw_flush(s); /* the refusal of a renegotiation, for which the peer waits */
     }
     s->filter_pending = io != CS_IO_ERR && (t->in_len > 0 || SSL_pending(t->ssl) > 0 || ended(t));
     return io;

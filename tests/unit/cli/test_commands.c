@@ -63,6 +63,11 @@ static void answer(unsigned status, const char *body)
     answers[n_answers++] = body;
 }
 
+static void drop_directory(void)
+{
+    (void)rmdir(dir); /* each command has taken its own files away */
+}
+
 /* Runs a command with standard output into `out`; arguments separated by '|'. */
 static int command(const char *line)
 {
@@ -71,8 +76,10 @@ static int command(const char *line)
     static char copy[400];
     char *argv[16], path[100];
     int argc = 0, listener = socket(AF_UNIX, SOCK_STREAM, 0);
-    CS_CHECK(dir[0] != 0 ||
-             (snprintf(dir, sizeof dir, "/tmp/cli-test-XXXXXX") > 0 && mkdtemp(dir) != NULL));
+    if (dir[0] == 0) {
+        (void)snprintf(dir, sizeof dir, "/tmp/cli-test-XXXXXX");
+        CS_CHECK(mkdtemp(dir) != NULL && atexit(drop_directory) == 0);
+    }
     (void)snprintf(sock, sizeof sock, "%s/s", dir);
     (void)unlink(sock);
     memcpy(sa.sun_path, sock, strlen(sock) + 1);

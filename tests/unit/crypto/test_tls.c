@@ -7,6 +7,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <pthread.h>
 #include <sys/stat.h>
 
 enum { MEGABYTE = 1 << 20, WHY = 200 };
@@ -461,6 +464,53 @@ CS_TEST(tls_silent_peer_meets_the_deadline)
     cs_loop_run(p.loop);
     CS_CHECK(p.server_err == CS_ERR_TIMEOUT);
     CS_EQ_STR(cs_slice_str(p.server_why), "the");
+    close_pair(&p);
+}
+
+/* The library's own client, which may do what ours never does. */
+static void *renegotiating(void *arg)
+{
+    int fd = *(int *)arg;
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    SSL *ssl = SSL_new(ctx);
+    CS_CHECK(ssl != NULL && SSL_set_max_proto_version(ssl, TLS1_2_VERSION) == 1);
+    CS_CHECK(SSL_set_fd(ssl, fd) == 1 && SSL_connect(ssl) == 1);
+    CS_CHECK(SSL_renegotiate(ssl) == 1);
+    (void)SSL_do_handshake(
+        ssl); /* sends its ClientHello and reads the answer, which is a warning */
+    unsigned long why = ERR_peek_last_error();
+    CS_EQ_U64(ERR_GET_REASON(why), SSL_R_NO_RENEGOTIATION);
+    SSL_free(ssl);
+    SSL_CTX_free(ctx);
+    (void)close(fd);
+    return NULL;
+}
+
+static void no_answer_co(void *arg)
+{
+    struct pair *p = arg;
+    CS_CHECK(cs_tls_accept(&p->server, p->server_ctx, soon(), p->server_why, WHY) == CS_OK);
+    /* Nothing is written here: the refusal must leave by itself, or the client waits with us. */
+    CS_EQ_U64(cs_stream_need(&p->server, 1, soon()), CS_ERR_TLS); /* its alert */
+    cs_stream_close(&p->server);
+}
+
+CS_TEST(tls_refuses_a_renegotiation_while_it_only_reads)
+{
+    struct pair p = {.loop = cs_loop_new()};
+    struct pem own;
+    pthread_t client;
+    cs_handle co;
+    int fds[2];
+    make_pem(&own, names, 3);
+    CS_CHECK(p.loop != NULL && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
+    CS_CHECK(cs_tls_server_new(cs_slice(own.cert, own.cert_n), cs_slice(own.key, own.key_n), NULL,
+                               &p.server_ctx) == CS_OK);
+    CS_CHECK(cs_stream_open(p.loop, &p.server, fds[0]) == CS_OK);
+    CS_CHECK(pthread_create(&client, NULL, renegotiating, &fds[1]) == 0);
+    CS_CHECK(cs_co_spawn(p.loop, "server", no_answer_co, &p, &co) == CS_OK);
+    cs_loop_run(p.loop);
+    CS_CHECK(pthread_join(client, NULL) == 0);
     close_pair(&p);
 }
 
