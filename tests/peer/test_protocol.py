@@ -158,6 +158,8 @@ class Opening(ProtocolCase):
 
     def test_search_path_and_role_are_refused(self):
         self.refused("42501", "search_path", pairs=("search_path", "evil, public"))
+        for path in ("", "Public", "public, evil", "$user", '"$user", public', "public\t", "pg_temp"):
+            self.refused("42501", "search_path", pairs=("search_path", path))
         self.refused("42501", "role", pairs=("role", "boss"))
         self.refused("42501", "session_authorization", pairs=("session_authorization", "boss"))
 
@@ -183,6 +185,17 @@ class Opening(ProtocolCase):
         self.assertEqual(self.shown("extra_float_digits", extra_float_digits="2"), "2")
         self.assertEqual(self.shown("application_name", application_name="my tool"), "my tool")
         self.assertEqual(self.shown("search_path"), "public")
+        self.assertEqual(self.shown("search_path", search_path="public"), "public")
+        self.assertEqual(self.shown("standard_conforming_strings", standard_conforming_strings="on"), "on")
+        self.assertEqual(self.shown("idle_in_transaction_session_timeout", idle_in_transaction_session_timeout="90000"), "90s")
+        self.assertEqual(self.shown("default_transaction_isolation", options="-c default_transaction_isolation=serializable"), "serializable")
+        self.assertEqual(self.shown("jit", jit="off"), "off")
+        self.assertEqual(self.shown("default_transaction_read_only", default_transaction_read_only="on"), "on")
+
+    def test_what_protects_the_session_cannot_be_switched_off_at_its_start(self):
+        self.refused("42501", "default_transaction_read_only", "only be on", pairs=("default_transaction_read_only", "off"))
+        self.refused("42501", "standard_conforming_strings", "always on", pairs=("standard_conforming_strings", "off"))
+        self.refused("42501", "search_path", "always public", pairs=("options", "-c search_path=evil"))
 
     def test_a_wrong_value_of_a_setting_is_the_servers_error(self):
         with self.assertRaises(PgError) as e:

@@ -175,7 +175,8 @@ static inline struct pg_upstream *pg_now(struct pg *p)
 struct pg_startup {
     char user[128], database[128], application[64];
     struct pg_pins pins;
-    char extra_float_digits[8], statement_timeout[16], lock_timeout[16];
+    char extra_float_digits[8], statement_timeout[16], lock_timeout[16], idle_in_transaction[16];
+    char isolation[24], read_only[8], jit[8];
     bool async;
     char reason[CS_LIMIT_REASON_BYTES + 1];
     char option[CS_LIMIT_REASON_BYTES + 64]; /* one of `options`, while it is read */

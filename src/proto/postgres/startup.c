@@ -70,6 +70,22 @@ static bool key_mode(struct reading *r, struct cs_slice key, struct cs_slice val
            refuse_key(r, key, "it is wait or async");
 }
 
+/* What the session has anyway, and drivers like to say (pgjdbc's currentSchema). */
+static bool key_pinned(struct reading *r, struct cs_slice key, struct cs_slice value)
+{
+    static const struct {
+        const char *key, *value;
+    } pinned[] = {{"search_path", "public"}, {"standard_conforming_strings", "on"}};
+    for (size_t i = 0; i < CS_ARRAY_LEN(pinned); i++) {
+        if (cs_slice_eq_nocase(key, cs_slice_str(pinned[i].key))) {
+            char what[64];
+            (void)snprintf(what, sizeof what, "it is always %s here", pinned[i].value);
+            return cs_slice_eq_str(value, pinned[i].value) || refuse_key(r, key, what);
+        }
+    }
+    return refuse_key(r, key, "it is not on the white-list");
+}
+
 static bool one_key(struct cs_slice key, struct cs_slice value, void *arg);
 
 static bool key_options(struct reading *r, struct cs_slice value)
@@ -108,6 +124,10 @@ static bool one_key(struct cs_slice key, struct cs_slice value, void *arg)
         {"extra_float_digits", st->extra_float_digits, sizeof st->extra_float_digits},
         {"statement_timeout", st->statement_timeout, sizeof st->statement_timeout},
         {"lock_timeout", st->lock_timeout, sizeof st->lock_timeout},
+        {"idle_in_transaction_session_timeout", st->idle_in_transaction,
+         sizeof st->idle_in_transaction},
+        {"default_transaction_isolation", st->isolation, sizeof st->isolation},
+        {"jit", st->jit, sizeof st->jit},
         {"countersign.reason", st->reason, sizeof st->reason},
     };
     for (size_t i = 0; i < CS_ARRAY_LEN(texts); i++) {
@@ -142,7 +162,13 @@ static bool one_key(struct cs_slice key, struct cs_slice value, void *arg)
         }
         return refuse_key(r, key, "replication is not in this version");
     }
-    return refuse_key(r, key, "it is not on the white-list");
+    if (cs_slice_eq_nocase(key, CS_SLICE_LIT("default_transaction_read_only"))) {
+        /* SECURITY: as SET: only on. Off would undo what ALTER ROLE … SET protects. */
+        return cs_slice_eq_str(value, "on")
+                   ? keep(r, key, value, st->read_only, sizeof st->read_only)
+                   : refuse_key(r, key, "it may only be on");
+    }
+    return key_pinned(r, key, value);
 }
 
 static bool negotiate_version(struct pg *p)

@@ -46,6 +46,10 @@ static void set_all(struct pg_login_with *with, const struct pg *p, const struct
         set(with, "extra_float_digits", st->extra_float_digits);
         set(with, "statement_timeout", st->statement_timeout);
         set(with, "lock_timeout", st->lock_timeout);
+        set(with, "idle_in_transaction_session_timeout", st->idle_in_transaction);
+        set(with, "default_transaction_isolation", st->isolation);
+        set(with, "default_transaction_read_only", st->read_only);
+        set(with, "jit", st->jit);
     }
 }
 

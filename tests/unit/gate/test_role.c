@@ -1,4 +1,5 @@
 /* The role's own life: broken snapshots, second rings, many connections, the channel's rules. */
+#include "runtime/loop_internal.h"
 #include "world.h"
 
 #include <netinet/in.h>
@@ -23,6 +24,22 @@ static void bad_snapshot(struct world *w)
 CS_TEST(a_snapshot_that_cannot_be_read_leaves_the_old_one)
 {
     world_run(bad_snapshot);
+}
+
+static void another_poll(struct world *w)
+{
+    static const uint64_t us[] = {70, 0, 1000};
+    CS_EQ_U64(w->loop->busy_poll_ns, 0); /* as the first snapshot says */
+    for (size_t i = 0; i < CS_ARRAY_LEN(us); i++) {
+        w->busy_poll_us = us[i];
+        world_snapshot(w, true);
+        world_control_new(w); /* behind it on the same channel: both have been read */
+        CS_EQ_U64(w->loop->busy_poll_ns, us[i] * CS_NS_PER_US);
+    }
+}
+CS_TEST(a_reload_changes_how_long_the_gate_looks_before_it_sleeps)
+{
+    world_run(another_poll);
 }
 
 static void second_ring(struct world *w)

@@ -114,7 +114,8 @@ void world_snapshot(struct world *w, bool hold)
                             .store = CS_SLICE_LIT("/nowhere"),
                             .master_key = {.source = CS_KEY_FILE, .what = CS_SLICE_LIT("/nowhere")},
                             .recordings = CS_SLICE_LIT("/nowhere"),
-                            .policy = policy(w, hold)};
+                            .policy = policy(w, hold),
+                            .busy_poll_us = w->busy_poll_us};
     struct cs_buf out = cs_buf(1U << 20);
     cs_snapshot_write(&out, &s);
     CS_CHECK(!out.bad);

@@ -55,7 +55,7 @@ struct world {
     struct cs_ring ring; /* the reader's end */
     int listener;
     uint16_t port;
-    uint64_t version;
+    uint64_t version, busy_poll_us; /* of the next snapshot */
     struct cs_event ready, news, recorder, accepted;
     struct world_in in[WORLD_MESSAGES];
     size_t n_in;
