@@ -14,7 +14,6 @@ enum {
     CS_RING_ABOUT = 32,           /* what a frame costs at least */
     UNSYNCED_BYTES = 1024 * 1024, /* then it is synced without being asked */
 };
-#define LOST_NS     (2 * CS_NS_PER_S) /* after the start the supervisor has sent all rings */
 #define UNSYNCED_NS (200 * CS_NS_PER_MS)
 #define NAP_NS      (10 * CS_NS_PER_MS)
 #define RETRY_NS    CS_NS_PER_S
@@ -172,7 +171,9 @@ static void close_retired(struct cs_recorder *rec)
             *g = rec->dropped[--rec->n_dropped];
         }
     }
-    if (!rec->lost_done && cs_mono_ns() - rec->opened_ns >= LOST_NS) {
+    /* Not by the clock: a supervisor that was stopped for a while, or is slow, has its gates still,
+     * and an END is for ever. */
+    if (!rec->lost_done && rec->rings_told) {
         rec->lost_done = end_recordings(rec, 0, CS_CSR_END_LOST);
     }
 }
@@ -195,10 +196,8 @@ static bool rest(struct cs_recorder *rec)
     for (struct cs_source *s = rec->sources; s != NULL; s = s->next) {
         quiet &= cs_ring_sleep(&s->ring);
     }
-    uint64_t until = rec->lost_done ? CS_FOREVER : rec->opened_ns + LOST_NS;
-    if (rec->to.n == 0) {
-        until = rec->keyless ? CS_FOREVER : rec->opened_ns + CS_RECORDER_KEY_NS;
-    }
+    bool key_is_late = rec->to.n == 0 && !rec->keyless;
+    uint64_t until = key_is_late ? rec->opened_ns + CS_RECORDER_KEY_NS : CS_FOREVER;
     return quiet ? cs_wait(&w, 1, until) != CS_WOKE_CANCELLED : cs_co_yield();
 }
 

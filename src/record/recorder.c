@@ -227,6 +227,9 @@ static void on_message(struct cs_channel *c, const struct cs_channel_in *in, voi
     case CS_MSG_RING:
         cs_source_add(rec, in->msg, in->fd);
         break;
+    case CS_MSG_RINGS_TOLD:
+        rec->rings_told = true;
+        break;
     case CS_MSG_RECORD_KEY:
         on_key(rec, in->msg);
         break;

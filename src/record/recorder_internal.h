@@ -89,7 +89,8 @@ struct cs_recorder {
     bool sealed;    /* the batch has its COMMIT and waits for the disk */
     bool rotated;   /* and nothing was synced in the new segment yet */
     bool keyless;   /* no key came in time: every action is refused until one does */
-    bool lost_done; /* recordings of gates that were gone at the start have their end */
+    bool rings_told; /* whose ring is not here is gone */
+    bool lost_done;  /* recordings of gates that were gone at the start have their end */
 };
 
 /* ---- recorder.c ---- */

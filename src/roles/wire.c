@@ -170,7 +170,9 @@ static enum cs_err wire_all_rings(struct cs_child *recorder)
             err = err == CS_OK ? send_ring(recorder, gate, &gate->ring) : err;
         }
     }
-    return err;
+    const struct cs_msg_rings_told all = {.end_ = 0};
+    return err == CS_OK ? cs_channel_send(recorder->channel, CS_MSG_RINGS_TOLD, 0, &all, NULL, 0)
+                        : err;
 }
 
 /* ---- channels between roles ---- */

@@ -173,6 +173,21 @@ static void send_ring(struct world *w, uint64_t index, const struct gate *g)
     CS_EQ_U64(cs_channel_send(w->recorder, CS_MSG_RING, 0, &m, g->fds, 3), CS_OK);
 }
 
+static void send_key(struct world *w)
+{
+    uint8_t public[CS_X25519];
+    CS_EQ_U64(cs_x25519_public(w->key, public), CS_OK);
+    struct cs_msg_record_key key = {.name = CS_SLICE_LIT("recording/2026-11"),
+                                    .public = cs_slice(public, sizeof public)};
+    CS_EQ_U64(cs_channel_send(w->recorder, CS_MSG_RECORD_KEY, 0, &key, NULL, 0), CS_OK);
+}
+
+static void send_told(struct world *w)
+{
+    const struct cs_msg_rings_told all = {.end_ = 0};
+    CS_EQ_U64(cs_channel_send(w->recorder, CS_MSG_RINGS_TOLD, 0, &all, NULL, 0), CS_OK);
+}
+
 static void recorder_start(struct world *w)
 {
     int pair[2];
@@ -190,14 +205,11 @@ static void recorder_start(struct world *w)
     if (w->alone) {
         return;
     }
-    uint8_t public[CS_X25519];
-    CS_EQ_U64(cs_x25519_public(w->key, public), CS_OK);
-    struct cs_msg_record_key key = {.name = CS_SLICE_LIT("recording/2026-11"),
-                                    .public = cs_slice(public, sizeof public)};
-    CS_EQ_U64(cs_channel_send(w->recorder, CS_MSG_RECORD_KEY, 0, &key, NULL, 0), CS_OK);
+    send_key(w);
     for (unsigned i = 0; i < GATES; i++) {
         send_ring(w, i, &w->gates[i]);
     }
+    send_told(w);
 }
 
 static void wait_flag(struct world *w, const bool *flag, const char *what)
@@ -563,16 +575,20 @@ static void segment_path(const struct world *w, uint32_t number, char out[static
     (void)snprintf(out, 128, "%s/%s", w->dir, cs_segment_name(number, name));
 }
 
-/* The first segment takes no other batch. */
+/* The first segment takes no other batch. Looked at while the recorder stands still: a moment later
+ * it may have let go of it. */
 static bool segment_is_full(const struct world *w)
 {
+    int status = 0;
     static uint8_t bytes[SEGMENT];
     struct cs_segment_scan scan;
     struct cs_segment_head head;
     struct cs_journal_entry e;
     char path[128];
     segment_path(w, 1, path);
+    CS_CHECK(kill(w->pid, SIGSTOP) == 0 && waitpid(w->pid, &status, WUNTRACED) == w->pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+    CS_CHECK(kill(w->pid, SIGCONT) == 0);
     CS_CHECK(fd >= 0 && read(fd, bytes, sizeof bytes) == (ssize_t)sizeof bytes && close(fd) == 0);
     CS_CHECK(cs_segment_scan_start(cs_slice(bytes, sizeof bytes), &scan, &head));
     while (cs_segment_scan_next(&scan, &e) == CS_SCAN_ENTRY) {
@@ -628,6 +644,64 @@ CS_TEST(recorder_killed_before_a_ring_was_told_and_again_over_a_new_segment_writ
 {
     static struct world w;
     world_run(&w, untold_script, 13, 0);
+}
+
+/* ---- rings that come late ---- */
+
+static bool has_ended(const struct world *w, const struct gate *g)
+{
+    char name[CS_CSR_NAME], path[200];
+    struct cs_csr_tail tail = {.ended = false};
+    struct cs_id session = session_of(g->epoch);
+    struct stat st;
+    (void)snprintf(path, sizeof path, "%s/%s", w->dir, cs_csr_name(&session, false, 0, name));
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    CS_CHECK(fd >= 0 && fstat(fd, &st) == 0);
+    CS_EQ_U64(cs_csr_find_tail(cs_csr_descriptor(&fd, (uint64_t)st.st_size), &tail), CS_OK);
+    (void)close(fd);
+    return tail.ended;
+}
+
+/* The supervisor is slow, or was stopped: the recorder has a key and a journal full of recordings,
+ * and hears of no ring. Then of one; the other's gate is gone. */
+static void late_script(void *arg)
+{
+    struct world *w = arg;
+    struct gate *lives = &w->gates[0], *gone = &w->gates[1];
+    recorder_start(w);
+    wait_flag(w, &w->ready, "READY");
+    CS_EQ_U64(append_durable(lives), CS_OK);
+    CS_EQ_U64(append_durable(gone), CS_OK);
+    recorder_kill(w);
+    w->alone = true;
+    recorder_start(w);
+    wait_flag(w, &w->ready, "READY");
+    send_key(w);
+    /* That it does nothing can only be watched: it once waited for two seconds, and then ended the
+     * recordings of gates that lived. */
+    for (unsigned i = 0; i < 250; i++) {
+        CS_CHECK(!has_ended(w, lives) && !has_ended(w, gone));
+        CS_CHECK(cs_co_sleep(10 * CS_NS_PER_MS));
+    }
+    send_ring(w, 0, lives);
+    CS_EQ_U64(append_durable(lives), CS_OK);
+    CS_CHECK(!has_ended(w, gone));
+    send_told(w);
+    for (unsigned i = 0; !has_ended(w, gone); i++) {
+        CS_CHECK(i < 2000);
+        CS_CHECK(cs_co_sleep(10 * CS_NS_PER_MS));
+    }
+    CS_EQ_U64(append_durable(lives), CS_OK);
+    CS_CHECK(!has_ended(w, lives));
+    CS_EQ_U64(recorder_stop(w), 0);
+    expect_everything(w);
+    cs_loop_stop(w->loop);
+}
+
+CS_TEST(recorder_waits_for_rings_that_come_late_and_ends_only_what_none_came_for)
+{
+    static struct world w;
+    world_run(&w, late_script, 17, 0);
 }
 
 /* ---- the disk ---- */
@@ -833,6 +907,7 @@ static void second_script(void *arg)
     wait_flag(w, &w->ready, "READY");
     pid_t first = w->pid;
     struct cs_channel *first_channel = w->recorder;
+    w->alone = true; /* it may be gone before it could be told anything else */
     recorder_start(w);
     wait_flag(w, &w->gone, "the second one's refusal");
     int status = recorder_end(w);
