@@ -269,9 +269,7 @@ static bool recorder_opens(void)
             if (w.rec.sources == NULL) {
                 rings_give();
             }
-            if (disk_any(2) == 0) {
-                w.rec.opened_ns -= 3 * CS_NS_PER_S; /* gates that did not come are gone */
-            }
+            w.rec.rings_told = disk_any(2) == 0; /* gates that did not come are gone */
             return true;
         }
     }
@@ -307,7 +305,7 @@ static bool life(bool last)
         cs_recorder_pump(&w.rec);
         look();
         if (last) {
-            w.rec.opened_ns -= 3 * CS_NS_PER_S;
+            w.rec.rings_told = true;
             cs_recorder_pump(&w.rec);
             look();
             DEMAND(!w.rec.failed && !w.rec.no_space);
