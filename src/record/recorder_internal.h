@@ -84,11 +84,11 @@ struct cs_recorder {
     uint64_t opened_ns;
     uint32_t first_kept; /* the oldest segment that is still there */
     bool booted, gone, open, stopping;
-    bool no_space;  /* writing waits for room */
-    bool failed;    /* final */
-    bool sealed;    /* the batch has its COMMIT and waits for the disk */
-    bool rotated;   /* and nothing was synced in the new segment yet */
-    bool keyless;   /* no key came in time: every action is refused until one does */
+    bool no_space;   /* writing waits for room */
+    bool failed;     /* final */
+    bool sealed;     /* the batch has its COMMIT and waits for the disk */
+    bool rotated;    /* and nothing was synced in the new segment yet */
+    bool keyless;    /* no key came in time: every action is refused until one does */
     bool rings_told; /* whose ring is not here is gone */
     bool lost_done;  /* recordings of gates that were gone at the start have their end */
 };
