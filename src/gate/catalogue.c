@@ -194,6 +194,24 @@ static void remember(const struct cs_session *s, const struct cs_sql_class *clas
     m->judged_catalogue = s->gate->catalogue_generation;
 }
 
+static bool is_ours(const struct cs_session *s, const struct cs_gate_catalogue *k)
+{
+    return k != NULL && k->have && cs_slice_eq_str(s->target->address, k->address) &&
+           cs_slice_eq_str(s->target->database, k->database);
+}
+
+/* May it make anything harmless that is not so by itself? */
+static bool is_fresh(const struct cs_session *s, const struct cs_gate_catalogue *k)
+{
+    return k->open == 0 && !s->defined && k->taken > k->changed && cs_mono_ns() - k->taken < AGE_NS;
+}
+
+bool cs_gate_literals_run(struct cs_session *s)
+{
+    const struct cs_gate_catalogue *k = of_session(s);
+    return !is_ours(s, k) || !is_fresh(s, k) || k->catalogue.types_run;
+}
+
 void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class, const uint32_t *types,
                    size_t n_types, struct cs_memo *memo, struct cs_sql_judged *ret)
 {
@@ -203,8 +221,7 @@ void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class, const
         return;
     }
     struct cs_gate_catalogue *k = of_session(s);
-    if (k == NULL || !k->have || !cs_slice_eq_str(s->target->address, k->address) ||
-        !cs_slice_eq_str(s->target->database, k->database)) {
+    if (!is_ours(s, k)) {
         cs_sql_judge(class, NULL, false, ret);
         cs_sql_judge_types(types, n_types, NULL, false, ret);
         if (k != NULL) {
@@ -212,8 +229,7 @@ void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class, const
         }
         return;
     }
-    uint64_t now = cs_mono_ns();
-    bool fresh = k->open == 0 && !s->defined && k->taken > k->changed && now - k->taken < AGE_NS;
+    bool fresh = is_fresh(s, k);
     cs_sql_judge(class, &k->catalogue, fresh, ret);
     cs_sql_judge_types(types, n_types, &k->catalogue, fresh, ret);
     if (ret->unknown) {
@@ -226,9 +242,7 @@ void cs_gate_definitions(struct cs_session *s, const struct cs_sql_class *class,
                          struct cs_sql_judged *ret)
 {
     const struct cs_gate_catalogue *k = of_session(s);
-    bool ours = k != NULL && k->have && cs_slice_eq_str(s->target->address, k->address) &&
-                cs_slice_eq_str(s->target->database, k->database);
-    cs_sql_judge(class, ours ? &k->catalogue : NULL, true, ret);
+    cs_sql_judge(class, is_ours(s, k) ? &k->catalogue : NULL, true, ret);
 }
 
 void cs_gate_definitions_watch(struct cs_session *s)

@@ -265,6 +265,9 @@ void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class, const
  * answers for one class differ when definitions behind its names have changed in between. */
 void cs_gate_definitions(struct cs_session *s, const struct cs_sql_class *class,
                          struct cs_sql_judged *ret);
+/* May to make a value of a literal run code of a user's, for all that is known of the target now?
+ * False only while a fresh catalogue knows every type to be harmless. */
+bool cs_gate_literals_run(struct cs_session *s);
 /* Nothing is owed and no transaction is open on any of the session's connections: definitions that
  * its actions changed are in force now. Cheap; call it whenever that is so. */
 void cs_gate_defined(struct cs_session *s);

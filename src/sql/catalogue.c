@@ -113,6 +113,13 @@ static bool read_entry(struct cs_reader *r, struct cs_catalogue_entry *e)
            e->schema.n > 0 && e->name.n > 0;
 }
 
+/* By number each type is there once, whatever its name. */
+static bool runs(const struct cs_catalogue_entry *e)
+{
+    return e->kind == CS_CATALOGUE_TYPE && cs_slice_eq_str(e->schema, CS_CATALOGUE_NUMBERS) &&
+           (e->bits & CS_CATALOGUE_HARMLESS) == 0;
+}
+
 enum cs_err cs_catalogue_read(struct cs_slice in, struct cs_arena *a, struct cs_catalogue *ret)
 {
     struct cs_reader r = cs_reader(in);
@@ -138,6 +145,7 @@ enum cs_err cs_catalogue_read(struct cs_slice in, struct cs_arena *a, struct cs_
             (c.n > 0 && compare(&c.entries[c.n - 1], &c.entries[c.n]) >= 0)) {
             return CS_ERR_CORRUPT;
         }
+        c.types_run = c.types_run || runs(&c.entries[c.n]);
     }
     if (!cs_reader_done(&r)) {
         return CS_ERR_CORRUPT;

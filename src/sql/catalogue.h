@@ -49,7 +49,8 @@ struct cs_catalogue_entry {
 struct cs_catalogue {
     struct cs_catalogue_entry *entries; /* sorted, no two of one kind and name */
     size_t n;
-    bool strict; /* user-defined operators, casts or operator classes can run behind any text */
+    bool strict;    /* user-defined operators, casts or operator classes can run behind any text */
+    bool types_run; /* some type is not known to be harmless: to make a value of it may run code */
     uint64_t
         dotted[4]; /* names of functions that may be written as columns: bits of their hashes */
 };

@@ -73,6 +73,20 @@ static void walk_reset(struct cs_sql *sql)
     w->n_ctes = 0;
 }
 
+/* What the server analyses already when it is prepared; anything else is kept as it was parsed. */
+static bool analysed(unsigned tag)
+{
+    static const unsigned tags[] = {T_SelectStmt,  T_InsertStmt,        T_UpdateStmt,
+                                    T_DeleteStmt,  T_MergeStmt,         T_DeclareCursorStmt,
+                                    T_ExplainStmt, T_CreateTableAsStmt, T_CallStmt};
+    for (size_t i = 0; i < CS_ARRAY_LEN(tags); i++) {
+        if (tag == tags[i]) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void walk_statement(struct cs_sql *sql, const RawStmt *raw)
 {
     struct cs_sql_walk *w = &sql->walk;
@@ -87,6 +101,7 @@ static void walk_statement(struct cs_sql *sql, const RawStmt *raw)
     *st = (struct cs_sql_statement){.kind = CS_SQL_PLAIN, .verb = CS_SLICE_LIT("")};
     st->offset = raw->stmt_location > 0 ? (uint32_t)raw->stmt_location : 0;
     st->length = raw->stmt_len > 0 ? (uint32_t)raw->stmt_len : 0;
+    st->analysed = raw->stmt != NULL && analysed((unsigned)nodeTag(raw->stmt));
     w->effects = 0;
     w->wrote = 0;
     w->top = st;

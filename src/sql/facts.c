@@ -34,3 +34,29 @@ void cs_sql_facts(const struct cs_sql *sql, const struct cs_sql_class *c,
     /* A text that was not parsed may be no UTF-8, which a string of a rule must be. */
     ret->v[CS_FACT_SQL_TEXT] = fact_string(c->parsed || cs_utf8_valid(text), text);
 }
+
+/* $1 is a parameter, $$ and $a open a string. */
+static bool quotes_anything(struct cs_slice text)
+{
+    if (cs_slice_find(text, '\'') < text.n) {
+        return true;
+    }
+    for (size_t i = cs_slice_find(text, '$'); i < text.n;) {
+        struct cs_slice rest = cs_slice_from(text, i + 1);
+        if (rest.n > 0 && (rest.p[0] < '0' || rest.p[0] > '9')) {
+            return true;
+        }
+        i += 1 + cs_slice_find(rest, '$');
+    }
+    return false;
+}
+
+bool cs_sql_prepares_literals(const struct cs_sql_class *c, struct cs_slice text)
+{
+    bool looked_into = !c->parsed || c->n_kept < c->n_statements;
+    for (uint32_t i = 0; i < c->n_kept; i++) {
+        looked_into =
+            looked_into || c->statements[i].analysed || c->statements[i].kind == CS_SQL_PREPARE;
+    }
+    return looked_into && quotes_anything(text);
+}

@@ -53,6 +53,7 @@ struct cs_sql_statement {
      * to be added to those of the statement it names (0: nothing). */
     uint8_t inner_effects;
     bool binary;             /* COPY_IN: of its data */
+    bool analysed;           /* when it is only prepared: its literals become values then */
     uint16_t columns;        /* COPY_IN: how many it names, 0: all there are */
     struct cs_slice verb;    /* "DROP TABLE" */
     uint32_t offset, length; /* in the text; length 0 = to the end */
@@ -112,6 +113,11 @@ void cs_sql_facts(const struct cs_sql *sql, const struct cs_sql_class *c,
 /* The names of a set of effects, which live as long as the classifier. */
 const struct cs_slice *cs_sql_effect_names(const struct cs_sql *sql, uint8_t effects,
                                            size_t *ret_n);
+
+/* May the server make values of literals in it when it only prepares it? Values of a user's types
+ * run code (checks of domains in a record, an array or a range). False is certain, however the
+ * server reads the text: it has nothing in quotes, or is not looked into before it runs. */
+bool cs_sql_prepares_literals(const struct cs_sql_class *c, struct cs_slice text);
 
 /* SET name = value at run time, startup options: what a client may set. */
 enum cs_sql_guc { CS_SQL_GUC_REFUSE, CS_SQL_GUC_FREE };

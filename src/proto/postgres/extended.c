@@ -6,23 +6,6 @@
 
 #include <stdio.h>
 
-/* A refusal of our own making (not of the rules), recorded as a note. */
-static enum pg_act refuse_extended(struct pg *p, struct pg_batch *b, const char *message)
-{
-    struct cs_verdict *v = cs_alloc(sizeof *v);
-    bool ok = false;
-    if (v != NULL) {
-        v->outcome = CS_DENY;
-        v->refusal = CS_REFUSAL_RULE;
-        v->n = p->s->actions;
-        (void)snprintf(v->message, sizeof v->message, "Countersign denied this: %s", message);
-        cs_gate_note(p->s, "refused: %s", message);
-        ok = pg_pass(p, b) && pg_deny_extended(p, v);
-        cs_free(v);
-    }
-    return ok ? PG_DONE : PG_STOP;
-}
-
 /* ---- Parse ---- */
 
 static struct pg_statement *statement_of(struct pg *p, const struct pg_parse *m)
@@ -45,8 +28,9 @@ static struct pg_statement *statement_of(struct pg *p, const struct pg_parse *m)
     return st;
 }
 
-/* Parse runs nothing of the statement, but a statement that would be denied is refused here
- * already; one that would be held is decided when its parameters are known, at Bind. */
+/* Parse runs nothing of the statement but what its literals run (prepare.c keeps such a text back);
+ * a statement that would be denied is refused here already; one that would be held is decided when
+ * its parameters are known, at Bind. */
 enum pg_act pg_on_parse(struct pg *p, struct pg_batch *b, const struct pg_frame *f)
 {
     struct pg_parse m;
@@ -56,14 +40,14 @@ enum pg_act pg_on_parse(struct pg *p, struct pg_batch *b, const struct pg_frame 
     }
     p->group_open = true;
     if (m.name.n > CS_LIMIT_PG_NAME_BYTES) {
-        return refuse_extended(p, b, "a statement name is longer than 63 bytes");
+        return pg_refuse_extended(p, b, "a statement name is longer than 63 bytes");
     }
     if (p->elevated != NULL) {
-        return refuse_extended(p, b, "an approved statement runs alone in its group");
+        return pg_refuse_extended(p, b, "an approved statement runs alone in its group");
     }
     if (m.text.n > CS_LIMIT_PG_STATEMENT_BYTES - p->names.bytes) {
-        return refuse_extended(p, b,
-                               "the prepared statements of this session are too large together");
+        return pg_refuse_extended(p, b,
+                                  "the prepared statements of this session are too large together");
     }
     if (p->unsettled && p->replies.count > 0) {
         enum pg_act first = pg_settle_first(p, b);
@@ -79,7 +63,8 @@ enum pg_act pg_on_parse(struct pg *p, struct pg_batch *b, const struct pg_frame 
     }
     st->doubted = p->unsettled;
     pg_describe(p, st->class, st->text, st->doubted, st, &a);
-    if (cs_gate_preview(p->s, &a) == CS_DENY) {
+    enum cs_outcome preview = cs_gate_preview(p->s, &a);
+    if (preview == CS_DENY) {
         struct cs_verdict *v = cs_alloc(sizeof *v);
         bool ok = false;
         if (v != NULL) {
@@ -90,6 +75,9 @@ enum pg_act pg_on_parse(struct pg *p, struct pg_batch *b, const struct pg_frame 
         pg_statement_unref(p, st);
         return ok ? PG_DONE : PG_STOP;
     }
+    if (preview != CS_ALLOW && pg_prepare_runs(p, st->class, st->text, &a)) {
+        return pg_prepare_later(p, b, st);
+    }
     struct pg_reply *r = pg_push(p, PG_REPLY_PARSE);
     if (r == NULL) {
         pg_statement_unref(p, st);
@@ -98,77 +86,6 @@ enum pg_act pg_on_parse(struct pg *p, struct pg_batch *b, const struct pg_frame 
     r->statement = st;
     r->redacted = a.redacted;
     return PG_PASS;
-}
-
-/* ---- a statement that is stale ---- */
-
-static struct pg_statement *copy_of(struct pg *p, const struct pg_statement *st)
-{
-    struct pg_statement *new = pg_statement_new(p, cs_slice_str(st->name), st->text);
-    if (new == NULL) {
-        return NULL;
-    }
-    cs_sql_keep(st->class);
-    new->class = st->class;
-    new->told = st->told;
-    new->doubted = p->unsettled;
-    new->types = st->n_types > 0 ? cs_alloc(st->n_types * sizeof *new->types) : NULL;
-    if (st->n_types > 0 && new->types == NULL) {
-        pg_statement_unref(p, new);
-        return NULL;
-    }
-    for (size_t i = 0; i < st->n_types; i++) {
-        new->types[i] = st->types[i];
-    }
-    new->n_types = st->n_types;
-    return new;
-}
-
-/* Close and Parse with the client's own text, whose answers are not for the client. What is found
- * under the name then is the new one.
- *
- * SECURITY: the old statement stays stale. If an earlier error makes the target skip these two
- * messages, it is the one that is found next time; only ParseComplete puts the new one there. */
-static bool prepare_again(struct pg *p, const struct pg_statement *st)
-{
-    struct pg_statement *new = copy_of(p, st);
-    struct pg_reply *close = new != NULL ? pg_push(p, PG_REPLY_CLOSE) : NULL;
-    if (close != NULL) {
-        close->what = 'S';
-        close->swallow = true;
-        close->name = pg_name_copy(cs_slice_str(st->name));
-    }
-    struct pg_reply *parse =
-        close != NULL && close->name != NULL ? pg_push(p, PG_REPLY_PARSE) : NULL;
-    if (parse == NULL) {
-        pg_statement_unref(p, new);
-        pg_fatal(p, "53200", "a prepared statement could not be prepared again: out of memory");
-        pg_end(p, "a prepared statement could not be prepared again");
-        return false;
-    }
-    parse->swallow = true;
-    parse->redacted = new->class->n_secrets > 0;
-    parse->statement = new;
-    struct cs_buf b = cs_buf(CS_LIMIT_PG_QUERY_BYTES + 8192);
-    size_t at = pg_begin(&b, 'C');
-    cs_buf_u8(&b, 'S');
-    pg_put_cstr(&b, cs_slice_str(st->name));
-    pg_finish(&b, at);
-    pg_put_parse(&b, st);
-    bool ok = !b.bad && pg_to_server(p, cs_buf_slice(&b));
-    cs_buf_done(&b);
-    return ok;
-}
-
-static bool freshen(struct pg *p, struct pg_batch *b, const struct pg_statement *st)
-{
-    return !st->stale || (pg_pass(p, b) && prepare_again(p, st));
-}
-
-/* Does the target read the text otherwise than we do, or may it, when it is prepared again now? */
-static bool in_doubt(const struct pg *p, const struct pg_statement *st)
-{
-    return st->doubted || (st->stale && p->unsettled);
 }
 
 /* ---- Bind ---- */
@@ -309,7 +226,7 @@ static enum pg_act hold_bind(struct pg *p, const struct pg_bind *m, const struct
     if (v->outcome != CS_ALLOW) {
         return pg_deny_extended(p, v) ? PG_DONE : PG_STOP;
     }
-    if (st->stale && !prepare_again(p, st)) {
+    if (st->stale && !pg_prepare_again(p, st)) {
         return PG_STOP;
     }
     return push_bind(p, m, st, a, v) && pg_to_server(p, message) ? PG_DONE : PG_STOP;
@@ -321,11 +238,11 @@ static enum pg_act decide_bind(struct pg *p, struct pg_batch *b, const struct pg
                                struct cs_slice message)
 {
     bool certain = a->facts.v[CS_FACT_SQL_TX].state == CS_FACT_KNOWN;
-    bool same = st->class != NULL && certain && !in_doubt(p, st);
+    bool same = st->class != NULL && certain && !pg_in_doubt(p, st);
     cs_gate_decide(p->s, a, same ? &st->memo : NULL, v);
     switch (v->outcome) {
     case CS_ALLOW:
-        return freshen(p, b, st) && push_bind(p, m, st, a, v) ? PG_PASS : PG_STOP;
+        return pg_freshen(p, b, st) && push_bind(p, m, st, a, v) ? PG_PASS : PG_STOP;
     case CS_HOLD:
         return pg_pass(p, b) ? hold_bind(p, m, st, a, class, v, message) : PG_STOP;
     case CS_DENY:
@@ -339,7 +256,7 @@ static void describe_bind(struct pg *p, const struct cs_sql_class *class, struct
                           struct cs_slice names[static 6], struct cs_buf *settings,
                           struct cs_action *a)
 {
-    pg_describe(p, class, st->text, in_doubt(p, st), st, a);
+    pg_describe(p, class, st->text, pg_in_doubt(p, st), st, a);
     a->params = params;
     a->n_params = n_params;
     if (st->class == NULL) { /* made by SQL PREPARE */
@@ -393,9 +310,9 @@ static enum pg_act judge_bind(struct pg *p, struct pg_batch *b, const struct pg_
             act = pg_settle_first(p, b);
             describe_bind(p, class, st, params, m->n_params, names, &settings, &a);
         }
-        if (act == PG_PASS && m->n_params == 0 && st->class != NULL && !in_doubt(p, st) &&
+        if (act == PG_PASS && m->n_params == 0 && st->class != NULL && !pg_in_doubt(p, st) &&
             pg_copy_wanted(p, class, &a)) {
-            act = freshen(p, b, st) ? bind_copy(p, m, st) : PG_STOP;
+            act = pg_freshen(p, b, st) ? bind_copy(p, m, st) : PG_STOP;
         } else if (act == PG_PASS) {
             act = decide_bind(p, b, m, st, &a, class, v, message);
         }
@@ -423,16 +340,16 @@ enum pg_act pg_on_bind(struct pg *p, struct pg_batch *b, const struct pg_frame *
     }
     p->group_open = true;
     if (m.portal.n > CS_LIMIT_PG_NAME_BYTES || m.statement.n > CS_LIMIT_PG_NAME_BYTES) {
-        return refuse_extended(p, b, "a name is longer than 63 bytes");
+        return pg_refuse_extended(p, b, "a name is longer than 63 bytes");
     }
     if (p->elevated != NULL) {
-        return refuse_extended(p, b, "an approved statement runs alone in its group");
+        return pg_refuse_extended(p, b, "an approved statement runs alone in its group");
     }
     if (m.n_params > CS_PARAMS_MAX) {
-        return refuse_extended(p, b, "more than 1024 parameters");
+        return pg_refuse_extended(p, b, "more than 1024 parameters");
     }
     if (pg_portal_count(p) >= CS_LIMIT_PG_PORTALS) {
-        return refuse_extended(p, b, "too many portals are open");
+        return pg_refuse_extended(p, b, "too many portals are open");
     }
     bool wait;
     struct pg_statement *st = pg_statement_find(p, m.statement, &wait);
@@ -446,7 +363,7 @@ enum pg_act pg_on_bind(struct pg *p, struct pg_batch *b, const struct pg_frame *
     if (st == NULL) {
         /* Unknown to us is opaque, and nobody could read it on a card: refused. Where the target
          * does not know it either, that is what it would have said. */
-        return refuse_extended(p, b, "a prepared statement that Countersign has not seen");
+        return pg_refuse_extended(p, b, "a prepared statement that Countersign has not seen");
     }
     return judge_bind(p, b, &m, st, cs_slice_head(cs_slice_from(b->in, b->at), f->total));
 }
@@ -462,7 +379,7 @@ static enum pg_act execute_copy(struct pg *p, struct pg_batch *b, struct cs_slic
     }
     struct pg_portal *po = pg_portal_find(p, name);
     if (po == NULL || po->copies == NULL) {
-        return refuse_extended(p, b, "a portal that is gone");
+        return pg_refuse_extended(p, b, "a portal that is gone");
     }
     po->executed = true;
     return pg_copy_begin(p, po->copies->class, po->copies, name, message);
@@ -475,11 +392,11 @@ enum pg_act pg_on_execute(struct pg *p, struct pg_batch *b, const struct pg_fram
         return pg_violation(p, "malformed Execute");
     }
     if (name.n > CS_LIMIT_PG_NAME_BYTES) {
-        return refuse_extended(p, b, "a name is longer than 63 bytes");
+        return pg_refuse_extended(p, b, "a name is longer than 63 bytes");
     }
     struct pg_portal *po = pg_portal_find(p, name);
     if (po != NULL && po->changing && po->executed && !po->suspended) {
-        return refuse_extended(p, b, "a portal that changes data runs once: bind it again");
+        return pg_refuse_extended(p, b, "a portal that changes data runs once: bind it again");
     }
     if (po != NULL && po->copies != NULL) {
         return execute_copy(p, b, name, cs_slice_head(cs_slice_from(b->in, b->at), f->total));
@@ -520,7 +437,7 @@ enum pg_act pg_on_describe_or_close(struct pg *p, struct pg_batch *b, const stru
         return pg_violation(p, f->type == 'D' ? "malformed Describe" : "malformed Close");
     }
     if (name.n > CS_LIMIT_PG_NAME_BYTES) {
-        return refuse_extended(p, b, "a name is longer than 63 bytes");
+        return pg_refuse_extended(p, b, "a name is longer than 63 bytes");
     }
     /* What the client is told of a statement is compared with what an elevated connection says. */
     struct pg_statement *st = NULL;
@@ -534,8 +451,15 @@ enum pg_act pg_on_describe_or_close(struct pg *p, struct pg_batch *b, const stru
             }
             st = pg_statement_find(p, name, &wait);
         }
+        if (st != NULL) {
+            enum pg_act may = pg_before_describe(p, b, st);
+            if (may != PG_PASS) {
+                return may;
+            }
+            st = pg_statement_find(p, name, &wait);
+        }
         if (st != NULL && st->stale) {
-            if (!freshen(p, b, st)) {
+            if (!pg_freshen(p, b, st)) {
                 return PG_STOP;
             }
             st = pg_statement_find(p, name, &wait);

@@ -55,6 +55,24 @@ enum pg_act pg_on_bind(struct pg *p, struct pg_batch *b, const struct pg_frame *
 enum pg_act pg_on_execute(struct pg *p, struct pg_batch *b, const struct pg_frame *f);
 enum pg_act pg_on_describe_or_close(struct pg *p, struct pg_batch *b, const struct pg_frame *f);
 
+/* ---- prepare.c ---- */
+/* A refusal of our own making (not of the rules), recorded as a note. */
+enum pg_act pg_refuse_extended(struct pg *p, struct pg_batch *b, const char *message);
+/* May to prepare the text run code already? `a`: what it is, by pg_describe. */
+bool pg_prepare_runs(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
+                     const struct cs_action *a);
+/* Takes over the reference to a new statement, which the target prepares when its Bind is allowed
+ * or approved. */
+enum pg_act pg_prepare_later(struct pg *p, struct pg_batch *b, struct pg_statement *st);
+/* PG_PASS: the target may describe it. */
+enum pg_act pg_before_describe(struct pg *p, struct pg_batch *b, struct pg_statement *st);
+/* Close and Parse of a stale statement, unseen by the client. False: the session is over. */
+bool pg_prepare_again(struct pg *p, const struct pg_statement *st);
+/* The same where it is stale, behind what has its verdict. */
+bool pg_freshen(struct pg *p, struct pg_batch *b, const struct pg_statement *st);
+/* Does the target read the text otherwise than we do, or may it, when it is prepared again now? */
+bool pg_in_doubt(const struct pg *p, const struct pg_statement *st);
+
 /* ---- copy.c ---- */
 /* Tells the client to send its data. `st` NULL: `message` is a Query; else it is the Execute of
  * that statement's portal. */

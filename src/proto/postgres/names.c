@@ -176,7 +176,7 @@ void pg_names_stale_all(struct pg *p)
             pg_statement_unref(p, st);
             continue;
         }
-        st->stale = st->name[0] != 0;
+        st->stale = st->stale || st->name[0] != 0;
         m->statements[kept++] = st;
     }
     m->n_statements = kept;

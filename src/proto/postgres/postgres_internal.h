@@ -7,6 +7,7 @@
  *   frontend.c  the client's messages: which one, in what order (frontend.h: shared by these four)
  *   simple.c    the simple query: a verdict for each text
  *   extended.c  the extended query: Parse, Bind, Execute
+ *   prepare.c   what the target prepares when: later, or again
  *   action.c    what a text is: classification, facts, what ran before
  *   backend.c   the target's messages: matched with what was asked
  *   record.c    what they hold, into the record
@@ -37,7 +38,8 @@ struct pg_statement { /* a prepared statement; reference-counted */
     bool doubted;                     /* parsed by the target while p->unsettled */
     uint32_t *types;                  /* owned */
     size_t n_types;
-    bool stale;           /* something unreadable ran since: prepared again before it is used */
+    bool stale; /* prepared again before it is used: something unreadable ran since, or the target
+                   has only a place-holder under its name (prepare.c) */
     struct cs_memo memo;  /* what the rules said of it last */
     struct pg_told told;  /* how the target described it to the client */
     struct cs_slice text; /* behind the struct */

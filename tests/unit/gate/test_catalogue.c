@@ -146,6 +146,29 @@ CS_TEST(an_old_catalogue_narrows_nothing_and_still_says_what_it_knew)
     world_run(ages);
 }
 
+static void types(struct world *w)
+{
+    struct world_client *c = world_session(w);
+    CS_CHECK(cs_gate_literals_run(c->s)); /* nothing is known */
+    send_entry(w, HERE, cs_mono_ns(), &harmless);
+    becomes(w, c, CALL, CS_SQL_READ);
+    CS_CHECK(!cs_gate_literals_run(c->s));
+    struct cs_catalogue_entry by_number = {.schema = CS_SLICE_LIT(CS_CATALOGUE_NUMBERS),
+                                           .name = CS_SLICE_LIT("20000"),
+                                           .kind = CS_CATALOGUE_TYPE};
+    struct cs_catalogue one = {.entries = &by_number, .n = 1};
+    struct cs_buf b = cs_buf(4096);
+    cs_catalogue_write(&b, &one);
+    send_bytes(w, HERE, cs_mono_ns(), cs_buf_slice(&b));
+    cs_buf_done(&b);
+    becomes(w, c, CALL, CS_SQL_READ | CS_SQL_OPAQUE);
+    CS_CHECK(cs_gate_literals_run(c->s));
+}
+CS_TEST(literals_may_run_code_until_every_type_is_known_to_be_harmless)
+{
+    world_run(types);
+}
+
 static void changing(struct world *w)
 {
     struct world_client *c = world_session(w), *other = world_session(w);
@@ -153,7 +176,9 @@ static void changing(struct world *w)
     send_entry(w, HERE, before, &harmless);
     becomes(w, c, CALL, CS_SQL_READ);
     CS_EQ_U64(effects(other, JUDGED, CALL), CS_SQL_READ);
+    CS_CHECK(!cs_gate_literals_run(c->s) && !cs_gate_literals_run(other->s));
     cs_gate_defining(c->s, false); /* a DDL is on its way */
+    CS_CHECK(cs_gate_literals_run(other->s));
     CS_EQ_U64(effects(other, JUDGED, CALL), CS_SQL_READ | CS_SQL_OPAQUE);
     cs_gate_defined(c->s);
     const struct cs_msg_catalogue_wanted *m =
@@ -169,6 +194,7 @@ static void changing(struct world *w)
     /* Who changed something may have changed what names mean to itself alone. */
     CS_EQ_U64(effects(c, JUDGED, CALL), CS_SQL_READ | CS_SQL_OPAQUE);
     CS_EQ_U64(effects(c, DEFINITIONS, CALL), CS_SQL_READ);
+    CS_CHECK(cs_gate_literals_run(c->s) && !cs_gate_literals_run(other->s));
 }
 CS_TEST(a_catalogue_narrows_nothing_until_it_is_newer_than_the_last_change)
 {

@@ -77,6 +77,34 @@ CS_TEST(catalogue_reads_back_as_written_and_nothing_shorter)
     cs_arena_done(&b);
 }
 
+CS_TEST(catalogue_says_whether_a_type_of_it_may_run_code)
+{
+    static const struct {
+        const char *schema, *name;
+        uint8_t kind, bits;
+        bool runs;
+    } rows[] = {
+        {"#", "20000", 't', CS_CATALOGUE_HARMLESS, false},  {"#", "20000", 't', 0, true},
+        {"#", "20000", 't', CS_CATALOGUE_QUIET, true},      {"public", "f", 'f', 0, false},
+        {"public", "mood", 't', CS_CATALOGUE_QUIET, false}, /* by its name, which clashes */
+    };
+    for (size_t i = 0; i < CS_ARRAY_LEN(rows); i++) {
+        struct cs_catalogue_entry e = {.schema = cs_slice_str(rows[i].schema),
+                                       .name = cs_slice_str(rows[i].name),
+                                       .kind = rows[i].kind,
+                                       .bits = rows[i].bits};
+        struct cs_catalogue c = {.entries = &e, .n = 1}, got;
+        struct cs_buf out = cs_buf(4096);
+        struct cs_arena a;
+        cs_arena_init(&a, 4096, 1024 * 1024);
+        cs_catalogue_write(&out, &c);
+        CS_CHECK(cs_catalogue_read(cs_buf_slice(&out), &a, &got) == CS_OK);
+        CS_CHECK(got.types_run == rows[i].runs);
+        cs_buf_done(&out);
+        cs_arena_done(&a);
+    }
+}
+
 CS_TEST(catalogue_out_of_order_or_with_unknown_bits_is_refused)
 {
     struct cs_arena a, b;

@@ -274,6 +274,50 @@ CS_TEST(copy_in_has_its_columns_and_format)
     cs_sql_free(sql);
 }
 
+CS_TEST(literals_that_a_server_reads_while_it_prepares_are_seen)
+{
+    static const struct {
+        const char *text;
+        bool reads;
+    } rows[] = {
+        {"select 'x'", true},
+        {"select $$x$$", true},
+        {"select $1, $a$x$a$", true},
+        {"insert into t values (E'x')", true},
+        {"update t set a = U&'x'", true},
+        {"delete from t where a = 'x'", true},
+        {"merge into t using s on t.a = s.a when matched then update set a = 'x'", true},
+        {"explain select 'x'", true},
+        {"declare c cursor for select 'x'", true},
+        {"create table n as select 'x'", true},
+        {"call p('x')", true},
+        {"prepare q as select 'x'", true},
+        {"select 'x' from", true}, /* which nobody could read */
+        {"select 1", false},
+        {"select $1, $22", false},
+        {"update t set a = $1 where b = $2", false},
+        {"select f(1) /* nothing */", false},
+        {"select from", false},
+        {"do $$ begin end $$", false}, /* nothing of it is looked into before it runs */
+        {"create function f() returns int language sql as 'select 1'", false},
+        {"create view v as select 'x'", false},
+        {"copy t from stdin with (delimiter ',')", false},
+        {"", false},
+        {"select $", false},
+    };
+    struct cs_sql *sql = new_sql();
+    for (size_t i = 0; i < CS_ARRAY_LEN(rows); i++) {
+        struct cs_slice t = cs_slice_str(rows[i].text);
+        const struct cs_sql_class *c = cs_sql_classify(sql, t);
+        bool reads = cs_sql_prepares_literals(c, t);
+        if (reads != rows[i].reads) {
+            CS_FAIL("%s: %d", rows[i].text, (int)reads);
+        }
+        cs_sql_release(sql, c);
+    }
+    cs_sql_free(sql);
+}
+
 CS_TEST(positions_of_statements_are_given)
 {
     struct cs_sql *sql = new_sql();
