@@ -20,148 +20,9 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 import harness  # noqa: E402
-from pgwire import Wire  # noqa: E402
-
-FIGURES = []
-OK, SHORT = [0], [0]
-
-
-def figure(name, value, unit, bound, smaller_is_better=True):
-    good = value <= bound if smaller_is_better else value >= bound
-    (OK if good else SHORT)[0] += 1
-    print("figure: %-34s %8.2f %-10s must %s %-6g %s" % (name, value, unit, "<=" if smaller_is_better else ">=", bound,
-                                                        "ok" if good else "short"), flush=True)
-
-
-def note(text):
-    print("        " + text, flush=True)
-
-
-def bench(fn):
-    FIGURES.append((fn.__name__.replace("_", "-"), fn))
-    return fn
-
-
-# ---- the peers ----
-
-def many_rules(total=1000, matching=200, record=None):
-    """As architecture.md's budgets ask: 1,000 rules, 200 of them match who and target, each with a condition
-    over relations; then the one that allows reading."""
-    out = ["rules:"]
-    for i in range(total - 1):
-        group = "agents" if i < matching else "others"
-        out.append("  - name: guard-%d\n    who: { groups: [%s] }\n    target: { kind: postgres }\n    when: |\n"
-                   "      sql.writes.exists(w, w == \"table_%d\" || w == \"public.table_%d\")\n    then: deny" % (i, group, i, i))
-    out.append("  - name: read\n    who: { groups: [agents] }\n    target: { kind: postgres }\n    when: |\n"
-               "      sql.effects.all(e, e in [\"session\", \"read\"])\n    then: allow" + ("\n    record: " + record if record else ""))
-    out.append("  - name: change\n    who: { groups: [agents] }\n    target: { kind: postgres }\n    when: |\n"
-               "      sql.verb == \"INSERT\"\n    then: hold\n    approvers: { groups: [dba] }")
-    return "\n".join(out) + "\n"
-
-
-class Peers:
-    def __init__(self):
-        self.pg = harness.Postgres(settings=("shared_buffers = 256MB", "max_connections = 600"))
-        self.pg.sql("create role bench login password 'bench'")
-        self.pg.sql("create database bench owner bench")
-        self.env = dict(os.environ, PGPASSWORD="bench", PGSSLMODE="disable", PGGSSENCMODE="disable")
-        self.pgbench(self.pg.port, "-i", "-q", "-s", "10")
-        self.pg.sql("create table stamps (at timestamptz); grant all on stamps to bench", "bench")
-        self.dir = harness.scratch("bench")
-        self.procs = []
-        self.gateways = {}
-
-    def pgbench(self, port, *args, user="bench", password="bench", sslmode="disable", root=None):
-        env = dict(self.env, PGPASSWORD=password, PGSSLMODE=sslmode)
-        if root:
-            env["PGSSLROOTCERT"] = root
-        r = subprocess.run([harness.PG_BIN + "/pgbench", *args, "-h", "localhost", "-p", str(port), "-U", user, "bench"],
-                           env=dict(env, PGHOSTADDR="127.0.0.1"), capture_output=True, text=True)
-        if r.returncode != 0:
-            raise SystemExit("pgbench failed: " + r.stderr[-1500:])
-        return r.stdout
-
-    def gateway(self, tls=False, record=None):
-        if (tls, record) not in self.gateways:
-            t = {"name": "bench", "address": "127.0.0.1:%d" % self.pg.port, "database": "bench", "tls": "off",
-                 "user": "bench", "password": "bench"}
-            gw = harness.Gateway([t], rules=many_rules(record=record), tls=tls, gates=1).start()
-            gw.add_user("alice", "agents")
-            gw.add_user("bob", "dba")
-            self.gateways[tls, record] = gw
-        return self.gateways[tls, record]
-
-    def close_gateway(self):
-        for gw in self.gateways.values():
-            gw.destroy()
-        self.gateways = {}
-
-    def spawn(self, argv):
-        p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                             cwd=self.dir, start_new_session=True, **harness.unprivileged())
-        self.procs.append(p)
-        return p
-
-    def pgbouncer(self):
-        if not hasattr(self, "pgbouncer_port"):
-            self.pgbouncer_port = harness.free_port()
-            with open(self.dir + "/users.txt", "w") as f:
-                f.write('"bench" "bench"\n')
-            with open(self.dir + "/pgbouncer.ini", "w") as f:
-                f.write("[databases]\nbench = host=127.0.0.1 port=%d dbname=bench user=bench\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
-                        "listen_port = %d\nauth_type = trust\nauth_file = %s/users.txt\npool_mode = session\ndefault_pool_size = 300\n"
-                        "max_client_conn = 1000\nserver_tls_sslmode = disable\nunix_socket_dir =\n" % (self.pg.port, self.pgbouncer_port, self.dir))
-            self.spawn(["/usr/sbin/pgbouncer", self.dir + "/pgbouncer.ini"])
-            self.wait_port(self.pgbouncer_port)
-        return self.pgbouncer_port
-
-    def haproxy(self):
-        if not hasattr(self, "haproxy_port"):
-            self.haproxy_port = harness.free_port()
-            with open(self.dir + "/haproxy.cfg", "w") as f:
-                f.write("global\n  nbthread 1\ndefaults\n  mode tcp\n  timeout connect 10s\n  timeout client 1h\n  timeout server 1h\n"
-                        "listen pg\n  bind 127.0.0.1:%d\n  server s 127.0.0.1:%d\n" % (self.haproxy_port, self.pg.port))
-            self.spawn(["/usr/sbin/haproxy", "-f", self.dir + "/haproxy.cfg"])
-            self.wait_port(self.haproxy_port)
-        return self.haproxy_port
-
-    @staticmethod
-    def wait_port(port):
-        import socket
-
-        def up():
-            with socket.socket() as s:
-                return s.connect_ex(("127.0.0.1", port)) == 0
-        harness.wait_until("port %d" % port, up)
-
-    def through(self, name, *args):
-        """pgbench's output through "gateway", "pgbouncer", "haproxy" or "direct"."""
-        if name == "gateway":
-            gw = self.gateway()
-            return self.pgbench(gw.port, *args, user="alice", password=gw.tokens["alice"])
-        port = {"pgbouncer": self.pgbouncer, "haproxy": self.haproxy, "direct": lambda: self.pg.port}[name]()
-        return self.pgbench(port, *args)
-
-    def stop(self):
-        for p in self.procs:
-            p.terminate()
-            p.wait()
-        self.close_gateway()
-        self.pg.destroy()
-        shutil.rmtree(self.dir, ignore_errors=True)
-
-
-def tps(out):
-    return float(re.search(r"tps = ([\d.]+) \(without", out).group(1))
-
-
-def latency_us(out):
-    """Of one client. Not from the line that says so, which is rounded to whole microseconds."""
-    return 1e6 / tps(out)
-
-
-def transactions(out):
-    return int(re.search(r"transactions actually processed: (\d+)", out).group(1))
+import load  # noqa: E402, F401  (its figures)
+import sessions  # noqa: E402, F401
+from peers import FIGURES, OK, SHORT, Peers, bench, cpu_ns, figure, latency_us, note, resident, roles_of, tps, transactions  # noqa: E402
 
 
 def recorded_actions(gw):
@@ -172,47 +33,7 @@ def recorded_actions(gw):
     return total
 
 
-def cpu_ns(pids):
-    total = 0
-    for pid in pids:
-        for t in os.listdir("/proc/%d/task" % pid):
-            with open("/proc/%d/task/%s/schedstat" % (pid, t)) as f:
-                total += int(f.read().split()[0])
-    return total
-
-
 # ---- figures ----
-
-@bench
-def select_only_throughput(peers):
-    args = ("-S", "-n", "-M", "prepared", "-c", "8", "-j", "1")
-    names = ("gateway", "pgbouncer")
-    for n in names:
-        peers.through(n, *args, "-T", "10")
-    ratios, ours, theirs = [], [], []
-    for _ in range(7):
-        a, b = (tps(peers.through(n, *args, "-T", "4")) for n in names)
-        ratios.append(a / b)
-        ours.append(a)
-        theirs.append(b)
-    note("gateway %.0f tps, pgbouncer %.0f tps (medians)" % (statistics.median(ours), statistics.median(theirs)))
-    figure("select-only-throughput", statistics.median(ratios), "x pgbouncer", 0.70, smaller_is_better=False)
-    gw = peers.gateway()
-    gate = gw.pids("gate")
-    everyone = [r["pid"] for r in gw.api("GET", "/v1/status")[1]["roles"]]
-    before, t0 = cpu_ns(everyone), time.monotonic()
-    out = peers.through("gateway", *args, "-T", "4")
-    note("CPU of all our processes: %.1f us per query, %.2f of a core" % (
-        (cpu_ns(everyone) - before) / 1000 / transactions(out), (cpu_ns(everyone) - before) / 1e9 / (time.monotonic() - t0)))
-    strace = subprocess.Popen(["strace", "-f", "-c", "-o", peers.dir + "/strace", "-p", str(gate[0])], stderr=subprocess.DEVNULL)
-    time.sleep(1)
-    out = peers.through("gateway", *args, "-t", "400")
-    strace.terminate()
-    strace.wait()
-    with open(peers.dir + "/strace") as f:
-        calls = int(re.search(r"(\d+)\s+(?:\d+\s+)?total", f.read()).group(1))
-    note("system calls of the gate: %.2f per query at 8 clients" % (calls / transactions(out)))
-
 
 @bench
 def recorded_equals_counted(peers):
@@ -249,27 +70,6 @@ def record_head_throughput(peers):
     note("record: head %.0f tps, none %.0f tps (medians); CPU of all our processes: %.1f and %.1f us per query" % (
         statistics.median(head), statistics.median(none), *(statistics.median(cpu[r]) for r in ("head", "none"))))
     figure("record-head-throughput", statistics.median(ratios), "x none", 0.95, smaller_is_better=False)
-
-
-@bench
-def record_full_copy_out(peers):
-    """Processor time of all our processes for a large COPY OUT of text, by what is recorded of it. Stated, without a bound."""
-    rows, width = 400000, 500
-    sql = "copy (select i, repeat(md5(i::text), %d) from generate_series(1, %d) i) to stdout" % (width // 32, rows)
-    got = {}
-    for record in ("none", "head", "full"):
-        gw = peers.gateway(record=record)
-        everyone = [r["pid"] for r in gw.api("GET", "/v1/status")[1]["roles"]]
-        for _ in range(3):
-            before, t0 = cpu_ns(everyone), time.monotonic()
-            r = subprocess.run(["psql", "-XAtqc", sql, "host=127.0.0.1 port=%d user=alice dbname=bench sslmode=disable" % gw.port],
-                               env=dict(peers.env, PGPASSWORD=gw.tokens["alice"]), stdout=subprocess.PIPE)
-            size = len(r.stdout)
-            assert r.returncode == 0 and size > rows * 400
-            got.setdefault(record, []).append(((cpu_ns(everyone) - before) / size * 1e9 / 1e9, size / (time.monotonic() - t0) / 1e6))
-    for record, runs in got.items():
-        note("record: %s: %.2f s of processor a GB, %.0f MB/s (medians of 3)" % (
-            record, statistics.median(r[0] for r in runs), statistics.median(r[1] for r in runs)))
 
 
 @bench
@@ -420,34 +220,6 @@ def separation_share(peers):
     figure("separation-share", 100 * cost / per_query, "%", 3)
 
 
-def resident(pid):
-    with open("/proc/%d/smaps_rollup" % pid) as f:
-        return sum(int(x) for x in re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+)", f.read(), re.M))
-
-
-def idle_memory(peers, tls, name, bound, count=400):
-    gw = peers.gateway(tls)
-    pids = gw.pids("gate") + gw.pids("control")
-    open_ones = [Wire(gw.port, gw.ca if tls else None).login("alice", gw.tokens["alice"], "bench") for _ in range(20)]
-    before = [resident(p) for p in pids]
-    open_ones += [Wire(gw.port, gw.ca if tls else None).login("alice", gw.tokens["alice"], "bench") for _ in range(count)]
-    after = [resident(p) for p in pids]
-    for w in open_ones:
-        w.close()
-    note("%d sessions: gate %.1f KB, control %.1f KB each" % (count, (after[0] - before[0]) / count, (after[1] - before[1]) / count))
-    figure(name, (after[0] - before[0]) / count, "KB", bound)
-
-
-@bench
-def idle_session_plain(peers):
-    idle_memory(peers, False, "idle-session-plain", 8)
-
-
-@bench
-def idle_session_tls(peers):
-    idle_memory(peers, True, "idle-session-tls", 24)
-
-
 def fdatasync_ms(folder, n=200):
     path, took = os.path.join(folder, "probe"), []
     with open(path, "wb") as f:
@@ -482,14 +254,6 @@ def decision_to_first_byte(peers):
 
 
 # ---- what the separation into processes costs ----
-
-def roles_of(gw):
-    try:
-        code, body = gw.api("GET", "/v1/status")
-        return body["roles"] if code == 200 else []
-    except (OSError, ValueError, KeyError):
-        return []
-
 
 def killed_and_back(gw, role):
     """Milliseconds from kill -9 until another process of the role says that it serves, and its own start."""

@@ -59,7 +59,7 @@ void cs_hold_on_state(struct cs_gate *g, const struct cs_msg_request_state *m)
     }
     if (h->asking) {
         if (h->n_early == CS_HOLD_EARLY) {
-            memmove(h->early, h->early + 1, sizeof h->early - sizeof h->early[0]);
+            memmove(h->early, h->early + 1, (CS_HOLD_EARLY - 1) * sizeof h->early[0]);
             h->n_early--;
         }
         news_of(m, &h->early[h->n_early++]);
@@ -175,6 +175,11 @@ enum cs_err cs_hold_ask(struct cs_session *s, const struct cs_action *a, const s
                             .claimed = cs_slice_str(s->claimed != NULL ? s->claimed : "")};
     memset(&call, 0, sizeof call);
     call.fd[0] = call.fd[1] = call.fd[2] = -1;
+    h->early = cs_alloc(CS_HOLD_EARLY * sizeof *h->early);
+    if (h->early == NULL) {
+        (void)close(fd);
+        return CS_ERR_NO_MEMORY;
+    }
     h->asking = true;
     h->n_early = 0;
     s->asked_generation = 0; /* until it is sent */
@@ -186,6 +191,8 @@ enum cs_err cs_hold_ask(struct cs_session *s, const struct cs_action *a, const s
                                      : CS_ERR_PROTOCOL;
     }
     h->asking = false;
+    cs_free(h->early); /* a wait can be long, and they are large */
+    h->early = NULL;
     if (e == CS_OK) {
         h->control_generation = s->asked_generation; /* it may have waited for another control */
     }

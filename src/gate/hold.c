@@ -457,6 +457,7 @@ void cs_gate_hold(struct cs_session *s, const struct cs_action *a, const struct 
         if (s->async && (h->now.state == CS_REQUEST_PENDING)) {
             refuse_waiting(s, h, v);
         } else {
+            cs_co_trim(); /* what asking took of the stack */
             while (!finish(s, a, h, v, wait_until_over(s, a, ops, v, h))) {
             }
         }

@@ -30,7 +30,8 @@ struct cs_hold {             /* on the heap, because a coroutine's stack is smal
     bool left;                   /* it no longer waits, whether control heard it or not */
     struct cs_id tried;          /* the grant that was tried to consume, answered or not */
     bool asking;                 /* a HOLD is on its way: its answer may be read with later news */
-    struct cs_hold_news early[CS_HOLD_EARLY]; /* news read while asking, the latest last */
+    struct cs_hold_news *early; /* owned, while asking: CS_HOLD_EARLY news that were read meanwhile,
+                                   the latest last */
     size_t n_early;
 };
 

@@ -12,6 +12,7 @@
 #include "sql/sql.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 struct cs_sql *cs_gate_sql(struct cs_gate *g)
@@ -85,10 +86,30 @@ static void session_start(struct cs_gate_listener *l, int fd, const struct socka
     }
 }
 
+/* This process carries as many as it can: who comes is another gate's, or waits in the kernel's
+ * queue. False: the gate stops. */
+static bool wait_for_place(struct cs_gate_listener *l)
+{
+    struct cs_gate *g = l->gate;
+    if (g->sessions.live >= g->sessions.max) {
+        cs_log(CS_EV_SESSION_REFUSED, NULL,
+               "why=\"this gate has all %u sessions that it can have\"", g->sessions.max);
+    }
+    while (g->sessions.live >= g->sessions.max) {
+        struct cs_wait w = CS_WAIT_ON(CS_WAIT_EVENT, &g->emptied);
+        cs_fd_unwatch(&l->fd);
+        cs_event_clear(&g->emptied);
+        if (cs_wait(&w, 1, CS_FOREVER) == CS_WOKE_CANCELLED) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void cs_gate_accept_loop(void *arg)
 {
     struct cs_gate_listener *l = arg;
-    for (;;) {
+    while (wait_for_place(l)) {
         struct sockaddr_storage peer;
         int fd = -1;
         enum cs_err e = cs_accept(&l->fd, &fd, &peer);
@@ -343,6 +364,20 @@ static void on_supervisor_gone(struct cs_channel *c, void *arg)
     cs_loop_stop(g->loop); /* nobody left to answer to */
 }
 
+/* As many as there are descriptors for: two each, and some for everything else. One that has
+ * reached its target must not fail later for want of one. */
+static uint32_t sessions_max(void)
+{
+    enum { OTHERS = 256, LEAST = 16 };
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == RLIM_INFINITY) {
+        return CS_LIMIT_SESSIONS_PER_GATE;
+    }
+    rlim_t most = files.rlim_cur > OTHERS ? (files.rlim_cur - OTHERS) / 2 : 0;
+    most = CS_MIN(most, (rlim_t)CS_LIMIT_SESSIONS_PER_GATE);
+    return (uint32_t)CS_MAX(most, (rlim_t)LEAST);
+}
+
 enum cs_err cs_gate_new(struct cs_loop *loop, int supervisor_fd, struct cs_gate **ret)
 {
     struct cs_gate *g = cs_alloc(sizeof *g);
@@ -352,7 +387,7 @@ enum cs_err cs_gate_new(struct cs_loop *loop, int supervisor_fd, struct cs_gate 
     }
     g->loop = loop;
     g->scratch = cs_alloc(CS_LIMIT_RECORD_FRAME_BYTES);
-    cs_pool_init(&g->sessions, sizeof(struct cs_session), CS_LIMIT_SESSIONS_PER_GATE);
+    cs_pool_init(&g->sessions, sizeof(struct cs_session), sessions_max());
     enum cs_err e = g->scratch != NULL ? cs_sql_new(&g->sql) : CS_ERR_NO_MEMORY;
     if (e != CS_OK) {
         (void)close(supervisor_fd);

@@ -6,6 +6,7 @@
 #include "runtime/stream_filter.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -176,6 +177,24 @@ void cs_stream_wipe(struct cs_stream *s, size_t n)
     if (n > 0) {
         cs_wipe(s->in->bytes + s->in_off, n);
         cs_stream_consume(s, n);
+    }
+}
+
+static void give_pages(uint8_t *from, const uint8_t *to)
+{
+    const uintptr_t page = 4096;
+    uintptr_t first = ((uintptr_t)from + page - 1) & ~(page - 1), end = (uintptr_t)to & ~(page - 1);
+    if (first < end) {
+        (void)madvise(from + (first - (uintptr_t)from), end - first, MADV_DONTNEED);
+    }
+}
+
+void cs_stream_trim(struct cs_stream *s)
+{
+    if (s->in != NULL) {
+        uint8_t *b = s->in->bytes;
+        give_pages(b, b + s->in_off);
+        give_pages(b + s->in_off + s->in_len, b + CS_IOBUF_SIZE);
     }
 }
 

@@ -62,6 +62,9 @@ struct cs_slice cs_stream_peek(const struct cs_stream *s);
 void cs_stream_consume(struct cs_stream *s, size_t n);
 /* The same, and the bytes are wiped first: a secret was among them. */
 void cs_stream_wipe(struct cs_stream *s, size_t n);
+/* Gives the pages of the in buffer that hold nothing back to the kernel: called where unconsumed
+ * bytes will lie there for long. They stay where they are. */
+void cs_stream_trim(struct cs_stream *s);
 /* Sends bytes: directly when nothing is queued, and queues what the socket does not take. All or
  * nothing is promised up to cs_stream_room(); CS_ERR_LIMIT (and nothing sent) beyond it. An error
  * of the socket is sticky and returned. */

@@ -236,13 +236,14 @@ void pg_hold(struct pg *p, struct cs_action *a, const struct cs_sql_class *class
     struct cs_arena mem;
     struct cs_action held;
     struct pg_pins pins = p->pins;
-    cs_arena_init(&mem, 16 * 1024, 4 * CS_LIMIT_HELD_BYTES);
+    cs_arena_init(&mem, 2048, 4 * CS_LIMIT_HELD_BYTES);
     bool may_copy = !class->parsed || class->n_kept < class->n_statements || pg_copies_in(class);
     if (v->uncovered && may_copy && a->settings.n == 0) {
         a->settings = CS_SLICE_LIT("copy-data=not covered: nobody sees it before it is loaded\n");
     }
     definitions(p, class, asked);
     if (held_copy(p, &mem, a, v->elevated, asked, &held)) {
+        cs_stream_trim(&p->s->client); /* its message stays there, perhaps for hours */
         cs_gate_hold(p->s, &held, &hold_ops, v);
         definitions(p, class, now);
         if (v->outcome == CS_ALLOW && !same_pins(&pins, &p->pins)) {

@@ -1,0 +1,195 @@
+"""What the figures are measured against, and how: a server, a gateway, pgbouncer and haproxy, their clients,
+and the lines that a figure prints. Used by run.py and the files of figures beside it."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
+import harness  # noqa: E402
+
+FIGURES = []
+OK, SHORT = [0], [0]
+
+
+def figure(name, value, unit, bound, smaller_is_better=True):
+    good = value <= bound if smaller_is_better else value >= bound
+    (OK if good else SHORT)[0] += 1
+    print("figure: %-34s %8.2f %-10s must %s %-6g %s" % (name, value, unit, "<=" if smaller_is_better else ">=", bound,
+                                                        "ok" if good else "short"), flush=True)
+
+
+def note(text):
+    print("        " + text, flush=True)
+
+
+def bench(fn):
+    FIGURES.append((fn.__name__.replace("_", "-"), fn))
+    return fn
+
+
+# ---- the peers ----
+
+def many_rules(total=1000, matching=200, record=None):
+    """As architecture.md's budgets ask: 1,000 rules, 200 of them match who and target, each with a condition
+    over relations; then the one that allows reading."""
+    out = ["rules:"]
+    for i in range(total - 1):
+        group = "agents" if i < matching else "others"
+        out.append("  - name: guard-%d\n    who: { groups: [%s] }\n    target: { kind: postgres }\n    when: |\n"
+                   "      sql.writes.exists(w, w == \"table_%d\" || w == \"public.table_%d\")\n    then: deny" % (i, group, i, i))
+    out.append("  - name: read\n    who: { groups: [agents] }\n    target: { kind: postgres }\n    when: |\n"
+               "      sql.effects.all(e, e in [\"session\", \"read\"])\n    then: allow" + ("\n    record: " + record if record else ""))
+    out.append("  - name: change\n    who: { groups: [agents] }\n    target: { kind: postgres }\n    when: |\n"
+               "      sql.verb == \"INSERT\"\n    then: hold\n    approvers: { groups: [dba] }")
+    return "\n".join(out) + "\n"
+
+
+class Peers:
+    def __init__(self):
+        self.pg = harness.Postgres(settings=("shared_buffers = 256MB", "max_connections = 600"))
+        self.pg.sql("create role bench login password 'bench'")
+        self.pg.sql("create database bench owner bench")
+        self.env = dict(os.environ, PGPASSWORD="bench", PGSSLMODE="disable", PGGSSENCMODE="disable")
+        self.pgbench(self.pg.port, "-i", "-q", "-s", "10")
+        self.pg.sql("create table stamps (at timestamptz); grant all on stamps to bench", "bench")
+        self.dir = harness.scratch("bench")
+        self.procs = []
+        self.gateways, self.pgbouncers = {}, {}
+
+    def pgbench(self, port, *args, user="bench", password="bench", sslmode="disable"):
+        env = dict(self.env, PGPASSWORD=password, PGSSLMODE=sslmode)
+        r = subprocess.run([harness.PG_BIN + "/pgbench", *args, "-h", "localhost", "-p", str(port), "-U", user, "bench"],
+                           env=dict(env, PGHOSTADDR="127.0.0.1"), capture_output=True, text=True)
+        if r.returncode != 0:
+            raise SystemExit("pgbench failed: " + r.stderr[-1500:])
+        return r.stdout
+
+    def gateway(self, tls=None, record=None):
+        """`tls`: None, "client" or "both" sides."""
+        if (tls, record) not in self.gateways:
+            t = {"name": "bench", "address": "127.0.0.1:%d" % self.pg.port, "database": "bench", "tls": "off",
+                 "user": "bench", "password": "bench"}
+            if tls == "both":
+                t.update(tls="verify-full", roots=self.pg.root)
+            gw = harness.Gateway([t], rules=many_rules(record=record), tls=tls is not None, gates=1).start()
+            gw.add_user("alice", "agents")
+            gw.add_user("bob", "dba")
+            self.gateways[tls, record] = gw
+        return self.gateways[tls, record]
+
+    def close_gateway(self):
+        for gw in self.gateways.values():
+            gw.destroy()
+        self.gateways = {}
+
+    def spawn(self, argv):
+        p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                             cwd=self.dir, start_new_session=True, **harness.unprivileged())
+        self.procs.append(p)
+        return p
+
+    def pgbouncer(self, tls=None):
+        """(port, process) of one with session pooling; `tls`: None or "both" sides."""
+        if tls not in self.pgbouncers:
+            port, at = harness.free_port(), os.path.join(self.dir, "pgbouncer-%s" % tls)
+            with open(self.dir + "/users.txt", "w") as f:
+                f.write('"bench" "bench"\n')
+            way = "server_tls_sslmode = disable\n"
+            if tls:
+                for name in ("server.key", "server.crt"):
+                    shutil.copy(os.path.join(self.pg.data, name), os.path.join(self.dir, name))
+                    shutil.chown(os.path.join(self.dir, name), **{k: v for k, v in harness.unprivileged().items() if k == "user"})
+                way = ("server_tls_sslmode = require\nclient_tls_sslmode = require\nclient_tls_key_file = %s/server.key\n"
+                       "client_tls_cert_file = %s/server.crt\n" % (self.dir, self.dir))
+            with open(at, "w") as f:
+                f.write("[databases]\nbench = host=127.0.0.1 port=%d dbname=bench user=bench\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+                        "listen_port = %d\nauth_type = trust\nauth_file = %s/users.txt\npool_mode = session\ndefault_pool_size = 300\n"
+                        "max_client_conn = 1000\nunix_socket_dir =\n%s" % (self.pg.port, port, self.dir, way))
+            process = self.spawn(["/usr/sbin/pgbouncer", at])
+            self.wait_port(port)
+            self.pgbouncers[tls] = port, process
+        return self.pgbouncers[tls]
+
+    def haproxy(self):
+        if not hasattr(self, "haproxy_port"):
+            self.haproxy_port = harness.free_port()
+            with open(self.dir + "/haproxy.cfg", "w") as f:
+                f.write("global\n  nbthread 1\ndefaults\n  mode tcp\n  timeout connect 10s\n  timeout client 1h\n  timeout server 1h\n"
+                        "listen pg\n  bind 127.0.0.1:%d\n  server s 127.0.0.1:%d\n" % (self.haproxy_port, self.pg.port))
+            self.haproxy_process = self.spawn(["/usr/sbin/haproxy", "-f", self.dir + "/haproxy.cfg"])
+            self.wait_port(self.haproxy_port)
+        return self.haproxy_port
+
+    @staticmethod
+    def wait_port(port):
+        import socket
+
+        def up():
+            with socket.socket() as s:
+                return s.connect_ex(("127.0.0.1", port)) == 0
+        harness.wait_until("port %d" % port, up)
+
+    def through(self, name, *args, tls=None):
+        """pgbench's output through "gateway", "pgbouncer", "haproxy" or "direct"; `tls`: None or "both" sides."""
+        mode = "require" if tls else "disable"
+        if name == "gateway":
+            gw = self.gateway(tls)
+            return self.pgbench(gw.port, *args, user="alice", password=gw.tokens["alice"], sslmode=mode)
+        port = {"pgbouncer": lambda: self.pgbouncer(tls)[0], "haproxy": self.haproxy, "direct": lambda: self.pg.port}[name]()
+        return self.pgbench(port, *args, sslmode=mode)
+
+    def pids(self, name, tls=None):
+        """The processes whose time is `name`'s: all roles of the gateway, or the peer itself."""
+        if name == "gateway":
+            gw = self.gateway(tls)
+            return [gw.process.pid] + [r["pid"] for r in gw.api("GET", "/v1/status")[1]["roles"]]
+        if name == "pgbouncer":
+            return [self.pgbouncer(tls)[1].pid]
+        self.haproxy()
+        return [self.haproxy_process.pid]
+
+    def stop(self):
+        for p in self.procs:
+            p.terminate()
+            p.wait()
+        self.close_gateway()
+        self.pg.destroy()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def tps(out):
+    return float(re.search(r"tps = ([\d.]+) \(without", out).group(1))
+
+
+def latency_us(out):
+    """Of one client. Not from the line that says so, which is rounded to whole microseconds."""
+    return 1e6 / tps(out)
+
+
+def transactions(out):
+    return int(re.search(r"transactions actually processed: (\d+)", out).group(1))
+
+
+def cpu_ns(pids):
+    total = 0
+    for pid in pids:
+        for t in os.listdir("/proc/%d/task" % pid):
+            with open("/proc/%d/task/%s/schedstat" % (pid, t)) as f:
+                total += int(f.read().split()[0])
+    return total
+
+
+def resident(pid):
+    with open("/proc/%d/smaps_rollup" % pid) as f:
+        return sum(int(x) for x in re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+)", f.read(), re.M))
+
+
+def roles_of(gw):
+    try:
+        code, body = gw.api("GET", "/v1/status")
+        return body["roles"] if code == 200 else []
+    except (OSError, ValueError, KeyError):
+        return []
