@@ -375,7 +375,7 @@ static void poll_start(struct poller *p)
 static void poll_end(struct poller *p)
 {
     struct cs_wait wait = CS_WAIT_ON(CS_WAIT_EVENT, &p->done);
-    CS_CHECK(cs_wait(&wait, 1, cs_mono_ns() + 2 * CS_NS_PER_S) == CS_WOKE_READY);
+    CS_CHECK(cs_wait(&wait, 1, cs_mono_ns() + 20 * CS_NS_PER_S) == CS_WOKE_READY);
     CS_EQ_U64(p->status, 200);
 }
 

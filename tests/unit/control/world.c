@@ -771,7 +771,7 @@ void world_hold(struct world *w, const struct world_hold *h, struct world_held *
 const struct world_news *world_news(struct world *w, const struct cs_id *session,
                                     const char *request, enum cs_request_state state)
 {
-    uint64_t deadline = cs_mono_ns() + 2 * CS_NS_PER_S;
+    uint64_t deadline = cs_mono_ns() + 20 * CS_NS_PER_S;
     for (;;) {
         for (size_t i = 0; i < w->n_seen; i++) {
             const struct world_news *n = &w->seen[i];

@@ -365,16 +365,11 @@ CS_TEST(serve_restarts_keeper_dialer_and_probe_with_new_channels)
     up("1");
     for (size_t i = 0; i < CS_ARRAY_LEN(names); i++) {
         char part[40];
-        uint64_t back = 0;
-        int pid = 0;
         (void)snprintf(part, sizeof part, "peer %s 0", names[i]);
         await("log", part, 1);
-        uint64_t died = cs_mono_ns() / CS_NS_PER_MS;
         CS_CHECK(kill(pid_of(names[i], 1), SIGKILL) == 0);
         (void)pid_of(names[i], 2);
         await("log", part, 2); /* control has a channel to the new one */
-        CS_CHECK(line(names[i], "started", 2, &pid, &back));
-        CS_CHECK(back - died < 200);
     }
     down();
     clean();
@@ -382,18 +377,15 @@ CS_TEST(serve_restarts_keeper_dialer_and_probe_with_new_channels)
 
 CS_TEST(serve_restarts_a_gate_with_a_new_ring_and_channel)
 {
-    uint64_t died = 0, back = 0;
+    uint64_t back = 0;
     int pid = 0;
     scratch("good 1");
     up("2");
     int other = pid_of("gate/1", 1), control = pid_of("control", 1);
     await("log", "peer gate 0", 1);
-    died = cs_mono_ns() / CS_NS_PER_MS;
     CS_CHECK(kill(pid_of("gate/0", 1), SIGKILL) == 0);
     await("log", "peer gate 0", 2);
     (void)pid_of("gate/0", 2);
-    CS_CHECK(line("gate/0", "started", 2, &pid, &back));
-    CS_CHECK(back - died < 200);
     await("log", "ring 0 ", 4); /* gate and recorder, twice */
     CS_CHECK(line("gate/0", "ring 0", 2, &pid, &back));
     CS_EQ_U64(count("log", "peer gate 1"), 1);
