@@ -29,3 +29,21 @@ enum cs_fact_id cs_fact_by_name(struct cs_slice name)
     }
     return (enum cs_fact_id)id;
 }
+
+enum cs_named cs_verb_named(struct cs_slice verb)
+{
+    static const struct {
+        const char *verb;
+        enum cs_named family;
+    } named[] = {
+#define CS_NAMED_VERB(verb, family, effects, text) {verb, CS_NAMED_##family},
+#include "action/named.def"
+#undef CS_NAMED_VERB
+    };
+    for (size_t i = 0; i < CS_ARRAY_LEN(named); i++) {
+        if (cs_slice_eq_str(verb, named[i].verb)) {
+            return named[i].family;
+        }
+    }
+    return CS_NAMED_NONE;
+}

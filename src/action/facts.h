@@ -42,4 +42,9 @@ const struct cs_fact_info *cs_fact_info(enum cs_fact_id id);
 /* CS_FACT_MAX when there is none of this name. */
 enum cs_fact_id cs_fact_by_name(struct cs_slice name);
 
+/* Verbs that a rule must name to permit them (named.def). */
+enum cs_named { CS_NAMED_NONE, CS_NAMED_REPLICATION };
+/* CS_NAMED_NONE: an ordinary verb. */
+enum cs_named cs_verb_named(struct cs_slice verb);
+
 #endif

@@ -295,6 +295,11 @@ enum cs_err cs_gate_may_open(struct cs_session *s, char *why, size_t why_size)
     return CS_OK;
 }
 
+bool cs_gate_names(const struct cs_session *s, enum cs_named family)
+{
+    return s->policy != NULL && cs_policy_names(s->policy, family);
+}
+
 struct cs_slice cs_gate_database(const struct cs_session *s, bool elevated)
 {
     const struct cs_target *t = s->target;

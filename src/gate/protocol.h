@@ -76,6 +76,8 @@ enum cs_err cs_gate_auth_certificate(struct cs_session *s, struct cs_slice user,
                                      struct cs_slice target, uint64_t attempt) CS_MUST_CHECK;
 /* May this chain open a session at this target? `why` (NUL-terminated) when not. */
 enum cs_err cs_gate_may_open(struct cs_session *s, char *why, size_t why_size) CS_MUST_CHECK;
+/* Is there a rule for this session that may permit one of these verbs (action/named.def)? */
+bool cs_gate_names(const struct cs_session *s, enum cs_named family);
 /* A connection to the session's target, TCP only; the name to log in with there. For the elevated
  * credential `grant` is one that was consumed for this session. */
 struct cs_upstream {

@@ -47,5 +47,7 @@ struct cs_cel_input {
 void cs_cel_prepare(const struct cs_facts *facts, struct cs_cel_input *ret);
 /* Absent and unknown facts are unknown; so is what takes more than CS_LIMIT_CEL_STEPS. */
 enum cs_tri cs_cel_eval(const struct cs_cel *c, const struct cs_cel_input *in);
+/* Does it compare sql.verb with this word, whatever comes of it? */
+bool cs_cel_names_verb(const struct cs_cel *c, struct cs_slice verb);
 
 #endif

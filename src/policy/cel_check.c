@@ -29,16 +29,13 @@ static const struct {
 } refused_verbs[] = {
     {"FUNCTION CALL", "FunctionCall messages, which are"},
     {"FUNCTIONCALL", "FunctionCall messages, which are"},
-    {"REPLICATION", "replication, which is"},
-    {"IDENTIFY_SYSTEM", "replication, which is"},
-    {"START_REPLICATION", "replication, which is"},
-    {"BASE_BACKUP", "replication, which is"},
-    {"TIMELINE_HISTORY", "replication, which is"},
-    {"CREATE_REPLICATION_SLOT", "replication, which is"},
-    {"ALTER_REPLICATION_SLOT", "replication, which is"},
-    {"READ_REPLICATION_SLOT", "replication, which is"},
-    {"DROP_REPLICATION_SLOT", "replication, which is"},
-    {"UPLOAD_MANIFEST", "replication, which is"},
+};
+
+/* A rule that must name such a verb would silently permit nothing. */
+static const char *const named_verbs[] = {
+#define CS_NAMED_VERB(verb, family, effects, text) verb,
+#include "action/named.def"
+#undef CS_NAMED_VERB
 };
 
 struct checker {
@@ -104,7 +101,14 @@ static bool same(uint8_t a, uint8_t b)
 
 static bool check_verb(struct checker *c, uint32_t at)
 {
-    const struct cs_cel_node *n = &c->n[at];
+    struct cs_cel_node *n = &c->n[at];
+    n->domain = DOMAIN_VERB;
+    for (size_t i = 0; i < CS_ARRAY_LEN(named_verbs); i++) {
+        struct cs_slice verb = cs_slice_str(named_verbs[i]);
+        if (cs_slice_eq_nocase(n->u.s, verb) && !cs_slice_eq(n->u.s, verb)) {
+            return fault(c, at, "verbs are written in capitals: \"%s\"", named_verbs[i]);
+        }
+    }
     for (size_t i = 0; i < CS_ARRAY_LEN(refused_verbs); i++) {
         if (cs_slice_eq_nocase(n->u.s, cs_slice_str(refused_verbs[i].word))) {
             return fault(c, at, "not in this version: %s always refused; \"%s\" is no verb",
@@ -408,4 +412,15 @@ bool cs_cel_check(struct cs_cel_node *nodes, uint32_t n, uint32_t *ret_families,
     }
     *ret_families = c.families;
     return true;
+}
+
+bool cs_cel_names_verb(const struct cs_cel *c, struct cs_slice verb)
+{
+    for (uint32_t i = 0; i < c->n_nodes; i++) {
+        const struct cs_cel_node *n = &c->nodes[i];
+        if (n->op == CS_CEL_STRING && n->domain == DOMAIN_VERB && cs_slice_eq(n->u.s, verb)) {
+            return true;
+        }
+    }
+    return false;
 }

@@ -158,11 +158,14 @@ static void say_rule(struct cs_decision *d, const char *verb)
     tidy(d, n);
 }
 
-static void deny(struct cs_decision *d, const struct cs_principal *lacks)
+static void deny(struct cs_decision *d, const struct cs_principal *lacks, struct cs_slice named)
 {
     size_t n = 0;
     *d = (struct cs_decision){.outcome = CS_DENY};
-    if (lacks != NULL) {
+    if (lacks != NULL && named.n > 0) {
+        say(d, &n, "no rule that names \"%.*s\" allows this for %s %.*s", CS_SLICE_FMT(named),
+            cs_principal_kind_name(lacks->kind), CS_SLICE_FMT(lacks->name));
+    } else if (lacks != NULL) {
         say(d, &n, "no rule allows this for %s %.*s", cs_principal_kind_name(lacks->kind),
             CS_SLICE_FMT(lacks->name));
     } else {
@@ -203,16 +206,32 @@ static void add_hold(struct cs_decision *d, const struct cs_rule *r)
     d->n_rules++;
 }
 
+/* SECURITY: some verbs a rule must name to permit them (action/named.def): "allow everything" was
+ * not written with them in mind. What is unknown may be one, but an allow does not match it and a
+ * person sees a hold. */
+static bool permits(const struct cs_rule_full *r, struct cs_slice named)
+{
+    return named.n == 0 || cs_cel_names_verb(&r->when, named);
+}
+
+static struct cs_slice must_be_named(const struct cs_facts *facts)
+{
+    const struct cs_fact *verb = &facts->v[CS_FACT_SQL_VERB];
+    bool named = verb->state == CS_FACT_KNOWN && cs_verb_named(verb->u.string) != CS_NAMED_NONE;
+    return named ? verb->u.string : CS_SLICE_NULL;
+}
+
 /* Evaluates the entries [from, to) whose rules deny or hold: what is unknown matches. */
 static void match_strict(const struct cs_policy_session *s, const struct cs_cel_input *in,
-                         uint32_t from, uint32_t to, uint8_t *covered, struct cs_decision *ret)
+                         struct cs_slice named, uint32_t from, uint32_t to, uint8_t *covered,
+                         struct cs_decision *ret)
 {
     for (uint32_t i = from; i < to; i++) {
         const struct cs_rule_full *r = &s->rules[s->e[i].rule];
         if (cs_cel_eval(&r->when, in) == CS_TRI_FALSE) {
             continue;
         }
-        *covered |= s->e[i].members;
+        *covered |= permits(r, named) ? s->e[i].members : 0;
         if (r->rule.then == CS_HOLD) {
             add_hold(ret, &r->rule);
         } else if (ret->n_rules < CS_RULES_FIRED) {
@@ -225,8 +244,8 @@ static void match_strict(const struct cs_policy_session *s, const struct cs_cel_
 
 /* Allows: what is unknown does not match. Behind a hold they only have to cover the members that no
  * hold covers. */
-static void match_allow(const struct cs_policy_session *s, const struct cs_cel_input *in, bool held,
-                        uint8_t *covered, struct cs_decision *ret)
+static void match_allow(const struct cs_policy_session *s, const struct cs_cel_input *in,
+                        struct cs_slice named, bool held, uint8_t *covered, struct cs_decision *ret)
 {
     for (uint32_t i = s->end[CS_HOLD]; i < s->end[CS_ALLOW]; i++) {
         const struct cs_rule_full *r = &s->rules[s->e[i].rule];
@@ -237,7 +256,7 @@ static void match_allow(const struct cs_policy_session *s, const struct cs_cel_i
             add_record(ret, &r->rule); /* too many to be judged: it may match */
             continue;
         }
-        if (cs_cel_eval(&r->when, in) != CS_TRI_TRUE) {
+        if (!permits(r, named) || cs_cel_eval(&r->when, in) != CS_TRI_TRUE) {
             continue;
         }
         *covered |= s->e[i].members;
@@ -267,17 +286,18 @@ void cs_policy_decide(const struct cs_policy_session *s, const struct cs_facts *
     uint8_t covered = 0;
     *ret = (struct cs_decision){.outcome = CS_DENY};
     if (s == NULL || s->everyone == 0) {
-        deny(ret, NULL);
+        deny(ret, NULL, CS_SLICE_NULL);
         return;
     }
     struct cs_cel_input in;
     cs_cel_prepare(facts, &in);
-    match_strict(s, &in, 0, s->end[CS_DENY], &covered, ret);
+    struct cs_slice named = must_be_named(facts);
+    match_strict(s, &in, named, 0, s->end[CS_DENY], &covered, ret);
     if (ret->n_rules > 0) {
         say_rule(ret, "denies");
         return;
     }
-    match_strict(s, &in, s->end[CS_DENY], s->end[CS_HOLD], &covered, ret);
+    match_strict(s, &in, named, s->end[CS_DENY], s->end[CS_HOLD], &covered, ret);
     bool held = ret->n_rules > 0;
     if (ret->n_rules > CS_RULES_FIRED) {
         size_t n = 0;
@@ -287,11 +307,32 @@ void cs_policy_decide(const struct cs_policy_session *s, const struct cs_facts *
             holds, CS_RULES_FIRED);
         return;
     }
-    match_allow(s, &in, held, &covered, ret);
+    match_allow(s, &in, named, held, &covered, ret);
     if (covered != s->everyone) {
-        deny(ret, uncovered(s, covered));
+        deny(ret, uncovered(s, covered), named);
         return;
     }
     ret->outcome = held ? CS_HOLD : CS_ALLOW;
     say_rule(ret, held ? "holds" : "allows");
+}
+
+bool cs_policy_names(const struct cs_policy_session *s, enum cs_named family)
+{
+    static const struct {
+        const char *verb;
+        enum cs_named family;
+    } named[] = {
+#define CS_NAMED_VERB(verb, family, effects, text) {verb, CS_NAMED_##family},
+#include "action/named.def"
+#undef CS_NAMED_VERB
+    };
+    for (uint32_t i = s->end[CS_DENY]; i < s->end[CS_ALLOW]; i++) {
+        for (size_t v = 0; v < CS_ARRAY_LEN(named); v++) {
+            if (named[v].family == family &&
+                cs_cel_names_verb(&s->rules[s->e[i].rule].when, cs_slice_str(named[v].verb))) {
+                return true;
+            }
+        }
+    }
+    return false;
 }

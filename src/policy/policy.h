@@ -91,6 +91,8 @@ struct cs_policy_session *cs_policy_session_new(const struct cs_policy *p,
  * match it, and no deny rule without a condition. `ret_who` (may be NULL) gets the member that may
  * not. */
 bool cs_policy_may_open(const struct cs_policy_session *s, const struct cs_principal **ret_who);
+/* Is there a rule that may permit one of these verbs, which rules must name? */
+bool cs_policy_names(const struct cs_policy_session *s, enum cs_named family);
 
 enum { CS_RULES_FIRED = 16 };
 struct cs_decision {

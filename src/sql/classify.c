@@ -207,6 +207,12 @@ const struct cs_sql_class *cs_sql_classify(struct cs_sql *sql, struct cs_slice t
     return &r->class;
 }
 
+const struct cs_sql_class *cs_sql_classify_replication(struct cs_sql *sql, struct cs_slice text)
+{
+    struct cs_sql_record *r = cs_sql_replication_record(&sql->build, text);
+    return r != NULL ? &r->class : cs_sql_classify(sql, text);
+}
+
 /* The class is the first member of its record; the count in it is not part of the class. */
 static struct cs_sql_record *record_of(const struct cs_sql_class *c)
 {

@@ -68,6 +68,8 @@ struct cs_sql_record {
 /* One block with one reference; NULL when memory is out. `text` is copied if keep_text. */
 struct cs_sql_record *cs_sql_record_new(const struct cs_sql_build *b, struct cs_slice text,
                                         bool keep_text);
+/* The class of a command of a replication connection (replication.c); NULL: it is none. */
+struct cs_sql_record *cs_sql_replication_record(struct cs_sql_build *b, struct cs_slice text);
 void cs_sql_record_unref(struct cs_sql_record *r);
 /* What is left when memory is out: opaque. */
 struct cs_sql_record *cs_sql_record_nomem(void);

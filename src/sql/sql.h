@@ -101,6 +101,9 @@ void cs_sql_free(struct cs_sql *sql);
  * inside makes it opaque. The result is valid until released, and not beyond the classifier. A text
  * gets into the cache when it comes for the second time. */
 const struct cs_sql_class *cs_sql_classify(struct cs_sql *sql, struct cs_slice text);
+/* The same of a text on a replication connection, where the server takes some first words for
+ * replication commands (action/named.def has them) and the rest for SQL. */
+const struct cs_sql_class *cs_sql_classify_replication(struct cs_sql *sql, struct cs_slice text);
 /* As classify, but from the cache only: NULL when it is not there. Cheap; any stack. */
 const struct cs_sql_class *cs_sql_cached(struct cs_sql *sql, struct cs_slice text);
 void cs_sql_keep(const struct cs_sql_class *c);

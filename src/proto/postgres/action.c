@@ -56,20 +56,23 @@ enum pg_act pg_settle_first(struct pg *p, struct pg_batch *b)
 struct classify {
     struct cs_sql *sql;
     struct cs_slice text;
+    bool replication;
     const struct cs_sql_class *class;
 };
 
 static void classify_deep(void *arg)
 {
     struct classify *c = arg;
-    c->class = cs_sql_classify(c->sql, c->text);
+    c->class = c->replication ? cs_sql_classify_replication(c->sql, c->text)
+                              : cs_sql_classify(c->sql, c->text);
 }
 
 /* The parser recurses: on a miss it runs on the process's big stack. */
 const struct cs_sql_class *pg_classify(struct pg *p, struct cs_slice text)
 {
-    struct classify c = {cs_gate_sql(p->s->gate), text, NULL};
-    c.class = cs_sql_cached(c.sql, text);
+    bool replication = p->replication != PG_REPLICATION_NONE;
+    struct classify c = {cs_gate_sql(p->s->gate), text, replication, NULL};
+    c.class = replication ? NULL : cs_sql_cached(c.sql, text);
     if (c.class == NULL) {
         cs_big_stack_call(classify_deep, &c);
     }
@@ -141,6 +144,10 @@ void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice
         j.why = "what ran before it may have changed how it is read";
     }
     cs_sql_facts(cs_gate_sql(p->s->gate), class, &j, a->bytes, &a->facts);
+    if (p->replication != PG_REPLICATION_NONE && !class->parsed) {
+        /* SECURITY: a newer server may know more commands than we do. */
+        fact_string(a, CS_FACT_SQL_VERB, CS_SLICE_LIT("REPLICATION"));
+    }
     if (a->redacted && (a->unkeyed || class->secrets[0].how == CS_REDACT_WHOLE)) {
         /* A rule that denies by what is in it must not be told that there is nothing. */
         a->facts.v[CS_FACT_SQL_TEXT].state = CS_FACT_UNKNOWN;

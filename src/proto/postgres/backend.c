@@ -296,6 +296,18 @@ static enum act copy_in(struct pg *p, const struct pg_frame *f)
     return r->copy == PG_COPY_COVERED ? DROP : PASS;
 }
 
+/* CopyBothResponse: from now on both sides send, until both have said CopyDone. */
+static enum act copy_both(struct pg *p, const struct pg_frame *f)
+{
+    struct pg_reply *r = pg_replies_head(&p->replies);
+    if (!is(r, PG_REPLY_QUERY) || r->copy != PG_COPY_BOTH || p->replies.count > 1) {
+        out_of_turn(p, f->type);
+        return DROP;
+    }
+    p->copy_in = true;
+    return PASS;
+}
+
 static enum act parameter_status(struct pg *p, const struct pg_frame *f)
 {
     struct cs_slice name, value;
@@ -367,6 +379,8 @@ static enum act backend_message(struct pg *p, const struct pg_frame *f)
         return notification(p, f);
     case 'G':
         return copy_in(p, f);
+    case 'W':
+        return copy_both(p, f);
     case 'H':
     case 'c':
         if (is(pg_replies_head(&p->replies), PG_REPLY_QUERY) ||
@@ -374,7 +388,7 @@ static enum act backend_message(struct pg *p, const struct pg_frame *f)
             return PASS;
         }
         break;
-    default: /* R K v after login, V, W: nothing that we asked for is answered by them */
+    default: /* R K v after login, V: nothing that we asked for is answered by them */
         break;
     }
     out_of_turn(p, f->type);

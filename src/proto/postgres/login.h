@@ -12,7 +12,7 @@
 
 struct cs_tls_ctx;
 
-enum { PG_LOGIN_SETTINGS = 16 };
+enum { PG_LOGIN_SETTINGS = 18 };
 
 struct pg_setting {
     const char *name, *value; /* value "": left out */

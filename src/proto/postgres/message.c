@@ -48,6 +48,7 @@ static const struct pg_shape backend[256] = {
     ['n'] = WHOLE(4),
     ['G'] = WHOLE(CS_LIMIT_PG_SERVER_CONTROL_BYTES),
     ['H'] = WHOLE(CS_LIMIT_PG_SERVER_CONTROL_BYTES),
+    ['W'] = WHOLE(CS_LIMIT_PG_SERVER_CONTROL_BYTES),
     ['v'] = WHOLE(CS_LIMIT_PG_SHORT_BYTES),
     ['c'] = WHOLE(4),
     ['t'] = STREAM,

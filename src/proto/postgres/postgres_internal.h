@@ -50,6 +50,7 @@ enum pg_copy { /* what CopyInResponse may come to, of a statement that ran by a 
                PG_COPY_NONE = 0,  /* nothing: nobody has signed what would come */
                PG_COPY_UNCOVERED, /* the client's data passes: the rule says so, and the card did */
                PG_COPY_COVERED,   /* the data that was approved is sent, and nothing else */
+               PG_COPY_BOTH,      /* CopyBothResponse: changes come, reports of their reader go */
 };
 
 struct pg_portal {
@@ -125,6 +126,8 @@ struct pg_pins { /* settings of the session, as the target last reported them */
     char date_style[32], interval_style[24], time_zone[48], application_name[64];
 };
 
+enum pg_replication { PG_REPLICATION_NONE, PG_REPLICATION_PHYSICAL, PG_REPLICATION_LOGICAL };
+
 struct pg { /* the protocol's state of one session */
     struct cs_session *s;
     struct pg_upstream up;
@@ -132,9 +135,10 @@ struct pg { /* the protocol's state of one session */
     struct pg_replies replies;
     struct pg_names names;
     struct pg_pins pins;
-    uint64_t handshake;   /* control's number for it, where a certificate is asked for */
-    uint32_t client_skip; /* bytes of a CopyData in transit */
-    char *reason;         /* owned: countersign.reason as it was SET; NULL: as at the start */
+    enum pg_replication replication; /* the target takes replication commands */
+    uint64_t handshake;              /* control's number for it, where a certificate is asked for */
+    uint32_t client_skip;            /* bytes of a CopyData in transit */
+    char *reason; /* owned: countersign.reason as it was SET; NULL: as at the start */
     const char *reason_at_start; /* the session's arena, or NULL */
     bool skip_passes;            /* … and whether they are forwarded */
     bool blocked;  /* the next message of the client waits for an answer of the target */
@@ -178,7 +182,8 @@ struct pg_startup {
     char user[128], database[128], application[64];
     struct pg_pins pins;
     char extra_float_digits[8], statement_timeout[16], lock_timeout[16], idle_in_transaction[16];
-    char isolation[24], read_only[8], jit[8];
+    char isolation[24], read_only[8], jit[8], target[128];
+    enum pg_replication replication;
     bool async;
     char reason[CS_LIMIT_REASON_BYTES + 1];
     char option[CS_LIMIT_REASON_BYTES + 64]; /* one of `options`, while it is read */

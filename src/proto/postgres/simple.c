@@ -18,6 +18,17 @@ struct asked {
     struct cs_action a;
 };
 
+static bool replicates(const struct pg *p, const struct asked *q)
+{
+    return p->replication != PG_REPLICATION_NONE &&
+           cs_verb_named(q->class->verb) == CS_NAMED_REPLICATION;
+}
+
+static bool streams(const struct pg *p, const struct asked *q)
+{
+    return replicates(p, q) && cs_slice_eq_str(q->class->verb, "START_REPLICATION");
+}
+
 static bool push_query(struct pg *p, const struct asked *q, const struct cs_verdict *v)
 {
     const struct cs_action *a = &q->a;
@@ -32,7 +43,9 @@ static bool push_query(struct pg *p, const struct asked *q, const struct cs_verd
     r->of = v->n;
     r->record = v->record;
     r->strict = v->strict;
-    r->copy = v->granted && v->uncovered ? PG_COPY_UNCOVERED : PG_COPY_NONE;
+    r->copy = streams(p, q)                ? PG_COPY_BOTH
+              : v->granted && v->uncovered ? PG_COPY_UNCOVERED
+                                           : PG_COPY_NONE;
     r->doubted = q->doubted;
     if (q->doubted || (!q->followed && pg_names_change(q->class, a->narrowed))) {
         cs_sql_keep(q->class);
@@ -48,17 +61,26 @@ static bool unseen_data(const struct asked *q, const struct cs_verdict *v)
     return q->class->parsed && !v->uncovered && pg_copies_in(q->class);
 }
 
+/* What cannot be held as it is: refused, with what to do instead. */
+static enum pg_act refuse(struct pg *p, struct cs_verdict *v, const char *why, const char *hint)
+{
+    v->outcome = CS_DENY;
+    v->refusal = CS_REFUSAL_RULE;
+    (void)snprintf(v->message, sizeof v->message, "Countersign denied this: %s", why);
+    (void)snprintf(v->hint, sizeof v->hint, "%s", hint);
+    cs_gate_note(p->s, "refused: %s", why);
+    return pg_deny_simple(p, v) ? PG_DONE : PG_STOP;
+}
+
 static enum pg_act hold_query(struct pg *p, struct asked *q, struct cs_verdict *v)
 {
     if (unseen_data(q, v)) {
-        v->outcome = CS_DENY;
-        v->refusal = CS_REFUSAL_RULE;
-        (void)snprintf(v->message, sizeof v->message,
-                       "Countersign denied this: COPY FROM STDIN needs approval, and is not alone "
-                       "in its message");
-        (void)snprintf(v->hint, sizeof v->hint, "Send it as a query of its own.");
-        cs_gate_note(p->s, "refused: COPY FROM STDIN among other statements");
-        return pg_deny_simple(p, v) ? PG_DONE : PG_STOP;
+        return refuse(p, v, "COPY FROM STDIN needs approval, and is not alone in its message",
+                      "Send it as a query of its own.");
+    }
+    if (v->elevated && replicates(p, q)) { /* that connection would take it for SQL */
+        return refuse(p, v, "replication cannot run by the elevated credential",
+                      "The rule that holds it must not say run_as: elevated.");
     }
     pg_hold(p, &q->a, q->prepared != NULL ? q->prepared : q->class, v);
     if (p->ending || (v->outcome == CS_DENY && v->refusal == CS_REFUSAL_CLOSED)) {

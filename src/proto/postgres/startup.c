@@ -86,6 +86,26 @@ static bool key_pinned(struct reading *r, struct cs_slice key, struct cs_slice v
     return refuse_key(r, key, "it is not on the white-list");
 }
 
+/* As the server reads it (backend_startup.c there): a boolean, or "database". */
+static bool key_replication(struct reading *r, struct cs_slice key, struct cs_slice value)
+{
+    static const struct {
+        const char *value;
+        enum pg_replication is;
+    } values[] = {{"false", PG_REPLICATION_NONE},      {"off", PG_REPLICATION_NONE},
+                  {"no", PG_REPLICATION_NONE},         {"0", PG_REPLICATION_NONE},
+                  {"true", PG_REPLICATION_PHYSICAL},   {"on", PG_REPLICATION_PHYSICAL},
+                  {"yes", PG_REPLICATION_PHYSICAL},    {"1", PG_REPLICATION_PHYSICAL},
+                  {"database", PG_REPLICATION_LOGICAL}};
+    for (size_t i = 0; i < CS_ARRAY_LEN(values); i++) {
+        if (cs_slice_eq_str(value, values[i].value)) {
+            r->st->replication = values[i].is;
+            return true;
+        }
+    }
+    return refuse_key(r, key, "it is on, off or database");
+}
+
 static bool one_key(struct cs_slice key, struct cs_slice value, void *arg);
 
 static bool key_options(struct reading *r, struct cs_slice value)
@@ -129,6 +149,7 @@ static bool one_key(struct cs_slice key, struct cs_slice value, void *arg)
         {"default_transaction_isolation", st->isolation, sizeof st->isolation},
         {"jit", st->jit, sizeof st->jit},
         {"countersign.reason", st->reason, sizeof st->reason},
+        {"countersign.target", st->target, sizeof st->target},
     };
     for (size_t i = 0; i < CS_ARRAY_LEN(texts); i++) {
         if (cs_slice_eq_nocase(key, cs_slice_str(texts[i].key))) {
@@ -154,13 +175,7 @@ static bool one_key(struct cs_slice key, struct cs_slice value, void *arg)
         return true; /* not understood, and said so in NegotiateProtocolVersion */
     }
     if (cs_slice_eq_str(key, "replication")) {
-        static const char *const off[] = {"false", "off", "no", "0"};
-        for (size_t i = 0; i < CS_ARRAY_LEN(off); i++) {
-            if (cs_slice_eq_str(value, off[i])) {
-                return true;
-            }
-        }
-        return refuse_key(r, key, "replication is not in this version");
+        return key_replication(r, key, value);
     }
     if (cs_slice_eq_nocase(key, CS_SLICE_LIT("default_transaction_read_only"))) {
         /* SECURITY: as SET: only on. Off would undo what ALTER ROLE … SET protects. */
@@ -202,9 +217,13 @@ static bool startup_packet(struct pg *p, uint32_t len, uint32_t protocol, uint64
         pg_fatal(p, "28000", "no user name in the startup packet");
         return false;
     }
+    if (ret->target[0] != 0) { /* pg_basebackup and its kind always name a database "replication" */
+        (void)snprintf(ret->database, sizeof ret->database, "%s", ret->target);
+    }
     if (ret->database[0] == 0) {
         (void)snprintf(ret->database, sizeof ret->database, "%s", ret->user);
     }
+    p->replication = ret->replication;
     if ((protocol & 0xffff) != 0 || r.later_minor) {
         return negotiate_version(p);
     }
@@ -559,6 +578,12 @@ static bool open_session(struct pg *p, const struct pg_startup *st)
     if (e != CS_OK) {
         cs_log(CS_EV_SESSION_REFUSED, &s->id, "why=%s", cs_log_quote(cs_slice_str(why)).text);
         pg_fatal(p, sqlstate_of(e), why);
+        return false;
+    }
+    if (p->replication != PG_REPLICATION_NONE && !cs_gate_names(s, CS_NAMED_REPLICATION)) {
+        pg_fatal(p, "42501",
+                 "Countersign does not accept the startup parameter replication: no rule for this "
+                 "target names a replication command");
         return false;
     }
     struct cs_buf parameters = cs_buf(32 * 1024);

@@ -42,6 +42,10 @@ static void set_all(struct pg_login_with *with, const struct pg *p, const struct
         set(with, "application_name", "countersign");
         set(with, "lock_timeout", "5000");
     } else {
+        static const char *const replication[] = {[PG_REPLICATION_NONE] = "",
+                                                  [PG_REPLICATION_PHYSICAL] = "true",
+                                                  [PG_REPLICATION_LOGICAL] = "database"};
+        set(with, "replication", replication[st->replication]);
         set(with, "application_name", st->application);
         set(with, "extra_float_digits", st->extra_float_digits);
         set(with, "statement_timeout", st->statement_timeout);

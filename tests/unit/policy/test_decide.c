@@ -463,6 +463,69 @@ CS_TEST(a_rule_without_a_condition_matches_always)
     OUTCOME(load(l, 1), "person:a:g", "opaque", CS_ALLOW);
 }
 
+static struct cs_decision decide_verb(const struct cs_policy *p, const char *chain,
+                                      const char *verb)
+{
+    struct cs_facts f;
+    memset(&f, 0, sizeof f);
+    struct cs_names e = words("read admin opaque");
+    f.v[CS_FACT_SQL_EFFECTS].state = CS_FACT_KNOWN;
+    f.v[CS_FACT_SQL_EFFECTS].u.strings.v = e.v;
+    f.v[CS_FACT_SQL_EFFECTS].u.strings.n = e.n;
+    f.v[CS_FACT_SQL_VERB].state = CS_FACT_KNOWN;
+    f.v[CS_FACT_SQL_VERB].u.string = cs_slice_str(verb);
+    struct cs_decision d;
+    cs_policy_decide(session(p, chain, "orders"), &f, &d);
+    return d;
+}
+
+CS_TEST(what_must_be_named_is_permitted_by_no_rule_that_does_not)
+{
+    static const char *const conditions[] = {
+        NULL,
+        "sql.verb != \"SELECT\"",
+        "sql.verb in [\"SELECT\", \"IDENTIFY_SYSTEM\"] || sql.effects.exists(e, e == \"admin\")",
+        "sql.verb.startsWith(\"START_\")",
+        "sql.verb != \"START_REPLICATION\"",
+    };
+    for (size_t i = 0; i < CS_ARRAY_LEN(conditions); i++) {
+        for (unsigned then = CS_HOLD; then <= CS_ALLOW; then++) {
+            struct line l[] = {{.name = "a", .then = then, .groups = "g", .when = conditions[i]}};
+            const struct cs_policy *p = load(l, 1);
+            struct cs_decision d = decide_verb(p, "person:a:g", "START_REPLICATION");
+            CS_EQ_U64(d.outcome, CS_DENY);
+            CS_CHECK(strstr(d.why, "no rule that names \"START_REPLICATION\"") != NULL);
+        }
+    }
+}
+
+CS_TEST(what_must_be_named_is_permitted_by_the_rule_that_does)
+{
+    struct line l[] = {
+        {.name = "n", .then = CS_ALLOW, .groups = "g", .when = "sql.verb == \"START_REPLICATION\""},
+        {.name = "s",
+         .then = CS_HOLD,
+         .groups = "g",
+         .when = "sql.verb in [\"DROP_REPLICATION_SLOT\", \"BASE_BACKUP\"]"}};
+    const struct cs_policy *p = load(l, 2);
+    CS_EQ_U64(decide_verb(p, "person:a:g", "START_REPLICATION").outcome, CS_ALLOW);
+    CS_EQ_U64(decide_verb(p, "person:a:g", "BASE_BACKUP").outcome, CS_HOLD);
+    CS_EQ_U64(decide_verb(p, "person:a:g", "IDENTIFY_SYSTEM").outcome, CS_DENY);
+    CS_EQ_U64(decide_verb(p, "person:a:h", "START_REPLICATION").outcome, CS_DENY);
+    CS_CHECK(cs_policy_names(session(p, "person:a:g", "orders"), CS_NAMED_REPLICATION));
+    CS_CHECK(!cs_policy_names(session(p, "person:a:h", "orders"), CS_NAMED_REPLICATION));
+    /* Everybody of the chain needs such a rule, and a hold counts whether it names the verb or not.
+     */
+    CS_EQ_U64(decide_verb(p, "person:a:g|agent:b:h", "START_REPLICATION").outcome, CS_DENY);
+    struct line held[] = {
+        {.name = "n", .then = CS_ALLOW, .groups = "g", .when = "sql.verb == \"START_REPLICATION\""},
+        {.name = "all", .then = CS_HOLD, .groups = "g"}};
+    CS_EQ_U64(decide_verb(load(held, 2), "person:a:g", "START_REPLICATION").outcome, CS_HOLD);
+    /* Ordinary verbs need no name. */
+    struct line any[] = {{.name = "a", .then = CS_ALLOW, .groups = "g"}};
+    CS_EQ_U64(decide_verb(load(any, 1), "person:a:g", "DROP TABLE").outcome, CS_ALLOW);
+}
+
 CS_TEST(several_holds_accumulate)
 {
     struct line l[] = {{.name = "h1",
