@@ -20,6 +20,7 @@ enum {
     CS_LEDGER_ROOM = CS_JOURNAL_HEAD + CS_LEDGER_LEAF_MAX,
     CS_LEDGER_EVENTS = 512, /* of control's, remembered so that none gets two leaves */
     CS_LEDGER_USES = 1024,  /* of grants, whose result has not come */
+    CS_LEDGER_HEAD_MAX = CS_AUDIT_CHECKPOINT_MAX + CS_LEDGER_EVENTS * 40,
 };
 
 struct cs_ledger;

@@ -7,7 +7,6 @@
 
 enum {
     CS_LEDGER_SIZES = 16, /* whose partial files are there */
-    CS_LEDGER_HEAD_MAX = CS_AUDIT_CHECKPOINT_MAX + CS_LEDGER_EVENTS * 40,
 };
 
 struct cs_ledger {

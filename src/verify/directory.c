@@ -107,17 +107,21 @@ static void take_leaf(void *ctx, uint64_t index, const struct cs_leaf *leaf, str
     cs_history_add(r->h, index, leaf);
 }
 
-bool cs_verify_log(const struct cs_verify *v, int log, struct cs_history *h,
-                   struct cs_report *report)
+bool cs_verify_log(const struct cs_verify *v, int log, struct cs_verify_journal *j,
+                   struct cs_history *h, struct cs_report *report)
 {
     struct reading r = {h};
     struct cs_report before = *report;
-    struct cs_audit_check c = {.from = cs_verify_files(&log),
+    struct cs_verify_log_files files;
+    cs_verify_log_files_init(&files, log, j, v->key);
+    struct cs_audit_check c = {.from = cs_verify_log_source(&files),
                                .key = v->key,
                                .since = v->since,
                                .leaf = take_leaf,
                                .ctx = &r};
     enum cs_audit_verdict got = cs_audit_check(&c);
+    report->in_journal.leaves = files.used ? files.to - files.from : 0;
+    cs_verify_log_files_done(&files);
     (void)snprintf(report->log_name, sizeof report->log_name, "%s",
                    cs_report_safe(report, cs_slice_str(v->key->name)));
     report->log_size = c.size;
@@ -145,7 +149,27 @@ struct walk {
     const struct cs_verify *v;
     struct cs_report *report;
     const struct cs_history *history; /* NULL: without */
+    struct cs_verify_journal *journal;
 };
+
+static void see(const struct walk *w, const struct cs_id *session)
+{
+    struct cs_known_session *s =
+        w->history != NULL ? cs_history_session(w->history, session) : NULL;
+    if (s != NULL) {
+        s->seen = true;
+    }
+}
+
+/* A file (-1: there is none) with what the journal has of it. */
+static void one_recording(const struct walk *w, struct cs_verify_recording *x, int fd,
+                          uint64_t size, struct cs_verify_part *part)
+{
+    struct cs_verify_overlay o = {w->journal, part, fd, size, 0, 0};
+    x->in = cs_verify_overlay(&o);
+    x->overlay = &o;
+    cs_verify_recording(x, w->report);
+}
 
 static void one_file(const struct walk *w, const char *name)
 {
@@ -166,13 +190,14 @@ static void one_file(const struct walk *w, const char *name)
         return;
     }
     x.file = cs_report_safe(w->report, cs_slice_str(name));
+    struct cs_verify_part *part =
+        cs_verify_journal_find(w->journal, &x.session, x.foreign, x.epoch);
+    if (part != NULL) {
+        part->seen = true;
+    }
     enum cs_err err = cs_verify_open(w->v->dir, name, &fd, &size);
     if (err != CS_OK) {
-        struct cs_known_session *s =
-            w->history != NULL ? cs_history_session(w->history, &x.session) : NULL;
-        if (s != NULL) {
-            s->seen = true;
-        }
+        see(w, &x.session);
         cs_report_add(w->report, err == CS_ERR_CORRUPT ? CS_VERDICT_TAMPERED : CS_VERDICT_MISSING,
                       &x.session,
                       err == CS_ERR_CORRUPT ? "it is not a file, but a link or a device"
@@ -180,9 +205,30 @@ static void one_file(const struct walk *w, const char *name)
             ->file = x.file;
         return;
     }
-    x.in = cs_csr_descriptor(&fd, size);
-    cs_verify_recording(&x, w->report);
+    one_recording(w, &x, fd, size, part);
     (void)close(fd);
+}
+
+/* Recordings of which only the journal has anything, from their beginning on. */
+static void journal_only(const struct walk *w)
+{
+    char name[CS_CSR_NAME];
+    for (struct cs_verify_part *p = w->journal->all; p != NULL; p = p->next) {
+        if (p->seen || p->pieces.n == 0 || p->pieces.v[0].offset != 0 ||
+            (w->v->session != NULL && !cs_id_eq(w->v->session, &p->file.session))) {
+            continue;
+        }
+        struct cs_verify_recording x = {.history = w->history,
+                                        .session = p->file.session,
+                                        .foreign = p->file.foreign,
+                                        .epoch = p->file.epoch};
+        (void)cs_csr_name(&x.session, x.foreign, x.epoch, name);
+        x.file = cs_report_safe(w->report, cs_slice_str(name));
+        if (!x.foreign) {
+            see(w, &x.session);
+        }
+        one_recording(w, &x, -1, 0, p);
+    }
 }
 
 static void all_files(const struct walk *w)
@@ -203,6 +249,11 @@ static void all_files(const struct walk *w)
     } else if (fd >= 0) {
         (void)close(fd);
     }
+    journal_only(w);
+    if (w->journal->unread) {
+        cs_report_note(w->report, "a part of the recorder's journal (journal-*.csj) could not be "
+                                  "read; it was left out");
+    }
 }
 
 /* A session that has a leaf must have a file. */
@@ -222,12 +273,13 @@ static void missed(void *arg, struct cs_known_session *s)
     f->has_leaf = true;
 }
 
-static void with_log(const struct cs_verify *v, int log, struct cs_report *report)
+static void with_log(const struct cs_verify *v, int log, struct cs_verify_journal *journal,
+                     struct cs_report *report)
 {
     struct cs_history h;
     struct cs_audit_key own;
     struct cs_verify mine = *v;
-    struct walk w = {.v = v, .report = report};
+    struct walk w = {.v = v, .report = report, .journal = journal};
     cs_history_init(&h, report);
     bool intact = false;
     enum cs_err err = v->key == NULL ? cs_verify_key(log, &own) : CS_ERR_NOT_FOUND;
@@ -244,7 +296,7 @@ static void with_log(const struct cs_verify *v, int log, struct cs_report *repor
                               : "the log's public key is not there; give it with --key")
             ->file = "log/" KEY_FILE;
     } else {
-        intact = cs_verify_log(&mine, log, &h, report);
+        intact = cs_verify_log(&mine, log, journal, &h, report);
     }
     if (intact) {
         w.history = &h;
@@ -270,16 +322,19 @@ static void with_log(const struct cs_verify *v, int log, struct cs_report *repor
 void cs_verify_directory(const struct cs_verify *v, struct cs_report *report)
 {
     int log = -1;
+    struct cs_verify_journal journal;
     report->only = v->session;
+    cs_verify_journal_open(&journal, v->dir);
     if (cs_verify_log_open(v->dir, &log) == CS_OK) {
-        with_log(v, log, report);
+        with_log(v, log, &journal, report);
         (void)close(log);
-        return;
+    } else {
+        const struct walk w = {.v = v, .report = report, .journal = &journal};
+        cs_report_add(report, CS_VERDICT_MISSING, NULL,
+                      "there is no log: recordings were checked in themselves only, and nothing "
+                      "says which there must be")
+            ->file = "log";
+        all_files(&w);
     }
-    const struct walk w = {.v = v, .report = report};
-    cs_report_add(report, CS_VERDICT_MISSING, NULL,
-                  "there is no log: recordings were checked in themselves only, and nothing says "
-                  "which there must be")
-        ->file = "log";
-    all_files(&w);
+    cs_verify_journal_close(&journal);
 }

@@ -24,6 +24,8 @@ struct export
     struct cs_map requests, policies; /* of the session */
     struct cs_history *history;
     struct cs_audit_tiles tiles;
+    struct cs_verify_journal journal;
+    struct cs_verify_log_files files; /* of the log */
     bool writing, failed, no_memory;
 };
 
@@ -140,12 +142,12 @@ static void take_leaf(void *ctx, uint64_t index, const struct cs_leaf *leaf, str
 /* The log's files, but with the checkpoint that was read first: the log may go on meanwhile. */
 static enum cs_err get(void *ctx, const char *path, struct cs_buf *out)
 {
-    const struct export *x = ctx;
+    struct export *x = ctx;
     if (strcmp(path, "checkpoint") == 0 && x->note.len > 0) {
         cs_buf_add(out, cs_buf_slice(&x->note));
         return out->bad ? CS_ERR_NO_MEMORY : CS_OK;
     }
-    struct cs_audit_source files = cs_verify_files(&x->log);
+    struct cs_audit_source files = cs_verify_log_source(&x->files);
     return files.get(files.ctx, path, out);
 }
 
@@ -170,9 +172,8 @@ static bool pass(struct export *x, bool writing)
 
 /* ---- the recording ---- */
 
-static bool copy(struct export *x, int fd, uint64_t size)
+static bool copy(struct export *x, struct cs_csr_source in, uint64_t size)
 {
-    struct cs_csr_source in = cs_csr_descriptor(&fd, size);
     struct cs_buf piece = cs_buf(PIECE);
     uint8_t *p = cs_buf_room(&piece, PIECE);
     x->no_memory |= p == NULL;
@@ -192,10 +193,10 @@ static bool missing(struct export *x, const char *why)
     return false;
 }
 
-static bool write_all(struct export *x, int fd, const char *name, uint64_t size)
+static bool write_all(struct export *x, struct cs_csr_source in, const char *name, uint64_t size)
 {
     bool ok = begin(x, x->v->key) && pass(x, true) && !x->failed && !x->no_memory &&
-              head(x, name, size) && copy(x, fd, size) && zeros(x, cs_ustar_padding(size)) &&
+              head(x, name, size) && copy(x, in, size) && zeros(x, cs_ustar_padding(size)) &&
               zeros(x, 2 * (size_t)CS_USTAR_BLOCK);
     return ok || missing(x, x->no_memory ? "there was no memory for it"
                                          : "the bundle could not be written to its end");
@@ -210,19 +211,40 @@ static bool with_recording(struct export *x)
     if (known == NULL || !known->recorded) {
         return missing(x, "the log knows no such session");
     }
-    if (cs_verify_open(x->v->dir, cs_csr_name(x->v->session, false, 0, name), &fd, &size) !=
-        CS_OK) {
+    struct cs_verify_part *part = cs_verify_journal_find(&x->journal, x->v->session, false, 0);
+    enum cs_err err =
+        cs_verify_open(x->v->dir, cs_csr_name(x->v->session, false, 0, name), &fd, &size);
+    if (err != CS_OK && (err != CS_ERR_NOT_FOUND || part == NULL)) {
         return missing(x, "its recording is not there");
     }
-    struct cs_verify_recording r = {.in = cs_csr_descriptor(&fd, size),
+    struct cs_verify_overlay o = {&x->journal, part, fd, size, 0, 0};
+    struct cs_verify_recording r = {.in = cs_verify_overlay(&o),
                                     .file = cs_report_safe(x->report, cs_slice_str(name)),
                                     .session = *x->v->session,
-                                    .history = x->history};
+                                    .history = x->history,
+                                    .overlay = &o};
     cs_verify_recording(&r, x->report);
     bool ok =
         (x->report->worst == CS_VERDICT_INTACT || x->report->worst == CS_VERDICT_UNFINISHED) &&
-        write_all(x, fd, name, r.good);
-    (void)close(fd);
+        write_all(x, r.in, name, r.good);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return ok;
+}
+
+static bool with_log(struct export *x)
+{
+    bool ok = false;
+    cs_verify_log_files_init(&x->files, x->log, &x->journal, x->v->key);
+    if (pass(x, false)) {
+        ok = cs_audit_checkpoint_open(cs_buf_slice(&x->note), x->v->key, &x->head) &&
+             !x->history->failed && !x->no_memory;
+        cs_audit_tiles_init(&x->tiles, (struct cs_audit_source){get, x}, x->head.size);
+        ok = ok ? with_recording(x) : missing(x, "there was no memory for it");
+        cs_audit_tiles_done(&x->tiles);
+    }
+    cs_verify_log_files_done(&x->files);
     return ok;
 }
 
@@ -245,18 +267,16 @@ bool cs_verify_export(const struct cs_verify *v, struct cs_verify_sink to, struc
         mine.key = &own;
     }
     struct cs_audit_source files = cs_verify_files(&x.log);
+    cs_verify_journal_open(&x.journal, v->dir);
     bool ok = false;
     if (mine.key == NULL) {
         (void)missing(&x, "the log's public key is not there; give it with --key");
     } else if (files.get(files.ctx, "checkpoint", &x.note) != CS_OK || x.note.len == 0) {
         (void)missing(&x, "the log has no checkpoint");
-    } else if (pass(&x, false)) {
-        ok = cs_audit_checkpoint_open(cs_buf_slice(&x.note), mine.key, &x.head) && !h.failed &&
-             !x.no_memory;
-        cs_audit_tiles_init(&x.tiles, (struct cs_audit_source){get, &x}, x.head.size);
-        ok = ok ? with_recording(&x) : missing(&x, "there was no memory for it");
-        cs_audit_tiles_done(&x.tiles);
+    } else {
+        ok = with_log(&x);
     }
+    cs_verify_journal_close(&x.journal);
     (void)close(x.log);
     cs_buf_done(&x.note);
     cs_map_done(&x.requests);

@@ -71,10 +71,10 @@ static void cut_off(const struct state *s, const char *why)
     f->leaf = last->leaf;
     f->has_leaf = true;
     f->good_ms = s->scan.last_ns / CS_NS_PER_MS;
-    cs_report_note(s->report,
-                   "a recording is shorter than the log says: if the machine lost power and "
-                   "the gateway has not run since, start it once, so that it writes what "
-                   "its journal holds, and verify again");
+    cs_report_note(s->report, "a recording is shorter than the log says, and no journal "
+                              "(journal-*.csj) beside it has the rest; if this is a copy from "
+                              "after a power loss, copy the journal, too, or start the gateway "
+                              "once, and verify again");
 }
 
 /* Whether something of this time must be in the log, were it written by the gateway. */
@@ -203,8 +203,19 @@ static void no_head(struct state *s, enum cs_err err)
     }
 }
 
+/* What a crash cannot leave: a sector that is neither as the journal has it nor empty. */
+static void other_bytes(const struct state *s)
+{
+    struct cs_finding *f =
+        say(s, CS_VERDICT_TAMPERED,
+            "the file has other bytes than the journal, out of which it is written: one of the two "
+            "was changed");
+    f->offset = s->x->overlay->odd;
+}
+
 void cs_verify_recording(struct cs_verify_recording *x, struct cs_report *report)
 {
+    uint64_t lacks = x->overlay != NULL ? x->overlay->lacks : UINT64_MAX;
     struct state s = {.x = x, .report = report};
     if (x->history != NULL && !x->foreign) {
         s.known = cs_history_session(x->history, &x->session);
@@ -225,11 +236,14 @@ void cs_verify_recording(struct cs_verify_recording *x, struct cs_report *report
         bool fits = anchors_fit(&s);
         while (fits && (got = cs_csr_scan_next(&s.scan)) == CS_CSR_SCAN_FRAME) {
             report->frames++;
+            report->in_journal.frames += s.scan.at > lacks;
             fits = anchors_fit(&s);
             x->good = s.scan.at;
         }
         report->bytes += s.scan.at;
-        if (fits) {
+        if (fits && x->overlay != NULL && x->overlay->odd != UINT64_MAX) {
+            other_bytes(&s);
+        } else if (fits) {
             at_end(&s, got);
         }
     }

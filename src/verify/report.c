@@ -143,8 +143,16 @@ void cs_report_text(const struct cs_report *r, struct cs_buf *out)
     }
     cs_buf_printf(out,
                   "Recordings: %" PRIu64 " complete, %" PRIu64 " unfinished; %" PRIu64
-                  " frames, %" PRIu64 " bytes\n\n",
+                  " frames, %" PRIu64 " bytes\n",
                   r->complete, r->open, r->frames, r->bytes);
+    if (r->in_journal.frames > 0 || r->in_journal.leaves > 0) {
+        cs_buf_printf(out,
+                      "Still in the journal: %" PRIu64 " frames of recordings, %" PRIu64
+                      " leaves of the log; the gateway's next start writes them into their "
+                      "files\n",
+                      r->in_journal.frames, r->in_journal.leaves);
+    }
+    cs_buf_u8(out, '\n');
     for (unsigned v = CS_VERDICT_TAMPERED; v < CS_VERDICT_INTACT; v++) {
         for (const struct cs_finding *f = r->first; f != NULL; f = f->next) {
             if (f->verdict == v) {
@@ -213,8 +221,10 @@ void cs_report_json(const struct cs_report *r, struct cs_buf *out)
     }
     cs_buf_printf(out,
                   ",\"recordings\":{\"complete\":%" PRIu64 ",\"unfinished\":%" PRIu64
-                  ",\"frames\":%" PRIu64 ",\"bytes\":%" PRIu64 "},\"findings\":[",
-                  r->complete, r->open, r->frames, r->bytes);
+                  ",\"frames\":%" PRIu64 ",\"bytes\":%" PRIu64
+                  "},\"in_journal\":{\"frames\":%" PRIu64 ",\"leaves\":%" PRIu64 "},\"findings\":[",
+                  r->complete, r->open, r->frames, r->bytes, r->in_journal.frames,
+                  r->in_journal.leaves);
     for (const struct cs_finding *f = r->first; f != NULL; f = f->next) {
         finding_json(f, out);
         if (f->next != NULL) {

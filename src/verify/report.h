@@ -46,6 +46,9 @@ struct cs_report {
     uint64_t log_size, log_last_ms;
     uint64_t complete, open; /* recordings that are intact */
     uint64_t frames, bytes;  /* of recordings that were read */
+    struct {
+        uint64_t frames, leaves; /* of those, what their files lack and the journal has */
+    } in_journal;
     const char *note[CS_REPORT_NOTES];
     size_t n_notes;
     struct cs_arena arena; /* owned */

@@ -7,6 +7,7 @@
 #include "audit/check.h"
 #include "record/csr_read.h"
 #include "verify/history.h"
+#include "verify/journal.h"
 
 /* What is checked, and with what. */
 struct cs_verify {
@@ -30,9 +31,10 @@ enum cs_err cs_verify_key(int log, struct cs_audit_key *ret) CS_MUST_CHECK;
 
 /* Everything: the log, then each recording against it. */
 void cs_verify_directory(const struct cs_verify *v, struct cs_report *report);
-/* The log alone, into `h` (made by the caller). False: it is not intact, and h says nothing. */
-bool cs_verify_log(const struct cs_verify *v, int log, struct cs_history *h,
-                   struct cs_report *report);
+/* The log alone, into `h` (made by the caller), with what the journal has of it (`j` may be NULL).
+ * False: it is not intact, and h says nothing. */
+bool cs_verify_log(const struct cs_verify *v, int log, struct cs_verify_journal *j,
+                   struct cs_history *h, struct cs_report *report);
 
 /* ---- one recording ---- */
 struct cs_verify_recording {
@@ -41,7 +43,8 @@ struct cs_verify_recording {
     struct cs_id session;
     bool foreign; /* what another gate wrote about the session; its log has no leaves */
     uint64_t epoch;
-    const struct cs_history *history; /* NULL: there is no intact log to compare with */
+    const struct cs_history *history;  /* NULL: there is no intact log to compare with */
+    struct cs_verify_overlay *overlay; /* NULL: the file alone; else `in` is of it */
     /* found */
     uint64_t good; /* bytes up to the end of the last good frame */
 };
