@@ -139,6 +139,47 @@ class Live(GatewayCase):
         self.gw.restart()
         self.assertEqual(self.both(self.when(0))[0], 0)
 
+    def test_what_a_power_loss_takes_from_files_verify_reads_out_of_the_journal(self):
+        session = self.run_held("drop table " + self.table())
+        w = self.wire()
+        w.ask(query("select 1"))
+        harness.wait_until("the session's end to be signed", lambda: self.first(self.recordings, "--session", session)[0] == 0)
+        for pid in [self.gw.process.pid, *self.gw.pids("recorder")]:
+            os.kill(pid, signal.SIGKILL)
+        self.gw.process.wait(harness.PATIENCE)
+        self.addCleanup(lambda: self.gw.process.poll() is None or self.gw.restart())
+        w.close()
+        before = self.copy()
+        kept = self.first(before)
+        self.assertIn(kept[0], (0, 2))
+        bundle = os.path.join(self.copies, "before")
+        self.gw.cli("export", "--bundle", session, "-o", bundle, "--directory", before)
+        # Everything that was written since the start is still in the journal's first file; no other file reached the disk.
+        self.assertTrue(os.path.exists(before + "/journal-00000001.csj"), os.listdir(before))
+        after = self.copy()
+        for name in os.listdir(after):
+            if name.endswith(".csr"):
+                os.unlink(os.path.join(after, name)) if name.startswith(session) else os.truncate(os.path.join(after, name), 700)
+        shutil.rmtree(after + "/log/tile")
+        os.unlink(after + "/log/head")
+        status, text = self.first(after)
+        self.assertEqual(status, kept[0], text)
+        self.assertRegex(text, "Still in the journal: [1-9][0-9]* frames of recordings, [1-9][0-9]* leaves")
+        again = os.path.join(self.copies, "again")
+        self.gw.cli("export", "--bundle", session, "-o", again, "--directory", after)
+        with open(bundle, "rb") as a, open(again, "rb") as b:
+            self.assertEqual(a.read(), b.read())
+        # The second verifier reads no journal: it says so, and that something is missing.
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            self.assertIn(second().main([after]), (1, 3))
+        self.assertIn("journal", out.getvalue())
+        # Without the journal nothing tells this from files that somebody cut.
+        os.unlink(after + "/journal-00000001.csj")
+        self.assertIn(self.first(after)[0], (1, 3))
+        self.gw.restart()
+        self.assertEqual(self.both(self.when(0))[0], 0)
+
 
 if __name__ == "__main__":
     unittest.main()
