@@ -16,6 +16,7 @@ struct state {
     struct cs_known_session *known; /* NULL: the log does not know it, or there is none */
     const struct cs_anchor *next;   /* the first one not reached yet */
     const struct cs_anchor *passed; /* the last one that fits */
+    uint64_t odd_frame;             /* the one with other bytes than the journal's, if it is good */
 };
 
 static struct cs_finding *say(const struct state *s, enum cs_verdict v, const char *why)
@@ -210,6 +211,7 @@ static void other_bytes(const struct state *s)
         say(s, CS_VERDICT_TAMPERED,
             "the file has other bytes than the journal, out of which it is written: one of the two "
             "was changed");
+    f->frame = s->odd_frame > 0 ? s->odd_frame : s->scan.seq + 1;
     f->offset = s->x->overlay->odd;
 }
 
@@ -239,6 +241,10 @@ void cs_verify_recording(struct cs_verify_recording *x, struct cs_report *report
             report->in_journal.frames += s.scan.at > lacks;
             fits = anchors_fit(&s);
             x->good = s.scan.at;
+            if (x->overlay != NULL && x->overlay->odd >= s.scan.frame_at &&
+                x->overlay->odd < s.scan.at) {
+                s.odd_frame = s.scan.seq;
+            }
         }
         report->bytes += s.scan.at;
         if (fits && x->overlay != NULL && x->overlay->odd != UINT64_MAX) {
