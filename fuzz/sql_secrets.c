@@ -33,6 +33,19 @@ static void look(struct cs_sql *sql, struct cs_slice text, struct cs_buf *out)
     cs_sql_release(sql, c);
 }
 
+/* A value that came as a parameter: spans in order and inside it. */
+static void look_into(struct cs_slice value)
+{
+    struct cs_redact_span spans[CS_REDACT_SPANS];
+    size_t end = 0, n = cs_sql_value_secrets(value, spans);
+    check(n <= CS_REDACT_SPANS);
+    for (size_t i = 0; i < n; i++) {
+        check(spans[i].how != CS_REDACT_WHOLE && spans[i].at >= end && spans[i].at <= value.n &&
+              spans[i].n <= value.n - spans[i].at);
+        end = (size_t)spans[i].at + spans[i].n;
+    }
+}
+
 static bool within(struct cs_slice s, const char *word)
 {
     return memmem(s.p, s.n, word, strlen(word)) != NULL;
@@ -48,6 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct cs_buf out = cs_buf(1 << 20), made = cs_buf(1 << 20);
     look(sql, cs_slice(data, size), &out);
     cs_buf_done(&out);
+    look_into(cs_slice(data, size));
     /* Whatever stands before and behind the statement, as long as it does not make a string or a
      * comment of it. */
     cs_buf_add(&made, cs_slice(data, size / 2));
@@ -61,6 +75,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         plain = plain && strchr("'\"$/-", data[i]) == NULL;
     }
     check(!plain || !within(cs_buf_slice(&out), "hunter2'"));
+    cs_buf_done(&out);
+    /* By its place in the tree, behind a text that is parsed with it. */
+    made.len = 0;
+    cs_buf_add(&made, cs_slice(data, size));
+    cs_buf_str(&made, "\n;UPDATE a SET password = 'hunter2' WHERE b = crypt('hunter2', b)");
+    const struct cs_sql_class *c = cs_sql_classify(sql, cs_buf_slice(&made));
+    bool parsed = c->parsed;
+    cs_sql_release(sql, c);
+    out = cs_buf(1 << 20);
+    look(sql, cs_buf_slice(&made), &out);
+    check(!parsed || !within(cs_buf_slice(&out), " = 'hunter2' WHERE b = crypt("));
     cs_buf_done(&out);
     cs_buf_done(&made);
     cs_sql_free(sql);

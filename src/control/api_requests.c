@@ -40,7 +40,9 @@ static json_t *params_json(const struct cs_action *act, struct cs_arena *a)
     for (size_t i = 0; i < act->n_params; i++) {
         const struct cs_param *p = &act->params[i];
         struct cs_slice shown = p->bytes;
-        if (p->format != 0) { /* binary: hex is exact, text would only look so */
+        /* What stands for a secret is text, whatever it stands for; nothing else begins like it. */
+        bool mark = cs_slice_starts(p->bytes, CS_SLICE_LIT("<redacted hmac-sha256:"));
+        if (p->format != 0 && !mark) { /* binary: hex is exact, text would only look so */
             char *hex = cs_arena_alloc(a, p->bytes.n * 2 + 1);
             if (hex == NULL) {
                 json_decref(all);

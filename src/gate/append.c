@@ -85,6 +85,18 @@ struct cs_slice cs_gate_redact(struct cs_session *s, const struct cs_sql_class *
     return CS_SLICE_LIT("<redacted>");
 }
 
+void cs_gate_redact_value(struct cs_session *s, const struct cs_redact_span *spans, size_t n,
+                          struct cs_slice value, struct cs_buf *mem, bool *ret_unkeyed)
+{
+    const struct cs_gate *g = s->gate;
+    *ret_unkeyed = !g->has_redact_key;
+    if (g->has_redact_key) {
+        cs_redact(value, spans, n, g->redact_key, mem);
+    } else {
+        cs_buf_str(mem, "<redacted>");
+    }
+}
+
 /* ---- ends that could not be recorded when they came ---- */
 
 struct cs_late_end {

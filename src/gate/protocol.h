@@ -256,6 +256,10 @@ struct cs_slice cs_gate_target_host(const struct cs_session *s);
 struct cs_slice cs_gate_redact(struct cs_session *s, const struct cs_sql_class *class,
                                struct cs_slice text, struct cs_buf *mem, bool *ret_unkeyed);
 
+/* The same for a parameter's value; spans as of cs_redact, at least one. Appended to `mem`. */
+void cs_gate_redact_value(struct cs_session *s, const struct cs_redact_span *spans, size_t n,
+                          struct cs_slice value, struct cs_buf *mem, bool *ret_unkeyed);
+
 /* ---- the target's catalogue ---- */
 struct cs_sql_judged;
 /* The class of a text with what is known of the session's target; `types`: those of parameters that

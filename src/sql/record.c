@@ -39,6 +39,7 @@ void cs_sql_build_reset(struct cs_sql_build *b)
     memset(b->dotted, 0, sizeof b->dotted);
     b->why = "";
     b->secrets.n = 0;
+    b->secrets.params = 0;
 }
 
 void cs_sql_build_opaque(struct cs_sql_build *b, const char *why)
@@ -181,6 +182,7 @@ struct cs_sql_record *cs_sql_record_new(const struct cs_sql_build *b, struct cs_
     struct block k = {r, slices, (uint8_t *)(spans + b->secrets.n)};
     r->class.secrets = spans;
     r->class.n_secrets = b->secrets.n;
+    r->class.secret_params = b->secrets.params;
     if (b->secrets.n > 0) {
         memcpy(spans, b->secrets.v, b->secrets.n * sizeof *spans);
     }
@@ -227,6 +229,7 @@ struct cs_sql_record *cs_sql_record_nomem(void)
                                                    .effect_names = &effect_names[5],
                                                    .n_effects = 1,
                                                    .secrets = &all,
-                                                   .n_secrets = 1}};
+                                                   .n_secrets = 1,
+                                                   .secret_params = UINT64_MAX}};
     return &nomem;
 }

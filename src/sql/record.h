@@ -20,6 +20,7 @@ _Static_assert(CS_LIMIT_SQL_RELATIONS * 2 < CS_SQL_NAME_SLOTS, "names need a lar
 struct cs_sql_secrets { /* sql/secrets.h */
     struct cs_redact_span v[CS_REDACT_SPANS];
     size_t n;
+    uint64_t params; /* sql.h */
 };
 
 struct cs_sql_build {

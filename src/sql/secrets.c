@@ -8,6 +8,7 @@
 #include "sql/secrets.h"
 
 #include "sql/lexer.h"
+#include "sql/places.h"
 #include "sql/walk.h"
 
 enum { NESTED_MAX = 3 };
@@ -41,6 +42,8 @@ struct finder {
     bool password;                /* LOOSE: the word has been, in this statement */
     unsigned options;             /* depth of parentheses behind OPTIONS */
     enum armed armed;
+    const struct cs_sql_places *places; /* NULL: none */
+    bool minus;                         /* a negative number in such a place: what comes is it */
 };
 
 /* ---- words ---- */
@@ -277,13 +280,28 @@ static bool by_place(struct finder *f)
     return f->strings || f->armed == ARMED_VALUE || (f->mode == LOOSE && f->password);
 }
 
+/* The place of the tree that this token is, its prefix (U&, B, X, N) counted in. */
+static const struct cs_sql_place *place_of(const struct finder *f, const struct cs_sql_token *t)
+{
+    size_t at = (size_t)(t->all.p - f->text.p);
+    for (size_t i = 0; f->places != NULL && i < f->places->n; i++) {
+        const struct cs_sql_place *p = &f->places->v[i];
+        if (p->at <= at && at - p->at <= (p->number ? 0 : 2)) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
 static void on_string(struct finder *f, const struct cs_sql_token *t)
 {
     bool taken = true;
-    if (f->continuing || by_place(f)) {
+    const struct cs_sql_place *p = f->continuing ? NULL : place_of(f, t);
+    f->found += p != NULL;
+    if (f->continuing || (p != NULL && !p->connection) || by_place(f)) {
         take(f, t->all, CS_REDACT_LITERAL);
-    } else if (f->subscription && is_word(&f->prev, "connection")) {
-        f->found++;
+    } else if (p != NULL || (f->subscription && is_word(&f->prev, "connection"))) {
+        f->found += p == NULL;
         if (t->kind != CS_SQL_TOKEN_STRING || f->coded || f->continued) {
             take(f, t->all, CS_REDACT_LITERAL);
         } else {
@@ -293,6 +311,17 @@ static void on_string(struct finder *f, const struct cs_sql_token *t)
         taken = look_inside(f, t);
     }
     f->continuing = taken && t->kind == CS_SQL_TOKEN_STRING;
+}
+
+/* A number in the place of a secret; its sign is a token before it. */
+static bool number_by_place(struct finder *f, const struct cs_sql_token *t)
+{
+    bool behind = f->minus;
+    const struct cs_sql_place *p = t->kind == CS_SQL_TOKEN_OTHER ? place_of(f, t) : NULL;
+    bool here = p != NULL && p->number;
+    f->minus = here && is_char(t, '-');
+    f->found += here;
+    return (behind || here) && !f->minus;
 }
 
 /* A password without quotes: a mistake, or a setting's value. */
@@ -354,7 +383,7 @@ static void on_token(struct finder *f, const struct cs_sql_token *t)
         f->armed = UNARMED;
     } else {
         f->continuing = false;
-        if (bare_value(f, t)) {
+        if (number_by_place(f, t) || bare_value(f, t)) {
             take(f, t->all, CS_REDACT_LITERAL);
             f->armed = UNARMED;
         } else {
@@ -474,35 +503,48 @@ static bool begins_secret(struct cs_slice text)
     return yes;
 }
 
+/* Words without which there is nothing to find; `tree`: by a place in the tree. */
+static const struct hint {
+    const char *word;
+    bool text, tree;
+} hints[] = {
+    {"passw", true, true},           {"pwd", false, true},
+    {"options", true, false},        {"://", true, false},
+    {"secret", false, true},         {"set_config", false, true},
+    {"<redacted hmac", true, false}, {"token", false, true},
+    {"apikey", false, true},         {"api_key", false, true},
+    {"crypt", false, true},          {"access_key", false, true},
+    {"credential", false, true},     {"hmac", false, true},
+    {"dblink", false, true},         {"u&\"", false, true}, /* a coded name may be any */
+};
+
+/* How the words begin: by their first letter, what the second may be. */
+static const char seconds[256][3] = {
+    ['p'] = "aw", ['P'] = "aw", ['o'] = "p", ['O'] = "p",  [':'] = "/",  ['s'] = "e", ['S'] = "e",
+    ['<'] = "r",  ['t'] = "o",  ['T'] = "o", ['a'] = "pc", ['A'] = "pc", ['c'] = "r", ['C'] = "r",
+    ['h'] = "m",  ['H'] = "m",  ['d'] = "b", ['D'] = "b",  ['u'] = "&",  ['U'] = "&",
+};
+
 /* One pass, because every new text pays for it: could there be anything to find? */
-static bool worth_a_look(struct cs_slice text)
+static struct hint worth_a_look(struct cs_slice text)
 {
-    for (size_t i = 0; i < text.n; i++) {
-        const char *word = NULL;
-        switch (text.p[i]) {
-        case 'p':
-        case 'P':
-            word = "passw";
-            break;
-        case 'o':
-        case 'O':
-            word = "options";
-            break;
-        case ':':
-            word = "://";
-            break;
-        case '<':
-            word = "<redacted hmac";
-            break;
-        default:
+    struct hint found = {.text = false};
+    for (size_t i = 0; i + 1 < text.n && !(found.text && found.tree); i++) {
+        const char *two = seconds[text.p[i]];
+        uint8_t second = lower(text.p[i + 1]);
+        if (two[0] == '\0' || (second != (uint8_t)two[0] && second != (uint8_t)two[1])) {
             continue;
         }
-        struct cs_slice w = cs_slice_str(word);
-        if (text.n - i >= w.n && cs_slice_eq_nocase(cs_slice(text.p + i, w.n), w)) {
-            return true;
+        struct cs_slice here = cs_slice_from(text, i);
+        for (size_t k = 0; k < CS_ARRAY_LEN(hints); k++) {
+            struct cs_slice w = cs_slice_str(hints[k].word);
+            if (here.n >= w.n && cs_slice_eq_nocase(cs_slice_head(here, w.n), w)) {
+                found.text |= hints[k].text;
+                found.tree |= hints[k].tree;
+            }
         }
     }
-    return false;
+    return found;
 }
 
 static void find_loose(struct finder *f)
@@ -510,16 +552,68 @@ static void find_loose(struct finder *f)
     f->mode = LOOSE;
     f->strings = begins_secret(f->text);
     if (f->strings || mentions(f->text)) {
+        f->out->params = UINT64_MAX; /* nobody can say which of them */
         run(f, f->text);
     }
 }
 
-void cs_sql_secrets_find(struct cs_slice text, const List *tree, bool parsed,
-                         struct cs_sql_secrets *ret)
+/* SECURITY: a mark that the client typed must not look like one that stands for a secret: who has
+ * seen a card could have another text run under its approval. */
+static bool has_mark_outside(struct cs_slice text, const struct cs_redact_span *spans, size_t n)
+{
+    const struct cs_slice word = CS_SLICE_LIT("<redacted hmac");
+    for (size_t at = 0, k = 0;; at++) {
+        at += find_nocase(cs_slice_from(text, at), word);
+        if (at >= text.n) {
+            return false;
+        }
+        while (k < n && (size_t)spans[k].at + spans[k].n <= at) {
+            k++;
+        }
+        if (k == n || spans[k].at > at || spans[k].at + spans[k].n < at + word.n) {
+            return true;
+        }
+    }
+}
+
+static bool has_byte(struct cs_slice s, uint8_t c)
+{
+    return cs_slice_find(s, c) < s.n;
+}
+
+size_t cs_sql_value_secrets(struct cs_slice value,
+                            struct cs_redact_span spans[static CS_REDACT_SPANS])
+{
+    if (value.n == 0) {
+        return 0;
+    }
+    /* The marks without which there is none: most values end here. */
+    bool uri = has_byte(value, ':') && has(value, "://");
+    bool named = !uri &&
+                 (has_byte(value, '=') || has_byte(value, '\'') || has_byte(value, '$') ||
+                  has_byte(value, '<')) &&
+                 mentions(value);
+    if (!uri && !named) {
+        return 0;
+    }
+    struct cs_sql_secrets found = {.n = 0};
+    struct finder f = {.text = value, .out = &found, .mode = LOOSE};
+    bool simple = !has_byte(value, '\'') && !has_byte(value, '\\');
+    (void)take_parts(&f, value, simple);
+    if (f.over || has_mark_outside(value, found.v, found.n)) {
+        spans[0] = (struct cs_redact_span){0, (uint32_t)value.n, CS_REDACT_PART};
+        return 1;
+    }
+    memcpy(spans, found.v, found.n * sizeof found.v[0]);
+    return found.n;
+}
+
+static void find(struct cs_slice text, const List *tree, bool parsed, struct cs_sql_secrets *ret)
 {
     struct finder f = {.text = text, .out = ret};
     size_t need = 0;
     ret->n = 0;
+    ret->params = 0;
     if (!parsed) {
         find_loose(&f);
         return;
@@ -530,15 +624,37 @@ void cs_sql_secrets_find(struct cs_slice text, const List *tree, bool parsed,
             need += expected(&f, raw->stmt);
         }
     }
-    if (need == 0 && !f.role && !f.subscription && !f.set && !worth_a_look(text)) {
+    struct cs_sql_places places = {.n = 0};
+    struct hint worth = worth_a_look(text);
+    if (worth.tree) {
+        cs_sql_places_find(tree, name_sounds_secret, &places);
+        ret->params = places.params;
+        f.places = &places;
+        need += places.n;
+    }
+    bool secret = need > 0 || f.role || f.subscription || f.set || places.over;
+    if (!secret && !worth.text) {
         return;
     }
-    run(&f, text);
-    if (f.found < need && !f.over) {
+    if (!places.over) {
+        run(&f, text);
+    }
+    if ((f.found < need || places.over) && !f.over) {
         /* SECURITY: the tree knows of one that was not seen (a name in a spelling that only the
          * grammar reads): every constant is taken. */
         struct finder all = {.text = text, .out = ret, .strings = true};
         ret->n = 0;
         run(&all, text);
+    }
+}
+
+void cs_sql_secrets_find(struct cs_slice text, const List *tree, bool parsed,
+                         struct cs_sql_secrets *ret)
+{
+    find(text, tree, parsed, ret);
+    bool whole = ret->n > 0 && ret->v[0].how == CS_REDACT_WHOLE;
+    if (!whole && has_mark_outside(text, ret->v, ret->n)) {
+        ret->n = 1;
+        ret->v[0] = (struct cs_redact_span){0, UINT32_MAX, CS_REDACT_WHOLE};
     }
 }

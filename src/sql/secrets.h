@@ -2,8 +2,11 @@
  * text that nobody can parse, wherever one may be. Found by tokens, with the parse tree as a check
  * that none was missed.
  *
- * What it does not know as a password: values of INSERT and UPDATE, arguments of functions (but
- * "password=…" and URIs with one inside a constant are found anywhere), a word that is misspelt. */
+ * Values of columns whose name sounds secret and arguments of functions that take a secret are
+ * found by their place in the tree (places.h), constants and parameters. What it does not know as a
+ * password: a value in a column of another name or in an INSERT without a list of columns, a row of
+ * COPY, an argument of EXECUTE, a word that is misspelt (but "password=…" and URIs with one inside
+ * a constant are found anywhere). */
 #ifndef CS_SQL_SECRETS_H
 #define CS_SQL_SECRETS_H
 

@@ -90,6 +90,8 @@ struct cs_sql_class {
     /* Passwords in the text (sql/secrets.h), for cs_redact. */
     const struct cs_redact_span *secrets;
     size_t n_secrets;
+    /* Parameters that are secret by their place: bit k is $k+1, bit 63 all from $64 on. */
+    uint64_t secret_params;
 };
 enum { CS_SQL_STATEMENTS_KEPT = 64 };
 
@@ -113,6 +115,10 @@ struct cs_sql_judged; /* catalogue.h */
  * borrow from sql, c and text. */
 void cs_sql_facts(const struct cs_sql *sql, const struct cs_sql_class *c,
                   const struct cs_sql_judged *j, struct cs_slice text, struct cs_facts *ret);
+/* The secret parts of a value that came as a parameter and is secret by no place: of a connection
+ * string or URI, of a statement. How many spans; 0 is cheap. */
+size_t cs_sql_value_secrets(struct cs_slice value,
+                            struct cs_redact_span spans[static CS_REDACT_SPANS]);
 /* The names of a set of effects, which live as long as the classifier. */
 const struct cs_slice *cs_sql_effect_names(const struct cs_sql *sql, uint8_t effects,
                                            size_t *ret_n);

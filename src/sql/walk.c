@@ -612,6 +612,11 @@ void cs_sql_visit_fields(struct cs_sql_walk *w, const void *node, size_t but, si
     }
 }
 
+const uint16_t *cs_sql_node_fields(unsigned tag)
+{
+    return tag < CS_ARRAY_LEN(node_fields) ? node_fields[tag] : NULL;
+}
+
 void cs_sql_visit(struct cs_sql_walk *w, const void *p)
 {
     const Node *node = p;

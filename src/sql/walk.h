@@ -33,6 +33,9 @@ void cs_sql_visit_fields(struct cs_sql_walk *w, const void *node, size_t but, si
 /* A statement: adds its effects; false when the tag is no statement. */
 bool cs_sql_visit_statement(struct cs_sql_walk *w, const void *node);
 
+/* Offsets of the fields of a kind of node that point to nodes, up to a 0; NULL: it is not known. */
+const uint16_t *cs_sql_node_fields(unsigned tag);
+
 /* Effects of a statement: what EXPLAIN alone would not do becomes reading. */
 void cs_sql_effect(struct cs_sql_walk *w, uint8_t effects);
 /* Opaque, whatever it is inside of. `why` is a literal. */

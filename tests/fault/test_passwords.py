@@ -24,6 +24,9 @@ class Passwords(GatewayCase):
     def setUp(self):
         self.pg.sql("alter role %s createrole" % self.roles["owner"])
         self.role = fresh_name("role")
+        self.accounts = self.table()
+        self.pg.sql("alter table %s add name text, add password text, add pwd_age int; grant select on %s to %s"
+                    % (self.accounts, self.accounts, self.roles["user"]), database=self.name)
         self.sessions = []
 
     def ask(self, w, *parts, decide="approve"):
@@ -73,6 +76,36 @@ class Passwords(GatewayCase):
         w.until_ready()
         got, card = self.ask(w, query("execute named"), decide="deny")
         self.assertIn("<redacted", card["settings"])
+        # By their place: columns and arguments, typed and bound, by a driver's statement and by SQL's PREPARE.
+        table = self.accounts
+        w.ask(query("insert into %s (name, password) values ('eve', '%s')" % (table, s())))  # which no rule allows
+        self.pg.sql("update %s set name = 'eve'" % table, database=self.name)
+        got, card = self.ask(w, query("update %s set password = '%s' where name = 'eve'" % (table, s())))
+        self.assertEqual(kinds(got), "CZ")
+        self.assertIn("set password = '<redacted hmac-sha256:", card["text"])
+        self.assertIn("where name = 'eve'", card["text"])
+        self.assertEqual(self.pg.sql("select distinct password from %s" % table, database=self.name), [(secret["value"],)])
+        for fmt in ((), (1, 1)):
+            got, card = self.ask(w, parse("update %s set password = $1 where name = $2" % table),
+                                 bind(params=[s().encode(), b"eve"], formats=fmt), execute(), SYNC)
+            self.assertEqual(kinds(got), "12CZ")
+            self.assertRegex(card["params"][0]["text"], "^<redacted hmac-sha256:[0-9a-f]{64}>$")
+            self.assertIn(card["params"][1]["text"], ("eve", b"eve".hex()))
+            self.assertEqual(self.pg.sql("select distinct password from %s" % table, database=self.name), [(secret["value"],)])
+        got, card = self.ask(w, parse("delete from %s where note = $1" % table), bind(params=[("host=db password=%s user=bob" % s()).encode()]),
+                             execute(), SYNC)
+        self.assertEqual(kinds(got), "12CZ")
+        self.assertRegex(card["params"][0]["text"], "^host=db password=<redacted hmac-sha256:[0-9a-f]{64}> user=bob$")
+        w.send(query("prepare bysql (text) as update %s set password = $1" % table))
+        w.until_ready()
+        got, card = self.ask(w, bind(statement="bysql", params=[s().encode()]), execute(), SYNC, decide="deny")
+        self.assertIn("<redacted", card["params"][0]["text"])
+        # Its value is in the server's words, which go to the client alone.
+        got, card = self.ask(w, parse("update %s set pwd_age = $1" % table), bind(params=[s().encode()]), execute(), SYNC)
+        self.assertIn("E", kinds(got))
+        # Allowed by the rules, and recorded.
+        w.ask(parse("select name from %s where password = $1" % table), bind(params=[s().encode()]), execute(), SYNC)
+        w.ask(query("select name from %s where password = '%s'" % (table, s())))
         # Several statements; what ran in a transaction before is part of what is held.
         self.ask(w, query("select 1; alter role %s password '%s'; select 2" % (role, s())), decide="deny")
         # What the server refuses: its words repeat it, to the client alone.

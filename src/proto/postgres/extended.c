@@ -110,6 +110,48 @@ static void read_params(const struct pg_bind *m, const struct pg_statement *st,
     }
 }
 
+/* What of the parameters is secret, by its place in the text or by itself, is replaced in what
+ * leaves the gate; the message keeps it. */
+struct secret_params {
+    struct cs_arena mem; /* of what stands in their place */
+    bool redacted, unkeyed;
+};
+
+static void redact_param(struct pg *p, const struct cs_redact_span *spans, size_t n,
+                         struct cs_param *param, struct secret_params *x)
+{
+    struct cs_buf out = cs_buf(param->bytes.n + n * 128 + 128);
+    bool unkeyed = false;
+    cs_gate_redact_value(p->s, spans, n, param->bytes, &out, &unkeyed);
+    param->bytes = out.bad ? CS_SLICE_NULL : cs_arena_dup(&x->mem, cs_buf_slice(&out));
+    x->redacted = true;
+    if (unkeyed || param->bytes.p == NULL) {
+        x->unkeyed = true; /* it must not run */
+        param->bytes = CS_SLICE_LIT("<redacted>");
+    }
+    cs_buf_done(&out);
+}
+
+static void redact_params(struct pg *p, const struct cs_sql_class *class, struct cs_param *params,
+                          size_t n, struct secret_params *x)
+{
+    struct cs_redact_span spans[CS_REDACT_SPANS];
+    for (size_t i = 0; i < n; i++) {
+        size_t k = 0;
+        if (params[i].null) {
+            continue;
+        }
+        if ((class->secret_params >> CS_MIN(i, (size_t)63) & 1) != 0) {
+            spans[k++] = (struct cs_redact_span){0, (uint32_t)params[i].bytes.n, CS_REDACT_PART};
+        } else {
+            k = cs_sql_value_secrets(params[i].bytes, spans);
+        }
+        if (k > 0) {
+            redact_param(p, spans, k, &params[i], x);
+        }
+    }
+}
+
 static bool push_bind(struct pg *p, const struct pg_bind *m, const struct pg_statement *st,
                       const struct cs_action *a, const struct cs_verdict *v)
 {
@@ -253,12 +295,14 @@ static enum pg_act decide_bind(struct pg *p, struct pg_batch *b, const struct pg
 
 static void describe_bind(struct pg *p, const struct cs_sql_class *class, struct pg_statement *st,
                           const struct cs_param *params, size_t n_params,
-                          struct cs_slice names[static 6], struct cs_buf *settings,
-                          struct cs_action *a)
+                          const struct secret_params *secrets, struct cs_slice names[static 6],
+                          struct cs_buf *settings, struct cs_action *a)
 {
     pg_describe(p, class, st->text, pg_in_doubt(p, st), st, a);
     a->params = params;
     a->n_params = n_params;
+    a->redacted = a->redacted || secrets->redacted;
+    a->unkeyed = a->unkeyed || secrets->unkeyed;
     if (st->class == NULL) { /* made by SQL PREPARE */
         settings->len = 0;
         struct pg_statement effective = *st;
@@ -300,15 +344,18 @@ static enum pg_act judge_bind(struct pg *p, struct pg_batch *b, const struct pg_
     struct cs_slice names[6];
     CS_UNINIT struct cs_action a; /* pg_describe writes it whole */
     enum pg_act act = PG_STOP;
+    struct secret_params secrets = {.redacted = false};
+    cs_arena_init(&secrets.mem, 1024, (size_t)4 * CS_LIMIT_PG_BIND_BYTES);
     pg_statement_ref(st);
     const struct cs_sql_class *class = st->class != NULL ? st->class : pg_classify(p, st->text);
     if (params != NULL && v != NULL && class != NULL) {
         read_params(m, st, params);
-        describe_bind(p, class, st, params, m->n_params, names, &settings, &a);
+        redact_params(p, class, params, m->n_params, &secrets);
+        describe_bind(p, class, st, params, m->n_params, &secrets, names, &settings, &a);
         act = PG_PASS;
         if (p->replies.count > 0 && cs_gate_preview(p->s, &a) != CS_ALLOW) {
             act = pg_settle_first(p, b);
-            describe_bind(p, class, st, params, m->n_params, names, &settings, &a);
+            describe_bind(p, class, st, params, m->n_params, &secrets, names, &settings, &a);
         }
         if (act == PG_PASS && m->n_params == 0 && st->class != NULL && !pg_in_doubt(p, st) &&
             pg_copy_wanted(p, class, &a)) {
@@ -326,6 +373,7 @@ static enum pg_act judge_bind(struct pg *p, struct pg_batch *b, const struct pg_
     pg_statement_unref(p, st);
     cs_buf_done(&settings);
     cs_verdict_free(p->s, v);
+    cs_arena_done(&secrets.mem);
     if (params != few) {
         cs_free(params);
     }

@@ -94,6 +94,46 @@ static const struct {
     {true,
      "CREATE FUNCTION f() RETURNS void AS $$ ALTER ROLE a PASSWORD E'hunter2' $$ LANGUAGE sql",
      "LANGUAGE"},
+    {true, "SELECT dblink_connect(E'host=db \\x70assword=hunter2')", "dblink_connect('<redacted"},
+    {true, "SELECT dblink_connect('a', U&'host=db \\0070assword=hunter2')", "'a'"},
+    {true, "SELECT dblink_connect('host=db pass' || 'word=hunter2')", "SELECT dblink_connect("},
+    {true, "SELECT * FROM dblink(format('password=%s', 'hunter2'), 'SELECT 1') AS t(a int)",
+     "'SELECT 1'"},
+    {true, "SELECT public.dblink_exec('host=db password=hunter2'::text, 'DELETE FROM t')",
+     "host=db password=<redacted"},
+    {true, "SELECT * FROM users WHERE hash = crypt('hunter2', hash)",
+     "WHERE hash = crypt('<redacted"},
+    {true, "SELECT crypt('hunter2', gen_salt('bf'))", "gen_salt('bf')"},
+    {true, "SELECT pgp_sym_encrypt('data', 'hunter2')", "'data'"},
+    {true, "SELECT ext.pgp_sym_decrypt(c, $$hunter2$$), 'x' FROM t", "'x'"},
+    {true, "SELECT hmac('data', decode('hunter2', 'escape'), 'sha256')", "'sha256'"},
+    {true, "SELECT set_config('app.password', 'hunter2', true)", "'app.password'"},
+    {true, "CALL set_password('bob', 'hunter2')", "CALL set_password("},
+    {true, "SELECT f(who => 'bob', password => 'hunter2')", "'bob'"},
+    {true, "INSERT INTO users (name, password) VALUES ('bob', 'hunter2'), ('eve', E'hunter2')",
+     "('bob', '<redacted"},
+    {true, "INSERT INTO users (name, password) SELECT 'bob', 'hunter2' UNION SELECT 'a', 'hunter2'",
+     "SELECT 'bob', '<redacted"},
+    {true, "INSERT INTO users (password) VALUES (crypt('hunter2', gen_salt('bf', 8)))", ", 8)"},
+    {true,
+     "INSERT INTO users (name, api_key) VALUES ('bob', NULL) ON CONFLICT (name) DO UPDATE SET "
+     "api_key = 'hunter2', name = 'eve'",
+     "name = 'eve'"},
+    {true, "UPDATE users SET password = 'hunter2' WHERE name = 'bob'", "name = 'bob'"},
+    {true, "UPDATE users SET (name, password) = ('bob', 'hunter2')", "('bob', '<redacted"},
+    {true, "UPDATE users SET (name, password) = (SELECT 'bob', 'hunter2')", "UPDATE users SET"},
+    {true, "UPDATE users SET U&\"p\\0061ssword\" = 'hunter2'", "UPDATE users"},
+    {true, "UPDATE users SET PassWord = 'a'\n'hunter2'", "UPDATE users"},
+    {true, "DELETE FROM users u WHERE u.pwd = 'hunter2'::text AND name = 'bob'", "name = 'bob'"},
+    {true, "SELECT 1 FROM users WHERE password IN ('a', 'hunter2') AND id = 5", "id = 5"},
+    {true,
+     "MERGE INTO users u USING v ON u.id = v.id WHEN NOT MATCHED THEN INSERT (id, password) "
+     "VALUES (v.id, 'hunter2') WHEN MATCHED THEN UPDATE SET password = 'hunter2', n = 'bob'",
+     "n = 'bob'"},
+    {true, "PREPARE p AS UPDATE users SET password = 'hunter2' WHERE n = 'bob'", "n = 'bob'"},
+    {true, "EXPLAIN UPDATE users SET password = 'hunter2' WHERE n = 'bob'", "n = 'bob'"},
+    {true, "WITH x AS (UPDATE users SET secret = 'hunter2' RETURNING 'bob') SELECT * FROM x",
+     "'bob'"},
     {false, "ALTER ROLE app PASSWORD hunter2", "ALTER ROLE app PASSWORD '<redacted"},
     {false, "ALTER ROLE secret PASSWORD hunter2", "ALTER ROLE secret"},
     {false, "ALTER ROLE app PASSWORD 'hunter2' FROBNICATE", "FROBNICATE"},
@@ -124,8 +164,13 @@ CS_TEST(secrets_are_replaced_wherever_they_stand)
 static const char *const harmless[] = {
     "SELECT password FROM users WHERE name = 'x'",
     "SELECT 'reset your password please'",
-    "INSERT INTO users (name, password) VALUES ('a', 'b')",
-    "UPDATE users SET password = 'b'",
+    "INSERT INTO users VALUES ('a', 'b')",
+    "INSERT INTO users (password, name) VALUES (DEFAULT, 'b'), (NULL, 'c')",
+    "UPDATE users SET passed = 'b', name = 'c' WHERE password IS NULL",
+    "UPDATE users SET password = other || name WHERE id = 'x' AND token > stamp",
+    "SELECT crypto('x'), encode('a', 'hex'), set_config('search_path', 'public', false)",
+    "SELECT token, secret FROM t WHERE id = 'x' ORDER BY token LIMIT 5",
+    "SELECT dblink_connect('host=db user=x'), dblink('name', 'SELECT 1')",
     "ALTER ROLE app PASSWORD NULL",
     "ALTER ROLE app VALID UNTIL 'infinity'",
     "CREATE ROLE app LOGIN",
@@ -159,6 +204,87 @@ CS_TEST(secrets_equal_are_marked_equal_and_others_are_not)
     CS_CHECK(strcmp(first, shown("ALTER ROLE a PASSWORD E'x1'", NULL)) != 0);
 }
 
+/* Which parameters are secret: bit k is $k+1. */
+static const struct {
+    const char *text;
+    uint64_t params;
+} placed[] = {
+    {"SELECT $1, $2", 0},
+    {"UPDATE users SET password = $2, name = $1 WHERE id = $3", 2},
+    {"INSERT INTO users (id, name, password, note) VALUES ($1, $2, $3, $4)", 4},
+    {"INSERT INTO users (id, password) VALUES ($1, $2), ($3, $4)", 10},
+    {"INSERT INTO users (password) VALUES (crypt($1, gen_salt('bf')))", 1},
+    {"INSERT INTO users (name, password) SELECT $1, $2::text", 2},
+    {"SELECT crypt($1, password) = password FROM users WHERE name = $2", 1},
+    {"SELECT * FROM users WHERE $1 = password", 1},
+    {"SELECT pgp_sym_encrypt($1, $2)", 2},
+    {"SELECT dblink_connect($1)", 0}, /* its value is looked into */
+    {"SELECT dblink_connect('host=db password=' || $1)", 1},
+    {"SELECT set_config($1, $2, false)", 2},
+    {"SELECT set_config('request.jwt', $1, false), set_config('app.secret', $2, false)", 2},
+    {"SELECT f(password => $1, name => $2)", 1},
+    {"PREPARE p (text, text) AS UPDATE users SET password = $1 WHERE name = $2", 1},
+    {"UPDATE users SET password = $64, name = $1", UINT64_C(1) << 63},
+    {"UPDATE users SET password = $1 WHERE WHERE $2", UINT64_MAX}, /* not parsed */
+};
+
+CS_TEST(secret_parameters_are_known_by_their_place)
+{
+    struct cs_sql *sql = NULL;
+    CS_CHECK(cs_sql_new(&sql) == CS_OK);
+    for (size_t i = 0; i < CS_ARRAY_LEN(placed); i++) {
+        const struct cs_sql_class *c = cs_sql_classify(sql, cs_slice_str(placed[i].text));
+        if (c->secret_params != placed[i].params) {
+            printf("# %s: %llx\n", placed[i].text, (unsigned long long)c->secret_params);
+        }
+        CS_CHECK(c->secret_params == placed[i].params);
+        cs_sql_release(sql, c);
+    }
+    cs_sql_free(sql);
+}
+
+CS_TEST(numbers_in_a_secret_place_are_taken_with_their_sign)
+{
+    const char *s =
+        shown("UPDATE a SET secret = -4711, n = -12 WHERE pwd = 4712 AND id = 13", NULL);
+    CS_CHECK(strstr(s, "4711") == NULL && strstr(s, "4712") == NULL);
+    CS_CHECK(strstr(s, "n = -12") != NULL && strstr(s, "id = 13") != NULL);
+}
+
+/* A value that no place makes secret: connection strings, URIs and statements in it. */
+CS_TEST(values_show_their_secret_parts)
+{
+    static const struct {
+        const char *value;
+        size_t n;
+    } values[] = {
+        {"", 0},
+        {"plain", 0},
+        {"reset your password, please", 0},
+        {"http://example.com/a?b=c", 0},
+        {"host=db user=bob", 0},
+        {"host=db password=hunter2 user=bob", 1},
+        {"password='hunter2 x'", 1},
+        {"postgres://bob:hunter2@db/x", 1},
+        {"postgres://db/x?user=a&password=hunter2", 1},
+        {"ALTER ROLE a PASSWORD 'hunter2'", 1},
+        {"ALTER ROLE a PASSWORD $$hunter2$$", 1},
+        {"ALTER ROLE a PASSWORD <redacted hmac-sha256:00>", 1},
+    };
+    for (size_t i = 0; i < CS_ARRAY_LEN(values); i++) {
+        struct cs_redact_span spans[CS_REDACT_SPANS];
+        struct cs_slice v = cs_slice_str(values[i].value);
+        size_t n = cs_sql_value_secrets(v, spans);
+        CS_EQ_U64(n, values[i].n);
+        if (n > 0) {
+            struct cs_buf out = cs_buf(4096);
+            cs_redact(v, spans, n, key, &out);
+            CS_CHECK(strstr(cs_buf_cstr(&out), "hunter2") == NULL);
+            cs_buf_done(&out);
+        }
+    }
+}
+
 /* A mark that is typed is a password like any other: two texts are never one. */
 CS_TEST(secrets_a_typed_mark_is_no_mark)
 {
@@ -167,6 +293,10 @@ CS_TEST(secrets_a_typed_mark_is_no_mark)
         "ALTER SUBSCRIPTION s CONNECTION 'host=a password=x1'",
         "SELECT 1 /* password */",
         "ALTER ROLE a PASSWORD x1",
+        "UPDATE users SET password = 'x1'",
+        "DO $$ BEGIN EXECUTE 'ALTER ROLE a PASSWORD ''x1'''; END $$",
+        "SELECT 'ALTER ROLE a PASSWORD ''x1'''",
+        "DO $$ password = 'x1 $$",
     };
     for (size_t i = 0; i < CS_ARRAY_LEN(texts); i++) {
         char once[1024];
