@@ -73,6 +73,7 @@ static enum cs_err action_fill(const struct cs_store_request *r, struct cs_arena
 {
     if (r->action.n == 0) {
         c->action_left_out = true;
+        c->action_bytes = r->action_bytes;
         return CS_OK;
     }
     struct cs_reader in = cs_reader(r->action);

@@ -32,6 +32,7 @@ struct cs_card {
     bool elevated;
     struct cs_action action; /* bytes = "text", params, database, role, settings, tx, facts */
     bool action_left_out;    /* a list only: too long; ask for the card itself */
+    uint64_t action_bytes;   /* then: how long, with parameters and settings */
     struct cs_slice text_shown;
     bool in_transaction;
     struct cs_slice address;

@@ -36,6 +36,16 @@ const char *cs_leaf_kind_name(enum cs_leaf_kind kind)
     return (unsigned)kind < CS_LEAF_KIND_MAX ? kinds[kind].name : NULL;
 }
 
+enum cs_leaf_kind cs_leaf_kind_of(struct cs_slice name)
+{
+    for (unsigned k = 1; k < CS_LEAF_KIND_MAX; k++) {
+        if (kinds[k].name != NULL && cs_slice_eq_str(name, kinds[k].name)) {
+            return (enum cs_leaf_kind)k;
+        }
+    }
+    return CS_LEAF_NONE;
+}
+
 const char *cs_leaf_key_name(enum cs_leaf_key key)
 {
     return (unsigned)key < CS_LEAF_KEY_MAX ? key_names[key] : NULL;

@@ -61,7 +61,8 @@ static inline bool cs_leaf_has(const struct cs_leaf *l, enum cs_leaf_key key)
 {
     return (l->has >> (unsigned)key & 1) != 0;
 }
-const char *cs_leaf_kind_name(enum cs_leaf_kind kind); /* NULL: there is no such kind */
+const char *cs_leaf_kind_name(enum cs_leaf_kind kind);   /* NULL: there is no such kind */
+enum cs_leaf_kind cs_leaf_kind_of(struct cs_slice name); /* NONE: there is no such kind */
 const char *cs_leaf_key_name(enum cs_leaf_key key);
 enum cs_leaf_type cs_leaf_key_type(enum cs_leaf_key key);
 

@@ -21,7 +21,10 @@ static const char *one_line(struct cs_cli *c, const json_t *r)
         text = cs_cli_raw(r, "text_shown");
     }
     if (text.n == 0 && cs_cli_true(r, "text_left_out")) {
-        return "(long: see the card)";
+        return (const char *)cs_arena_printf(&c->arena, "(%lld bytes: see `countersign show %s`)",
+                                             json_integer_value(json_object_get(r, "text_bytes")),
+                                             cs_cli_text(c, r, "id"))
+            .p;
     }
     /* Cut before it is made safe: a megabyte of it would be for nothing. */
     return cs_cli_cut(c, cs_cli_safe(c, cs_slice_head(text, 400)), 60);

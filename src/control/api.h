@@ -11,7 +11,7 @@
 
 enum {
     CS_API_ARENA_MAX = 64 * 1024 * 1024,
-    CS_API_QUERY_MAX = 4,
+    CS_API_QUERY_MAX = 7,
     CS_API_INLINE_MAX = 60 * 1024,
     CS_API_WAIT_MAX_S = 45
 };

@@ -139,7 +139,8 @@ static bool put_text(json_t *o, const struct cs_card *card, struct cs_arena *a)
     struct cs_slice text = card->action.bytes;
     if (card->action_left_out) {
         return cs_json_put(o, "text", json_null()) && cs_json_put(o, "text_shown", json_null()) &&
-               cs_json_put(o, "text_left_out", json_true());
+               cs_json_put(o, "text_left_out", json_true()) &&
+               cs_json_put(o, "text_bytes", json_integer((json_int_t)card->action_bytes));
     }
     if (!cs_utf8_valid(text)) {
         char *hex = cs_arena_alloc(a, text.n * 2 + 1);

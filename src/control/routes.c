@@ -35,7 +35,7 @@ const struct cs_api_route cs_api_routes[] = {
     {"GET",  "/v1/sessions",             CS_API_TOKEN,  cs_api_session_list,      READS,                        {"all", "limit"}, {{0}}},
     {"POST", "/v1/sessions/{}/kill",     CS_API_SETUP,  cs_api_session_kill,      CHANGE("session-kill"),       {0}, {WORDS("reason", false)}},
     {"GET",  "/v1/sessions/{}/recording", CS_API_AUDIT, cs_api_session_recording, READS,                        {"from", "find", "actions"}, {{0}}},
-    {"GET",  "/v1/log",                  CS_API_AUDIT,  cs_api_log,               READS,                        {"from", "limit"}, {{0}}},
+    {"GET",  "/v1/log",                  CS_API_AUDIT,  cs_api_log,               READS,                        {"from", "limit", "since", "until", "kind", "session", "who"}, {{0}}},
     {"GET",  "/v1/targets/{}/answers",   CS_API_SETUP,  cs_api_target_answers,    READS,                        {0}, {{0}}},
     {"GET",  "/v1/targets/{}/check",     CS_API_SETUP,  cs_api_target_check,      READS,                        {0}, {{0}}},
     {"GET",  "/v1/targets/{}/sql",       CS_API_SETUP,  cs_api_target_sql,        READS,                        {"schema"}, {{0}}},

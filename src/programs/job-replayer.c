@@ -9,8 +9,9 @@
  * job-replayer DIRECTORY SESSION --key FILE: by hand, with the private half of a key that
  * recordings are wrapped for (escrow's): the JSON goes to standard output. No gateway is needed.
  *
- * job-replayer DIRECTORY log FROM COUNT [--key FILE]: that many leaves of the audit log from that
- * number on, or, with 18446744073709551615, the last ones (record/log_read.h). It asks in the same
+ * job-replayer DIRECTORY log FROM COUNT FILTER [--key FILE]: that many leaves of the audit log from
+ * that number on that fit, or, with 18446744073709551615, of the last ones; an empty FILTER is
+ * everything (record/log_read.h). It asks in the same
  * way to have their private values opened (audit/boxes.h); the reply is u64le enum cs_err and the
  * opened rows, and what stands behind them is not for it.
  *
@@ -174,14 +175,14 @@ static enum cs_err own_key(struct cs_replay *r, int fd)
     return err;
 }
 
-static enum cs_err read_log(const char *directory, uint64_t from, uint64_t count, int key_fd,
-                            struct cs_buf *json)
+static enum cs_err read_log(const char *directory, uint64_t from, uint64_t count,
+                            const struct cs_log_filter *filter, int key_fd, struct cs_buf *json)
 {
     uint8_t private[CS_X25519];
     struct cs_log_page *page = NULL;
     struct cs_reader rd;
     struct cs_slice rows;
-    enum cs_err err = cs_log_page_open(directory, from, count, &page);
+    enum cs_err err = cs_log_page_open(directory, from, count, filter, &page);
     if (err == CS_OK && key_fd >= 0) {
         err = read_key(key_fd, private) ? CS_OK : CS_ERR_INVALID;
         if (err == CS_OK) {
@@ -228,16 +229,18 @@ int main(int argc, char **argv)
     struct cs_id session;
     int key_fd = -1;
     cs_log_init("job-replayer", CS_LEVEL_INFO);
-    bool log = argc >= 5 && strcmp(argv[2], "log") == 0;
-    int given = log ? 5 : 3;
+    bool log = argc >= 6 && strcmp(argv[2], "log") == 0;
+    int given = log ? 6 : 3;
+    struct cs_log_filter filter;
     bool with_key = argc == given + 2 && strcmp(argv[given], "--key") == 0;
     uint64_t from = 0, count = 0;
     bool known = log ? cs_slice_to_u64(cs_slice_str(argv[3]), &from) &&
-                           cs_slice_to_u64(cs_slice_str(argv[4]), &count) && count > 0
+                           cs_slice_to_u64(cs_slice_str(argv[4]), &count) && count > 0 &&
+                           cs_log_filter_read(cs_slice_str(argv[5]), &filter)
                      : argc >= 3 && cs_id_parse(cs_slice_str(argv[2]), &session);
     if ((argc != given && !with_key) || !known) {
         (void)fprintf(stderr, "usage: job-replayer DIRECTORY SESSION [--key FILE]\n"
-                              "       job-replayer DIRECTORY log FROM COUNT [--key FILE]\n");
+                              "       job-replayer DIRECTORY log FROM COUNT FILTER [--key FILE]\n");
         return 2;
     }
     if (with_key) {
@@ -255,7 +258,7 @@ int main(int argc, char **argv)
     }
     struct cs_buf json = cs_buf((size_t)CS_LIMIT_REPLAY_BYTES + CS_LIMIT_RECORD_FRAME_BYTES * 6 +
                                 (size_t)CLOSING_BYTES);
-    enum cs_err err = log ? read_log(argv[1], from, count, key_fd, &json)
+    enum cs_err err = log ? read_log(argv[1], from, count, &filter, key_fd, &json)
                           : read_recording(argv[1], &session, key_fd, &json);
     bool ok = answer(err, cs_buf_slice(&json));
     cs_buf_done(&json);

@@ -22,6 +22,7 @@ enum {
     OPENED_BYTES = 4 * 1024 * 1024,
     PRIVATE_KEYS = 3, /* of a leaf at most: who, subject, words */
     COUNT_MAX = 4096,
+    LOOK_MAX = 256 * 1024, /* leaves looked at for one page */
     CHAIN_ARENA = 64 * 1024
 };
 
@@ -37,9 +38,11 @@ struct sealed { /* one private value of the page; its tag is its number here */
 
 struct cs_log_page {
     int log; /* owned */
-    uint64_t size, from;
+    uint64_t size, from, next;
+    struct cs_log_filter filter;
     struct cs_buf bytes, rows, opened;
     struct place leaf[COUNT_MAX];
+    uint64_t number[COUNT_MAX]; /* of that leaf */
     size_t n;
     struct sealed sealed[COUNT_MAX * PRIVATE_KEYS];
     size_t n_sealed;
@@ -106,11 +109,76 @@ static bool ask_for(struct cs_log_page *p, const struct cs_leaf *l)
     return true;
 }
 
+/* ---- what is wanted ---- */
+
+/* "name=VALUE " off the text, if it is next; the last value goes to the text's end. */
+static bool part(struct cs_slice *text, const char *name, bool last, struct cs_slice *ret)
+{
+    struct cs_slice head = cs_slice_str(name);
+    if (!cs_slice_starts(*text, head)) {
+        return false;
+    }
+    struct cs_slice rest = cs_slice_from(*text, head.n);
+    size_t end = last ? rest.n : cs_slice_find(rest, ' ');
+    *ret = cs_slice_head(rest, end);
+    *text = cs_slice_from(rest, CS_MIN(end + 1, rest.n));
+    return true;
+}
+
+bool cs_log_filter_read(struct cs_slice text, struct cs_log_filter *ret)
+{
+    struct cs_log_filter f = {.kind = 0};
+    struct cs_slice v;
+    bool ok = true;
+    if (part(&text, "since=", false, &v)) {
+        ok = cs_slice_to_u64(v, &f.since_ms);
+    }
+    if (ok && part(&text, "until=", false, &v)) {
+        ok = cs_slice_to_u64(v, &f.until_ms) && f.until_ms > 0;
+    }
+    if (ok && part(&text, "kind=", false, &v)) {
+        f.kind = (unsigned)cs_leaf_kind_of(v);
+        ok = f.kind != 0;
+    }
+    if (ok && part(&text, "session=", false, &v)) {
+        ok = f.has_session = cs_id_parse(v, &f.session);
+    }
+    if (ok && part(&text, "who=", true, &v)) {
+        ok = v.n > 0 && v.n < sizeof f.who && memchr(v.p, 0, v.n) == NULL;
+        memcpy(f.who, v.p, ok ? v.n : 0);
+    }
+    if (!ok || text.n > 0) {
+        return false;
+    }
+    *ret = f;
+    return true;
+}
+
+static bool fits(const struct cs_log_filter *f, struct cs_slice bytes)
+{
+    static const struct cs_log_filter all = {.kind = 0};
+    struct cs_leaf l;
+    if (memcmp(f, &all, sizeof all) == 0) {
+        return true; /* a malformed one, too */
+    }
+    if (!cs_leaf_read(bytes, &l) || l.time_ms < f->since_ms ||
+        (f->until_ms > 0 && l.time_ms >= f->until_ms) ||
+        (f->kind != 0 && (unsigned)l.kind != f->kind)) {
+        return false;
+    }
+    return !f->has_session ||
+           (cs_leaf_has(&l, CS_KEY_SESSION) &&
+            cs_slice_eq(l.value[CS_KEY_SESSION].bytes, cs_slice(f->session.b, CS_ID_BYTES)));
+}
+
 /* False when the page is full. */
-static bool add_leaf(struct cs_log_page *p, struct cs_slice bytes)
+static bool add_leaf(struct cs_log_page *p, uint64_t number, struct cs_slice bytes)
 {
     struct cs_leaf l;
     size_t at = p->bytes.len;
+    if (!fits(&p->filter, bytes)) {
+        return true;
+    }
     if (bytes.n > p->bytes.max - at || p->n == COUNT_MAX) {
         return false;
     }
@@ -119,6 +187,7 @@ static bool add_leaf(struct cs_log_page *p, struct cs_slice bytes)
         p->bytes.len = at;
         return false;
     }
+    p->number[p->n] = number;
     p->leaf[p->n++] = (struct place){at, bytes.n};
     return true;
 }
@@ -130,32 +199,36 @@ static enum cs_err read_leaves(struct cs_log_page *p, uint64_t count)
     char path[CS_AUDIT_PATH];
     enum cs_err e = CS_OK;
     bool more = true;
-    uint64_t until = p->from + CS_MIN(count, p->size - p->from);
-    for (uint64_t at = p->from; more && at < until && e == CS_OK;) {
+    uint64_t until = p->from + CS_MIN((uint64_t)LOOK_MAX, p->size - p->from), at = p->from;
+    while (more && p->n < count && at < until && e == CS_OK) {
         struct cs_slice rest, one;
         uint64_t i = at / CS_AUDIT_WIDTH * CS_AUDIT_WIDTH;
         bundle.len = 0;
         e = cs_audit_tile_get(&from, CS_AUDIT_ENTRIES, at / CS_AUDIT_WIDTH, p->size, &bundle, path);
         rest = cs_buf_slice(&bundle);
-        for (; more && e == CS_OK && at < until && i / CS_AUDIT_WIDTH == at / CS_AUDIT_WIDTH; i++) {
+        for (; more && p->n < count && e == CS_OK && at < until &&
+               i / CS_AUDIT_WIDTH == at / CS_AUDIT_WIDTH;
+             i++) {
             e = cs_audit_bundle_next(&rest, &one) ? CS_OK : CS_ERR_CORRUPT;
             if (e == CS_OK && i == at) {
-                more = add_leaf(p, one);
+                more = add_leaf(p, at, one);
                 at += more ? 1 : 0;
             }
         }
     }
+    p->next = at;
     cs_buf_done(&bundle);
     return e == CS_OK && p->bytes.bad ? CS_ERR_NO_MEMORY : e;
 }
 
 enum cs_err cs_log_page_open(const char *directory, uint64_t from, uint64_t count,
-                             struct cs_log_page **ret)
+                             const struct cs_log_filter *filter, struct cs_log_page **ret)
 {
     struct cs_log_page *p = cs_alloc(sizeof *p);
     if (p == NULL) {
         return CS_ERR_NO_MEMORY;
     }
+    p->filter = *filter;
     p->bytes = cs_buf(LEAVES_BYTES);
     p->rows = cs_buf(CS_BOXES_MAX);
     p->opened = cs_buf(OPENED_BYTES);
@@ -272,7 +345,7 @@ static void leaf_json(struct cs_json *j, const struct cs_log_page *p, size_t i)
     struct cs_leaf l;
     char when[CS_TIME_TEXT];
     cs_json_begin(j, NULL, '{');
-    cs_json_u64(j, "leaf", p->from + i);
+    cs_json_u64(j, "leaf", p->number[i]);
     if (!cs_leaf_read(in(&p->bytes, p->leaf[i]), &l)) {
         cs_json_null(j, "kind");
         cs_json_end(j, '}');
@@ -309,10 +382,24 @@ static void leaf_json(struct cs_json *j, const struct cs_log_page *p, size_t i)
     cs_json_end(j, '}');
 }
 
+/* A private value of this leaf that was opened has the text that is looked for. */
+static bool has_who(const struct cs_log_page *p, size_t leaf)
+{
+    struct cs_slice want = cs_slice_str(p->filter.who);
+    bool has = want.n == 0;
+    for (size_t i = 0; i < p->n_sealed && !has; i++) {
+        const struct sealed *s = &p->sealed[i];
+        struct cs_slice v = in(&p->opened, s->value);
+        has = s->leaf == leaf && s->open && s->key != CS_KEY_WORDS && v.n > 0 &&
+              memmem(v.p, v.n, want.p, want.n) != NULL;
+    }
+    return has;
+}
+
 void cs_log_page_json(const struct cs_log_page *p, struct cs_buf *out)
 {
     struct cs_json j = {out, false};
-    uint64_t next = p->from + p->n;
+    uint64_t next = p->next, shown = 0;
     cs_json_begin(&j, NULL, '{');
     cs_json_u64(&j, "size", p->size);
     cs_json_u64(&j, "from", p->from);
@@ -323,8 +410,12 @@ void cs_log_page_json(const struct cs_log_page *p, struct cs_buf *out)
     }
     cs_json_begin(&j, "leaves", '[');
     for (size_t i = 0; i < p->n; i++) {
-        leaf_json(&j, p, i);
+        if (has_who(p, i)) {
+            leaf_json(&j, p, i);
+            shown++;
+        }
     }
     cs_json_end(&j, ']');
+    cs_json_u64(&j, "passed_over", p->next - p->from - shown);
     cs_json_end(&j, '}');
 }

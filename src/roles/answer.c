@@ -226,13 +226,18 @@ static void replay_run(struct replay *r)
     const struct cs_job_ask ask = {replay_ask, r};
     struct cs_supervisor *sv = r->asker->sv;
     rings_settle(sv);
-    char path[CS_PATH], id[CS_ID_TEXT], from[24], many[24];
+    char path[CS_PATH], id[CS_ID_TEXT], from[24], many[24], filter[FIND_MAX + 1];
     bool log = cs_id_is_zero(&r->session);
     (void)snprintf(from, sizeof from, "%llu", (unsigned long long)r->from_ms);
     (void)snprintf(many, sizeof many, "%llu", (unsigned long long)r->actions);
-    const char *const argv[] = {
-        "job-replayer",    sv->recordings,    log ? "log" : cs_id_text(&r->session, id),
-        log ? from : NULL, log ? many : NULL, NULL};
+    (void)snprintf(filter, sizeof filter, "%.*s", (int)r->find_n, r->find);
+    const char *const argv[] = {"job-replayer",
+                                sv->recordings,
+                                log ? "log" : cs_id_text(&r->session, id),
+                                log ? from : NULL,
+                                log ? many : NULL,
+                                log ? filter : NULL,
+                                NULL};
     const struct cs_job job = {.path = cs_program_path(sv, "job-replayer", path),
                                .program = cs_program_open(sv, "job-replayer"),
                                .uid =

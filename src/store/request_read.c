@@ -50,6 +50,7 @@ static void full_read(struct cs_q *q, struct cs_store_request *r)
     r->grant = cs_q_get_id(q);
     r->grant_session = cs_q_get_id(q);
     r->attached = cs_q_get_u64(q);
+    r->action_bytes = cs_q_get_u64(q);
 }
 
 static void rule_read(struct cs_q *q, void *row)

@@ -189,6 +189,7 @@ struct cs_store_request {
     struct cs_slice by, words; /* who ended the wait, and what was said */
     struct cs_id grant, grant_session; /* grant_session zero: waits for a session */
     uint64_t attached;                 /* live sessions */
+    uint64_t action_bytes;             /* of `action`, also where it was left out */
     char again[CS_REQUEST_ID_TEXT];    /* only asked: see cs_store_request_hold */
     uint64_t refusal; /* enum cs_store_vote_refusal: what a vote of the viewer would meet */
     struct cs_store_rule *rules;

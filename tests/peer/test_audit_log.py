@@ -113,6 +113,47 @@ class AuditLog(GatewayCase):
             self.assertEqual(status, 403)
             self.assertIn("countersign-auditors", body["message"])
 
+    def test_leaves_are_selected_by_time_kind_session_and_name_and_what_is_left_out_is_said(self):
+        w = self.wire()
+        kinds(w.ask(query("select 1")))
+        w.close()
+        self.log.wait("session_close")
+        harness.wait_until("it to be signed", lambda: any(x["kind"] == "session_close" for x in self.gw.json("log", "--from", "0", "--limit", "5000")["leaves"]))
+        everything = self.gw.json("log", "--from", "0", "--limit", "5000")
+        self.assertEqual((everything["passed_over"], everything["next"]), (0, None))
+        leaves = everything["leaves"]
+
+        def fits(want, *options):
+            """The command gives the leaves that `want` says, of those that were there before."""
+            got = self.gw.json("log", *options, "--limit", "5000")
+            self.assertEqual([x["leaf"] for x in got["leaves"] if x["leaf"] < len(leaves)], [x["leaf"] for x in leaves if want(x)], options)
+            self.assertGreaterEqual(got["passed_over"], sum(not want(x) for x in leaves))
+            return got["leaves"]
+        self.assertGreater(len(fits(lambda x: x["kind"] == "login", "--kind", "login")), 0)
+        session = next(x["session"] for x in leaves if x["kind"] == "session_close")
+        self.assertGreater(len(fits(lambda x: x.get("session") == session, "--session", session)), 1)
+        alice = fits(lambda x: "alice" in x.get("who", "") or "alice" in x.get("subject", ""), "--who", "alice")
+        self.assertGreater(len(alice), 1)
+        fits(lambda x: x["kind"] == "login" and "alice" in x["who"], "--who", "alice", "--kind", "login")
+        middle = leaves[len(leaves) // 2]["t"]
+        # The milliseconds of the log, to the second of the option.
+        fits(lambda x: x["t"] >= middle[:19], "--since", middle[:19] + "Z")
+        fits(lambda x: x["t"] < middle[:19], "--until", middle[:19] + "Z")
+        fits(lambda x: True, "--since", "30d")
+        fits(lambda x: False, "--until", "1999-12-31")
+        # A name that was looked for is in no public value of the log; a page says what it left out.
+        self.assertFalse(any("alice" in x["what"] for x in self.gw.json("log", "--kind", "read", "--limit", "5000")["leaves"]))
+        logins = sum(x["kind"] == "login" for x in leaves)
+        text = self.gw.cli("log", "--kind", "login", "--limit", "1").stdout
+        if logins > 1:
+            self.assertRegex(text, r"1 shown, \d+ that do not fit passed over; leaves \d+ to \d+ were not looked at: go on with --from \d+")
+        else:
+            self.assertIn("1 shown", text)
+        for wrong in (("--kind", "nonsense"), ("--session", "x"), ("--who", "x" * 41)):
+            self.assertEqual(self.gw.cli("log", *wrong, ok=False).returncode, 1, wrong)
+        for wrong in (("--since", "yesterday"), ("--until", "2026-13-01"), ("--since", "2026-11-23T25:00Z")):
+            self.assertEqual(self.gw.cli("log", *wrong, ok=False).returncode, 2, wrong)
+
     def test_a_session_and_the_last_value_of_its_recording(self):
         w = self.wire()
         kinds(w.ask(query("select 1")))

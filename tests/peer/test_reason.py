@@ -1,6 +1,7 @@
 """countersign.reason: the requester's own words, on the card and in the digest, believed by nobody."""
 import unittest
 
+import harness
 from base import PROTOCOL_RULES, GatewayCase
 from pgwire import SYNC, PgError, bind, execute, parse, query
 
@@ -31,6 +32,19 @@ class Reason(GatewayCase):
         card = self.gw.json("show", self.held(u)["id"], who="bob")
         self.assertEqual(card["claimed"], "ünïcode, as asyncpg would send it")
         self.gw.deny(card["id"], "seen")
+
+    def test_a_list_says_how_long_a_statement_is_that_it_leaves_out(self):
+        u = self.update()
+        long = u + " where note <> '%s'" % ("y" * 6000)
+        w = self.wire()
+        self.addCleanup(w.close)
+        w.send(query(long))
+        r = harness.wait_until("it to be held", lambda: next((x for x in self.gw.pending() if x["text"] is None), None))
+        self.assertTrue(r["text_left_out"])
+        self.assertGreater(r["text_bytes"], 6000)
+        self.assertIn("(%d bytes: see `countersign show %s`)" % (r["text_bytes"], r["id"]), self.gw.cli("requests", who="bob").stdout)
+        self.assertEqual(self.gw.json("show", r["id"], who="bob")["text"], long)
+        self.gw.deny(r["id"], "seen")
 
     def test_none_is_none(self):
         u = self.update()

@@ -69,7 +69,7 @@ class Live(GatewayCase):
         denied = self.run_held("drop table " + self.table(), approve=False)
         w = self.wire()
         w.ask(query("select 1"))
-        self.assertEqual(self.first(self.recordings)[0], 2)
+        harness.wait_until("the open session to be seen", lambda: self.first(self.recordings)[0] == 2)
         w.close()
         copy = self.when(0)
         self.assertEqual(self.both(copy)[0], 0)

@@ -1,4 +1,5 @@
 /* The API: who may call what, strict input, waiting, and what is passed on to the supervisor. */
+#include "audit/leaf.h"
 #include "world.h"
 
 static unsigned call(struct world *w, const char *method, const char *path, const char *query,
@@ -585,6 +586,48 @@ CS_TEST(api_checks_of_targets_are_for_who_sets_up_and_fail_without_a_probe)
     world_run(checks);
 }
 
+/* The change's leaf is written before it is made; one that is then not made gets a second. */
+static void failed_changes(struct world *w)
+{
+    static const struct {
+        const char *path, *body, *what, *subject;
+        uint64_t status;
+    } changes[] = {
+        {"/v1/users", "{\"name\":\"alice\"}", "user-add", "alice", 409},
+        {"/v1/agents", "{\"name\":\"x\",\"owner\":\"nobody\"}", "agent-add", "x", 409},
+        {"/v1/users/nobody/disable", "", "user-disable", "nobody", 404},
+    };
+    for (size_t i = 0; i < CS_ARRAY_LEN(changes); i++) {
+        size_t before = w->n_audits;
+        CS_EQ_U64(world_setup(w, "POST", changes[i].path, changes[i].body), changes[i].status);
+        CS_EQ_U64(w->n_audits, before + 2);
+        const struct world_audit *said = &w->audits[before], *undone = &w->audits[before + 1];
+        CS_CHECK(said->kind == CS_LEAF_CHANGE && !said->has_outcome);
+        CS_CHECK(undone->kind == CS_LEAF_CHANGE && undone->has_outcome && undone->outcome == 0);
+        CS_CHECK(strcmp(said->what, changes[i].what) == 0 && strcmp(undone->what, said->what) == 0);
+        CS_CHECK(strcmp(said->subject, changes[i].subject) == 0 &&
+                 strcmp(undone->subject, said->subject) == 0);
+        CS_CHECK(strcmp(undone->who, said->who) == 0 && !cs_id_eq(&undone->event, &said->event));
+    }
+    /* One that is made has one; one that is refused before it is begun has none. */
+    size_t before = w->n_audits;
+    CS_EQ_U64(world_setup(w, "POST", "/v1/users", "{\"name\":\"erin\"}"), 200);
+    CS_CHECK(w->n_audits == before + 1 && !w->audits[before].has_outcome);
+    CS_EQ_U64(world_setup(w, "POST", "/v1/users", "{\"nonsense\":1}"), 400);
+    CS_EQ_U64(w->n_audits, before + 1);
+    /* A log that cannot be written: asked once, and nothing is changed. */
+    w->log_err = CS_ERR_UNAVAILABLE;
+    CS_EQ_U64(world_setup(w, "POST", "/v1/users", "{\"name\":\"frank\"}"), 503);
+    CS_EQ_U64(w->n_audits, before + 2);
+    w->log_err = CS_OK;
+    CS_EQ_U64(world_setup(w, "POST", "/v1/users", "{\"name\":\"frank\"}"), 200);
+}
+
+CS_TEST(api_a_change_that_fails_has_a_second_leaf_that_says_so)
+{
+    world_run(failed_changes);
+}
+
 static void log_read(struct world *w)
 {
     json_t *o = NULL;
@@ -597,7 +640,14 @@ static void log_read(struct world *w)
     json_decref(o);
     CS_EQ_U64(call(w, "GET", "/v1/log", "from=1&limit=500", w->dan, NULL, &o), 200);
     json_decref(o);
-    static const char *const wrong[] = {"limit=0", "limit=501", "from=-1", "from=x", "since=1"};
+    CS_EQ_U64(call(w, "GET", "/v1/log",
+                   "since=1&until=2&kind=vote&session=000102030405060708090a0b0c0d0e0f&who=ann",
+                   w->dan, NULL, &o),
+              200);
+    json_decref(o);
+    static const char *const wrong[] = {
+        "limit=0",   "limit=501", "from=-1",   "from=x", "since=x", "until=99999999999999999",
+        "kind=none", "kind=",     "session=1", "who=",   "other=1"};
     for (size_t i = 0; i < CS_ARRAY_LEN(wrong); i++) {
         CS_EQ_U64(call(w, "GET", "/v1/log", wrong[i], w->dan, NULL, &o), 400);
         json_decref(o);

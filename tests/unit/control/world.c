@@ -1,5 +1,6 @@
 #include "world.h"
 
+#include "audit/leaf.h"
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/time.h"
@@ -264,8 +265,12 @@ static void on_recorder(struct cs_channel *c, const struct cs_channel_in *in, vo
         const struct cs_msg_audit *m = in->msg;
         const struct cs_msg_audited out = {.err = (uint64_t)w->log_err};
         struct world_audit *a = &w->audits[w->n_audits++ % CS_ARRAY_LEN(w->audits)];
-        *a = (struct world_audit){
-            .event = m->event, .session = m->session, .kind = m->kind, .outcome = m->outcome};
+        *a = (struct world_audit){.event = m->event,
+                                  .session = m->session,
+                                  .kind = m->kind,
+                                  .outcome = m->outcome,
+                                  .has_outcome = (m->has >> CS_KEY_OUTCOME & 1) != 0};
+        keep_text(a->subject, sizeof a->subject, m->subject);
         keep_text(a->request, sizeof a->request, m->request);
         keep_text(a->what, sizeof a->what, m->what);
         keep_text(a->who, sizeof a->who, m->who);

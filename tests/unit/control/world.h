@@ -31,7 +31,8 @@ struct world_catalogue { /* one CATALOGUE at a gate */
 struct world_audit { /* one AUDIT at the recorder */
     struct cs_id event, session;
     uint64_t kind, outcome;
-    char request[CS_REQUEST_ID_TEXT], what[40], who[80];
+    bool has_outcome;
+    char request[CS_REQUEST_ID_TEXT], what[40], who[80], subject[40];
 };
 
 struct world {
