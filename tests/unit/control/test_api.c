@@ -611,7 +611,7 @@ static void failed_changes(struct world *w)
     }
     /* One that is made has one; one that is refused before it is begun has none. */
     size_t before = w->n_audits;
-    CS_EQ_U64(world_setup(w, "POST", "/v1/users", "{\"name\":\"erin\"}"), 200);
+    CS_EQ_U64(world_setup(w, "POST", "/v1/users", "{\"name\":\"erin\"}"), 201);
     CS_CHECK(w->n_audits == before + 1 && !w->audits[before].has_outcome);
     CS_EQ_U64(world_setup(w, "POST", "/v1/users", "{\"nonsense\":1}"), 400);
     CS_EQ_U64(w->n_audits, before + 1);
@@ -620,7 +620,7 @@ static void failed_changes(struct world *w)
     CS_EQ_U64(world_setup(w, "POST", "/v1/users", "{\"name\":\"frank\"}"), 503);
     CS_EQ_U64(w->n_audits, before + 2);
     w->log_err = CS_OK;
-    CS_EQ_U64(world_setup(w, "POST", "/v1/users", "{\"name\":\"frank\"}"), 200);
+    CS_EQ_U64(world_setup(w, "POST", "/v1/users", "{\"name\":\"frank\"}"), 201);
 }
 
 CS_TEST(api_a_change_that_fails_has_a_second_leaf_that_says_so)
