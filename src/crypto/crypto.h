@@ -48,6 +48,9 @@ struct cs_gcm;
 enum { CS_GCM_AAD_MAX = 3 };
 struct cs_gcm *cs_gcm_new(void);
 void cs_gcm_free(struct cs_gcm *g); /* wipes */
+/* As cs_sha256_pieces, without the memory that this takes and gives back each time. */
+void cs_gcm_sha256(struct cs_gcm *g, const struct cs_slice *pieces, size_t n,
+                   uint8_t out[static CS_SHA256]);
 /* out gets in.n bytes, tag CS_SEAL_TAG; `aad` are up to CS_GCM_AAD_MAX pieces as one. */
 enum cs_err cs_gcm_seal(struct cs_gcm *g, const uint8_t key[static CS_SEAL_KEY],
                         const uint8_t nonce[static CS_SEAL_NONCE], const struct cs_slice *aad,

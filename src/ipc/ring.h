@@ -36,8 +36,8 @@ enum cs_err cs_ring_open(struct cs_loop *loop, const int fds[static 3], bool wri
 void cs_ring_close(struct cs_ring *r);
 /* What the recorder last said in the ring of this memfd, for who holds it without using it. */
 enum cs_record_health cs_ring_peek_health(int memfd);
-/* How far it is written and how far it is on disk, in bytes since its beginning, for the same. Not
- * believed: a gate may write anything there. False when it cannot be looked at. */
+/* How far it is written and how far it is in its files, in bytes since its beginning, for the same.
+ * Not believed: a gate may write anything there. False when it cannot be looked at. */
 bool cs_ring_peek(int memfd, uint64_t *ret_written, uint64_t *ret_durable);
 
 /* ---- writer ---- */
@@ -62,7 +62,12 @@ enum cs_err cs_ring_read(struct cs_ring *r, void *into, size_t cap, size_t *ret_
                          uint64_t *ret_seq) CS_MUST_CHECK;
 /* True when a waiter wants durability soon. */
 bool cs_ring_wanted(const struct cs_ring *r);
-/* Everything read so far is on disk: frees the room, publishes, wakes the waiters. */
+/* Everything read so far is on disk: publishes that, and wakes who waits for it. */
+void cs_ring_acknowledge(struct cs_ring *r, uint64_t seq);
+/* Up to this position (r->tail as it was once) everything is where it belongs: its room is the
+ * writer's again. Who holds the ring without using it takes that for its end (cs_ring_peek). */
+void cs_ring_free(struct cs_ring *r, uint64_t position);
+/* Both at once, for everything read so far. */
 void cs_ring_set_durable(struct cs_ring *r, uint64_t seq);
 void cs_ring_set_health(struct cs_ring *r, enum cs_record_health h);
 /* Says that the reader is about to sleep; false when something came meanwhile (do not sleep).

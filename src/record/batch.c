@@ -1,6 +1,6 @@
 /* One batch of the recorder: what was taken from all rings is sealed with its COMMIT, made durable
- * in the journal, copied into the files, and only then are the rings told; and the journal's
- * segments that are no longer needed go. Called by pump.c and recorder.c. It must never report as
+ * in the journal, the rings are told, and it is copied into the files; and the journal's segments
+ * that are no longer needed go. Called by pump.c and recorder.c. It must never report as
  * durable what fdatasync did not cover, or go on after an error that is final. */
 #include "base/log.h"
 #include "base/writer.h"
@@ -59,22 +59,54 @@ static enum cs_err seal_batch(struct cs_recorder *rec)
     return cs_recordings_finish(rec->recordings, cs_writer_done(&w));
 }
 
-static enum cs_err copy_batch(struct cs_recorder *rec)
+/* The batch's leaves become part of the tree. */
+static enum cs_err add_leaves(struct cs_recorder *rec)
 {
     struct cs_journal_entry e;
-    struct cs_journal_file f;
     enum cs_err err = CS_OK;
     size_t at = 0;
     while (err == CS_OK && cs_journal_entry(&rec->journal, &at, &e)) {
-        struct cs_slice bytes = e.body;
-        if (e.kind == CS_JOURNAL_BYTES && cs_journal_file_read(&bytes, &f)) {
-            err = cs_copier_put(rec->copier, &f, e.offset, bytes);
-            cs_metric_add(CS_SLOT_FILE_BYTES, err == CS_OK ? bytes.n : 0);
-        } else if (e.kind == CS_JOURNAL_LEAF) {
+        if (e.kind == CS_JOURNAL_LEAF) {
             err = cs_ledger_add(rec->ledger, e.offset, e.body);
         }
     }
     return err;
+}
+
+enum cs_err cs_batch_copied(struct cs_recorder *rec, bool wait)
+{
+    struct cs_copied got;
+    if (!rec->copying || !cs_copier_copied(rec->copier, wait, &got)) {
+        return CS_OK;
+    }
+    if (got.err != CS_OK) {
+        return got.err; /* NO_SPACE: tried again by who waits for it */
+    }
+    rec->copying = false;
+    cs_metric_add(CS_SLOT_FILE_BYTES, got.bytes);
+    cs_recordings_copied(rec->recordings);
+    for (struct cs_source *s = rec->sources; s != NULL; s = s->next) {
+        cs_ring_free(&s->ring, s->handed);
+    }
+    return CS_OK;
+}
+
+/* What is durable goes into the files, beside the work on the next batch. */
+static enum cs_err hand_over(struct cs_recorder *rec)
+{
+    enum cs_err err = cs_batch_copied(rec, true);
+    if (err != CS_OK) {
+        return err;
+    }
+    for (struct cs_source *s = rec->sources; s != NULL; s = s->next) {
+        s->handed = s->ring.tail;
+    }
+    cs_copier_copy(rec->copier, cs_journal_hand_over(&rec->journal));
+    cs_recordings_handed(rec->recordings);
+    rec->copying = true;
+    rec->sealed = false;
+    rec->unsynced_since = 0;
+    return cs_batch_copied(rec, false);
 }
 
 /* The ring has been told of all that recovery found of it, or will not come any more. */
@@ -136,12 +168,36 @@ static enum cs_err rotate(struct cs_recorder *rec)
     return err;
 }
 
-/* Everything read is in the journal, durable, and in its files; the rings are told. */
+/* The journal has the batch: who waits for it goes on. */
+static void acknowledge(struct cs_recorder *rec)
+{
+    for (struct cs_source *s = rec->sources; s != NULL; s = s->next) {
+        if (s->ring.seq != s->marked) {
+            s->marked = s->ring.seq;
+            cs_ring_acknowledge(&s->ring, s->marked);
+        }
+    }
+    cs_asks_answer(rec);
+    if (cs_ledger_unsigned_since(rec->ledger) != 0) {
+        cs_event_set(&rec->sign);
+    }
+}
+
+static enum cs_err make_durable(struct cs_recorder *rec)
+{
+    uint64_t began_ns = cs_mono_ns();
+    enum cs_err err = cs_journal_sync(&rec->journal);
+    cs_metric_fast(CS_SLOT_SYNC_TIME, cs_mono_ns() - began_ns);
+    rec->rotated &= err != CS_OK;
+    return err == CS_OK ? add_leaves(rec) : err;
+}
+
+/* Everything read is in the journal, durable, the rings are told, and the files get it. */
 enum cs_err cs_batch_sync(struct cs_recorder *rec)
 {
-    enum cs_err err = CS_OK;
-    if (!rec->sealed && rec->unsynced_since == 0) {
-        return CS_OK;
+    enum cs_err err = rec->no_space ? cs_batch_copied(rec, true) : CS_OK;
+    if (err != CS_OK || (!rec->sealed && rec->unsynced_since == 0)) {
+        return err;
     }
     if (!rec->sealed && cs_journal_full(&rec->journal)) {
         err = rotate(rec); /* rows alone: of rings whose frames were known, or were no frames */
@@ -151,39 +207,19 @@ enum cs_err cs_batch_sync(struct cs_recorder *rec)
         rec->sealed = err == CS_OK;
     }
     if (err == CS_OK) {
-        uint64_t began_ns = cs_mono_ns();
-        err = cs_journal_sync(&rec->journal);
-        cs_metric_fast(CS_SLOT_SYNC_TIME, cs_mono_ns() - began_ns);
+        err = make_durable(rec);
     }
     if (err != CS_OK) {
         return err;
     }
-    rec->rotated = false;
-    /* Before anybody is told: what was acknowledged can be replayed. NO_SPACE: tried again. */
-    err = copy_batch(rec);
-    if (err != CS_OK) {
-        return err;
-    }
-    for (struct cs_source *s = rec->sources; s != NULL; s = s->next) {
-        if (s->ring.seq != s->marked) {
-            s->marked = s->ring.seq;
-            cs_ring_set_durable(&s->ring, s->marked);
-        }
-    }
-    cs_asks_answer(rec);
-    if (cs_ledger_unsigned_since(rec->ledger) != 0) {
-        cs_event_set(&rec->sign);
-    }
-    cs_journal_clear(&rec->journal);
-    cs_recordings_cleared(rec->recordings);
-    rec->sealed = false;
-    rec->unsynced_since = 0;
-    return CS_OK;
+    acknowledge(rec);
+    return hand_over(rec);
 }
 
 enum cs_err cs_batch_sync_files(struct cs_recorder *rec)
 {
-    enum cs_err err = cs_copier_sync(rec->copier);
+    enum cs_err err = cs_batch_copied(rec, true);
+    err = err == CS_OK ? cs_copier_sync(rec->copier) : err;
     err = err == CS_OK ? cs_ledger_sync_prepare(rec->ledger) : err;
     err = err == CS_OK ? cs_ledger_sync_run(rec->ledger) : err;
     return err == CS_OK ? cs_ledger_sync_done(rec->ledger) : err;
@@ -209,7 +245,8 @@ enum cs_err cs_batch_retire(struct cs_recorder *rec)
     }
     if (err == CS_OK && rec->first_kept < rec->journal.number && !rec->rotated &&
         cs_copier_is_idle(rec->copier)) {
-        err = cs_ledger_sync_prepare(rec->ledger);
+        err = cs_batch_copied(rec, true); /* what these segments hold is in its files first */
+        err = err == CS_OK ? cs_ledger_sync_prepare(rec->ledger) : err;
         if (err == CS_OK) {
             (void)cs_copier_sync_start(rec->copier, rec->journal.number);
         }

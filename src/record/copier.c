@@ -1,10 +1,11 @@
-/* Bytes into the recordings' files, and their fsync on a thread of its own (copier.h). Called by
- * the recorder. It must never report a file as durable whose fsync failed, or make the recorder's
- * loop wait for a disk while sessions go on.
+/* Bytes into the recordings' files, and their fsync, each on a thread of its own (copier.h). Called
+ * by the recorder. It must never report a file as durable whose fsync failed, or make the
+ * recorder's loop wait for a disk while sessions go on.
  *
- * The thread gets names and touches nothing else of ours: it opens each file, fsyncs it, closes it.
- * (The kernel reports an error of writing back to whoever opens the file next, as long as nobody
- * has seen it.) */
+ * The thread that copies has the open files and the list of what is dirty while it copies; the
+ * loop's thread has them at all other times. The thread that makes durable gets names and touches
+ * nothing else of ours: it opens each file, fsyncs it, closes it. (The kernel reports an error of
+ * writing back to whoever opens the file next, as long as nobody has seen it.) */
 #include "record/copier.h"
 
 #include "base/alloc.h"
@@ -26,7 +27,8 @@ enum {
     WAYS = 4,
     OPEN_FILES = SETS * WAYS,
     ASIDE_NAME = CS_CSR_NAME + 40,
-    COPY_ROOM = 64 * 1024
+    COPY_ROOM = 64 * 1024,
+    COPY_LITTLE = 4 * 1024, /* such a batch is copied sooner than a thread is woken */
 };
 
 struct open_file {
@@ -46,7 +48,11 @@ struct cs_copier {
     struct open_file files[OPEN_FILES]; /* in sets of WAYS; session ids are random */
     uint64_t puts;
     struct names dirty;
-    /* the thread's */
+    struct cs_slice batch; /* borrowed: what is copied */
+    struct cs_copied copied;
+    pthread_t copy_thread;
+    bool copy_started, copying;
+    /* the other thread's */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -123,6 +129,82 @@ static void *work(void *arg)
     return NULL;
 }
 
+static enum cs_err put(struct cs_copier *c, const struct cs_journal_file *f, uint64_t offset,
+                       struct cs_slice bytes);
+
+static struct cs_copied copy_all(struct cs_copier *c, struct cs_slice batch)
+{
+    struct cs_journal_entry e;
+    struct cs_journal_file f;
+    struct cs_copied got = {CS_OK, 0};
+    size_t at = 0;
+    while (got.err == CS_OK && cs_journal_entry_next(batch, &at, &e)) {
+        struct cs_slice bytes = e.body;
+        if (e.kind == CS_JOURNAL_BYTES && cs_journal_file_read(&bytes, &f)) {
+            got.err = put(c, &f, e.offset, bytes);
+            got.bytes += bytes.n;
+        }
+    }
+    return got;
+}
+
+static void *copy_work(void *arg)
+{
+    struct cs_copier *c = arg;
+    (void)pthread_mutex_lock(&c->lock);
+    while (!c->stop) {
+        if (!c->copying) {
+            (void)pthread_cond_wait(&c->changed, &c->lock);
+            continue;
+        }
+        (void)pthread_mutex_unlock(&c->lock);
+        struct cs_copied got = copy_all(c, c->batch);
+        (void)pthread_mutex_lock(&c->lock);
+        c->copied = got;
+        c->copying = false;
+        (void)pthread_cond_broadcast(&c->changed);
+    }
+    (void)pthread_mutex_unlock(&c->lock);
+    return NULL;
+}
+
+void cs_copier_copy(struct cs_copier *c, struct cs_slice batch)
+{
+    c->batch = batch;
+    if (batch.n <= COPY_LITTLE) {
+        c->copied = copy_all(c, batch);
+        return;
+    }
+    (void)pthread_mutex_lock(&c->lock);
+    cs_assert(!c->copying);
+    c->copying = true;
+    (void)pthread_cond_broadcast(&c->changed);
+    (void)pthread_mutex_unlock(&c->lock);
+}
+
+static bool copy_is_done(struct cs_copier *c, bool wait)
+{
+    (void)pthread_mutex_lock(&c->lock);
+    while (wait && c->copying) {
+        (void)pthread_cond_wait(&c->changed, &c->lock);
+    }
+    bool done = !c->copying;
+    (void)pthread_mutex_unlock(&c->lock);
+    return done;
+}
+
+bool cs_copier_copied(struct cs_copier *c, bool wait, struct cs_copied *ret)
+{
+    if (!copy_is_done(c, wait)) {
+        return false;
+    }
+    if (wait && c->copied.err == CS_ERR_NO_SPACE) {
+        c->copied = copy_all(c, c->batch);
+    }
+    *ret = c->copied;
+    return true;
+}
+
 struct cs_copier *cs_copier_new(int dir)
 {
     struct cs_copier *c = cs_alloc(sizeof *c);
@@ -136,7 +218,8 @@ struct cs_copier *cs_copier_new(int dir)
     (void)pthread_mutex_init(&c->lock, NULL);
     (void)pthread_cond_init(&c->changed, NULL);
     c->started = pthread_create(&c->thread, NULL, work, c) == 0;
-    if (!c->started) {
+    c->copy_started = pthread_create(&c->copy_thread, NULL, copy_work, c) == 0;
+    if (!c->started || !c->copy_started) {
         cs_copier_free(c);
         return NULL;
     }
@@ -148,12 +231,15 @@ void cs_copier_free(struct cs_copier *c)
     if (c == NULL) {
         return;
     }
+    (void)pthread_mutex_lock(&c->lock);
+    c->stop = true;
+    (void)pthread_cond_broadcast(&c->changed);
+    (void)pthread_mutex_unlock(&c->lock);
     if (c->started) {
-        (void)pthread_mutex_lock(&c->lock);
-        c->stop = true;
-        (void)pthread_cond_broadcast(&c->changed);
-        (void)pthread_mutex_unlock(&c->lock);
         (void)pthread_join(c->thread, NULL);
+    }
+    if (c->copy_started) {
+        (void)pthread_join(c->copy_thread, NULL);
     }
     (void)pthread_mutex_destroy(&c->lock);
     (void)pthread_cond_destroy(&c->changed);
@@ -185,6 +271,7 @@ bool cs_copier_is_idle(struct cs_copier *c)
 
 bool cs_copier_sync_start(struct cs_copier *c, uint32_t segment)
 {
+    cs_assert(copy_is_done(c, false)); /* else it would miss some */
     (void)pthread_mutex_lock(&c->lock);
     bool idle = !c->working && !c->done;
     if (idle) {
@@ -282,8 +369,8 @@ static enum cs_err file_open(struct cs_copier *c, const struct cs_journal_file *
     return CS_OK;
 }
 
-enum cs_err cs_copier_put(struct cs_copier *c, const struct cs_journal_file *f, uint64_t offset,
-                          struct cs_slice bytes)
+static enum cs_err put(struct cs_copier *c, const struct cs_journal_file *f, uint64_t offset,
+                       struct cs_slice bytes)
 {
     struct open_file *o = NULL;
     enum cs_err err = file_open(c, f, &o);
@@ -299,8 +386,17 @@ enum cs_err cs_copier_put(struct cs_copier *c, const struct cs_journal_file *f, 
     return cs_file_write_at(o->fd, bytes, offset, NULL);
 }
 
+enum cs_err cs_copier_put(struct cs_copier *c, const struct cs_journal_file *f, uint64_t offset,
+                          struct cs_slice bytes)
+{
+    cs_assert(copy_is_done(c, false));
+    return put(c, f, offset, bytes);
+}
+
+/* Before somebody else than the thread that copies touches the file. */
 static void forget(struct cs_copier *c, const struct cs_journal_file *f)
 {
+    (void)copy_is_done(c, true);
     struct open_file *o = place_of(c, f);
     if (o->fd >= 0 && same(&o->file, f)) {
         (void)close(o->fd);

@@ -1,6 +1,7 @@
 /* From the journal into the files of the recordings. The journal made the bytes durable; here they
  * are put where they belong, and a thread makes those files durable from time to time, after which
- * the journal's older segments may go. */
+ * the journal's older segments may go. While a batch is being copied only `copied` and what looks
+ * at a file may be called. */
 #ifndef CS_RECORD_COPIER_H
 #define CS_RECORD_COPIER_H
 
@@ -19,8 +20,18 @@ void cs_copier_free(struct cs_copier *c);
 enum cs_err cs_copier_put(struct cs_copier *c, const struct cs_journal_file *f, uint64_t offset,
                           struct cs_slice bytes) CS_MUST_CHECK;
 
-/* The thread does this, too, each time behind the files: `fn` may touch nothing that the loop's
- * thread touches between a start and its done. */
+/* Begins to copy a batch of the journal, which stays as it is until that is done: a thread of its
+ * own does it, or, when there is little to copy, the caller. Nothing else may be under way. */
+void cs_copier_copy(struct cs_copier *c, struct cs_slice batch);
+struct cs_copied {
+    enum cs_err err; /* NO_SPACE: `wait` tries again */
+    uint64_t bytes;
+};
+/* What became of it. False while it is being copied; `wait`: until it is done. */
+bool cs_copier_copied(struct cs_copier *c, bool wait, struct cs_copied *ret);
+
+/* The thread that makes files durable does this, too, each time behind the files: `fn` may touch
+ * nothing that the loop's thread touches between a start and its done. */
 void cs_copier_also(struct cs_copier *c, enum cs_err (*fn)(void *arg), void *arg);
 /* Nothing was begun whose end was not asked for. */
 bool cs_copier_is_idle(struct cs_copier *c);

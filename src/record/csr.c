@@ -220,15 +220,19 @@ bool cs_csr_frame_head_read(struct cs_slice in, struct cs_csr_frame_head *ret)
     return true;
 }
 
-void cs_csr_chain(const uint8_t before[static CS_SHA256], struct cs_slice frame,
-                  uint8_t ret[static CS_SHA256])
+void cs_csr_chain(struct cs_gcm *kept, const uint8_t before[static CS_SHA256],
+                  struct cs_slice frame, uint8_t ret[static CS_SHA256])
 {
     const uint8_t domain = DOMAIN_FRAME;
     cs_assert(frame.n >= CS_CSR_FRAME_EXTRA);
     const struct cs_slice pieces[] = {
         cs_slice(&domain, 1), cs_slice(before, CS_SHA256), cs_slice_head(frame, CS_CSR_CRC_AT),
         cs_slice(frame.p + CS_CSR_FRAME_HEAD, frame.n - CS_CSR_FRAME_HEAD - CS_SHA256)};
-    cs_sha256_pieces(pieces, CS_ARRAY_LEN(pieces), ret);
+    if (kept != NULL) {
+        cs_gcm_sha256(kept, pieces, CS_ARRAY_LEN(pieces), ret);
+    } else {
+        cs_sha256_pieces(pieces, CS_ARRAY_LEN(pieces), ret);
+    }
 }
 
 uint32_t cs_csr_crc(struct cs_slice frame)

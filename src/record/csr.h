@@ -96,9 +96,10 @@ static inline size_t cs_csr_frame_size(const struct cs_csr_frame_head *h)
 {
     return (size_t)h->payload_len + CS_CSR_FRAME_EXTRA;
 }
-/* The chain's value behind this frame: `before` is that of the frame (or header) before it. */
-void cs_csr_chain(const uint8_t before[static CS_SHA256], struct cs_slice frame,
-                  uint8_t ret[static CS_SHA256]);
+/* The chain's value behind this frame: `before` is that of the frame (or header) before it. With
+ * `kept` it takes no memory; NULL for who has none. */
+void cs_csr_chain(struct cs_gcm *kept, const uint8_t before[static CS_SHA256],
+                  struct cs_slice frame, uint8_t ret[static CS_SHA256]);
 /* Over everything of a complete frame but the field itself. */
 uint32_t cs_csr_crc(struct cs_slice frame);
 

@@ -207,7 +207,7 @@ enum cs_csr_scan cs_csr_scan_next(struct cs_csr_scanner *s)
     if (bytes.n < size) {
         return bad(s, true, "the file ends inside a frame");
     }
-    cs_csr_chain(s->chain, bytes, chain);
+    cs_csr_chain(NULL, s->chain, bytes, chain);
 #ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
     if (cs_csr_crc(bytes) != h.crc) {
         return bad(s, s->at + size == s->in.size, "the checksum of the frame is wrong");
@@ -249,7 +249,7 @@ static bool frame_at(struct cs_slice window, size_t at, struct cs_csr_frame_head
     if (cs_csr_crc(frame) != ret->crc) {
         return false;
     }
-    cs_csr_chain(window.p + at - CS_SHA256, frame, chain);
+    cs_csr_chain(NULL, window.p + at - CS_SHA256, frame, chain);
     return memcmp(chain, frame.p + frame.n - CS_SHA256, CS_SHA256) == 0;
 }
 

@@ -166,7 +166,7 @@ static enum cs_err seal(struct cs_csr_writer *w, struct cs_gcm *gcm, struct cs_c
         return err;
     }
     cs_assert(!clear || payload.p == body); /* it was written in its place */
-    cs_csr_chain(w->chain, cs_slice(out, size), chain);
+    cs_csr_chain(gcm, w->chain, cs_slice(out, size), chain);
     memcpy(w->chain, chain, CS_SHA256);
     h->crc = cs_csr_crc(cs_slice(out, size));
     cs_csr_frame_head_write(h, out);

@@ -329,7 +329,9 @@ enum cs_err cs_journal_open(struct cs_journal *j, const char *directory, uint64_
     enum cs_err err = directory_take(j, directory);
     if (err == CS_OK) {
         j->batch = cs_alloc(CS_JOURNAL_BATCH);
-        err = j->batch != NULL ? cs_segments_list(j->dir, &l) : CS_ERR_NO_MEMORY;
+        j->handed = cs_alloc(CS_JOURNAL_BATCH);
+        err =
+            j->batch != NULL && j->handed != NULL ? cs_segments_list(j->dir, &l) : CS_ERR_NO_MEMORY;
     }
     if (err == CS_OK) {
         err = recover(j, &l, fn, arg, found);
@@ -353,6 +355,7 @@ void cs_journal_close(struct cs_journal *j)
         (void)close(j->dir);
     }
     cs_free(j->batch);
+    cs_free(j->handed);
     cs_seen_done(&j->seen);
     *j = (struct cs_journal){.dir = -1, .fd = -1};
 }
@@ -407,20 +410,18 @@ enum cs_err cs_journal_sync(struct cs_journal *j)
 bool cs_journal_entry(const struct cs_journal *j, size_t *at, struct cs_journal_entry *ret)
 {
     cs_assert(!j->unsynced && j->batch_written == j->batch_len);
-    struct cs_reader r = cs_reader(cs_slice(j->batch + *at, j->batch_len - *at));
-    uint32_t n = cs_reader_u32le(&r);
-    (void)cs_reader_u32le(&r);
-    struct cs_journal_entry e = {.seq = cs_reader_u64le(&r)};
-    e.kind = (enum cs_journal_kind)cs_reader_u32le(&r);
-    (void)cs_reader_u32le(&r);
-    e.offset = cs_reader_u64le(&r);
-    e.body = cs_reader_take(&r, n);
-    if (r.bad) {
-        return false;
-    }
-    *at += CS_JOURNAL_HEAD + n;
-    *ret = e;
-    return true;
+    return cs_journal_entry_next(cs_slice(j->batch, j->batch_len), at, ret);
+}
+
+struct cs_slice cs_journal_hand_over(struct cs_journal *j)
+{
+    cs_assert(!j->unsynced && j->batch_written == j->batch_len);
+    struct cs_slice batch = cs_slice(j->batch, j->batch_len);
+    uint8_t *empty = j->handed;
+    j->handed = j->batch;
+    j->batch = empty;
+    j->batch_len = j->batch_written = 0;
+    return batch;
 }
 
 void cs_journal_clear(struct cs_journal *j)

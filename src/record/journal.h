@@ -29,6 +29,7 @@ struct cs_journal {
     uint64_t size;          /* of the segment, preallocated */
     uint64_t segment_bytes; /* of new segments */
     uint8_t *batch;         /* owned */
+    uint8_t *handed;        /* owned: the one before, while it is copied into the files */
     size_t batch_len, batch_written;
     bool unsynced;
     struct cs_seen seen;
@@ -68,6 +69,8 @@ enum cs_err cs_journal_sync(struct cs_journal *j) CS_MUST_CHECK;
 bool cs_journal_entry(const struct cs_journal *j, size_t *at, struct cs_journal_entry *ret);
 /* They are where they belong: room for the next batch. */
 void cs_journal_clear(struct cs_journal *j);
+/* Instead: the synced batch, which stays as it is until the next one is handed over. */
+struct cs_slice cs_journal_hand_over(struct cs_journal *j);
 /* Goes on in a new segment. Everything must be synced and cleared, and the caller has told all
  * rings so. */
 enum cs_err cs_journal_rotate(struct cs_journal *j) CS_MUST_CHECK;

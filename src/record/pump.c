@@ -16,6 +16,7 @@ enum {
 };
 #define UNSYNCED_NS (200 * CS_NS_PER_MS)
 #define NAP_NS      (10 * CS_NS_PER_MS)
+#define COPY_NAP_NS (CS_NS_PER_MS / 2)
 #define RETRY_NS    CS_NS_PER_S
 
 static bool anything_unmarked(const struct cs_recorder *rec)
@@ -188,6 +189,9 @@ static bool rest(struct cs_recorder *rec)
     cs_metric_set(CS_SLOT_SEGMENTS, rec->journal.number - rec->first_kept + 1);
     rec->rests += rec->unsynced_since == 0 ? 1 : 0;
     cs_settle_look(rec);
+    if (rec->copying) { /* the rings' room is freed when that is done */
+        return cs_wait(&w, 1, cs_mono_ns() + COPY_NAP_NS) != CS_WOKE_CANCELLED;
+    }
     if (rec->unsynced_since != 0) {
         uint64_t due = rec->unsynced_since + UNSYNCED_NS;
         return cs_wait(&w, 1, CS_MIN(due, cs_mono_ns() + NAP_NS)) != CS_WOKE_CANCELLED;
@@ -242,7 +246,8 @@ static bool pump_round(struct cs_recorder *rec)
         (void)cs_recorder_ok(rec, cs_batch_sync(rec));
     }
     if (!rec->failed && !rec->no_space) {
-        (void)cs_recorder_ok(rec, cs_batch_retire(rec));
+        enum cs_err err = cs_batch_copied(rec, false);
+        (void)cs_recorder_ok(rec, err == CS_OK ? cs_batch_retire(rec) : err);
     }
     if (rec->failed || rec->no_space) {
         return !rec->failed;

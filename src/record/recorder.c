@@ -72,6 +72,7 @@ static void files_close(struct cs_recorder *rec)
     rec->recordings = NULL;
     rec->copier = NULL;
     rec->ledger = NULL;
+    rec->copying = false;
 }
 
 /* What the journal held is in its files now, and they are made durable before anything else. The

@@ -21,6 +21,7 @@ struct cs_source { /* one ring */
     uint64_t gate, epoch;
     uint64_t skip_to; /* up to here its frames are in the journal since before the last crash */
     uint64_t marked;  /* published as durable */
+    uint64_t handed;  /* position in the ring: up to here its frames were handed to the copier */
     bool retiring;    /* its gate is dead: drained, then closed */
     bool closed;      /* its coroutine frees it */
     struct cs_recorder *rec;
@@ -87,6 +88,7 @@ struct cs_recorder {
     bool no_space;   /* writing waits for room */
     bool failed;     /* final */
     bool sealed;     /* the batch has its COMMIT and waits for the disk */
+    bool copying;    /* the batch before it is durable, and on its way into the files */
     bool rotated;    /* and nothing was synced in the new segment yet */
     bool keyless;    /* no key came in time: every action is refused until one does */
     bool rings_told; /* whose ring is not here is gone */
@@ -115,8 +117,10 @@ void cs_recorder_health_all(struct cs_recorder *rec, enum cs_record_health h);
 /* What the journal said. True when the work may go on; else no_space or failed is set, said once in
  * the log and to every ring. */
 bool cs_recorder_ok(struct cs_recorder *rec, enum cs_err err);
-/* Everything read is in the journal, durable, and in its files; the rings are told. */
+/* Everything read is in the journal, durable, the rings are told, and the files get it. */
 enum cs_err cs_batch_sync(struct cs_recorder *rec) CS_MUST_CHECK;
+/* Whether the batch before is in the files, and what follows from that; `wait`: until it is so. */
+enum cs_err cs_batch_copied(struct cs_recorder *rec, bool wait) CS_MUST_CHECK;
 /* What was copied, and the log, is durable in its files when this returns. */
 enum cs_err cs_batch_sync_files(struct cs_recorder *rec) CS_MUST_CHECK;
 /* Segments whose content is durable in its files go. */

@@ -35,7 +35,8 @@ struct recording {
     uint64_t said_ns, said_seq; /* when the log heard of it last, and up to which frame */
     size_t lent;                /* the place of its stream, if w.stream is one */
     bool found;                 /* by recovery; nothing was written to it since */
-    bool ended;                 /* goes when the batch is in the files */
+    bool ended;                 /* takes nothing more */
+    bool handed;                /* its end is being copied: goes when that is in its file */
 };
 
 struct cs_recordings {
@@ -52,7 +53,7 @@ struct cs_recordings {
     bool listed[STREAMS];                   /* there */
     size_t needs;                           /* of the batch, for what waits in streams */
     size_t pending;                         /* plain bytes of it */
-    bool any_ended;
+    bool any_ended, any_handed;
 };
 
 /* ---- the table ---- */
@@ -476,19 +477,36 @@ enum cs_err cs_recordings_finish(struct cs_recordings *r, struct cs_slice rows)
     return CS_OK;
 }
 
-void cs_recordings_cleared(struct cs_recordings *r)
+void cs_recordings_handed(struct cs_recordings *r)
 {
     for (size_t i = 0; r->any_ended && i < BUCKETS; i++) {
+        for (struct recording *x = r->buckets[i]; x != NULL; x = x->next) {
+            x->handed = x->ended;
+        }
+    }
+    r->any_handed |= r->any_ended;
+    r->any_ended = false;
+}
+
+void cs_recordings_copied(struct cs_recordings *r)
+{
+    for (size_t i = 0; r->any_handed && i < BUCKETS; i++) {
         struct recording **at = &r->buckets[i];
         while (*at != NULL) {
-            if ((*at)->ended) {
+            if ((*at)->handed) {
                 drop(r, at); /* its file says from now on that it has ended */
             } else {
                 at = &(*at)->next;
             }
         }
     }
-    r->any_ended = false;
+    r->any_handed = false;
+}
+
+void cs_recordings_cleared(struct cs_recordings *r)
+{
+    cs_recordings_handed(r);
+    cs_recordings_copied(r);
 }
 
 /* ---- recovery ---- */

@@ -40,7 +40,11 @@ enum cs_err cs_recordings_add(struct cs_recordings *r, uint64_t epoch,
  * ring sequence; at most CS_RECORDINGS_ROWS). */
 enum { CS_RECORDINGS_ROWS = 512 };
 enum cs_err cs_recordings_finish(struct cs_recordings *r, struct cs_slice rows) CS_MUST_CHECK;
-/* The batch is in the files. */
+/* The batch was handed over to be copied into the files, all of the one before being there. */
+void cs_recordings_handed(struct cs_recordings *r);
+/* It is there. */
+void cs_recordings_copied(struct cs_recordings *r);
+/* Both at once. */
 void cs_recordings_cleared(struct cs_recordings *r);
 /* Plain bytes that are not finished yet. */
 size_t cs_recordings_pending(const struct cs_recordings *r);

@@ -66,6 +66,24 @@ void cs_journal_entry_seal(uint8_t *p, uint64_t seq, enum cs_journal_kind kind, 
     cs_writer_u32le(&crc, entry_crc(cs_slice(p, 4), cs_slice(p + 8, CS_JOURNAL_HEAD - 8 + n)));
 }
 
+bool cs_journal_entry_next(struct cs_slice batch, size_t *at, struct cs_journal_entry *ret)
+{
+    struct cs_reader r = cs_reader(cs_slice_from(batch, *at));
+    uint32_t n = cs_reader_u32le(&r);
+    (void)cs_reader_u32le(&r);
+    struct cs_journal_entry e = {.seq = cs_reader_u64le(&r)};
+    e.kind = (enum cs_journal_kind)cs_reader_u32le(&r);
+    (void)cs_reader_u32le(&r);
+    e.offset = cs_reader_u64le(&r);
+    e.body = cs_reader_take(&r, n);
+    if (r.bad) {
+        return false;
+    }
+    *at += CS_JOURNAL_HEAD + n;
+    *ret = e;
+    return true;
+}
+
 void cs_journal_file_write(const struct cs_journal_file *f, uint8_t out[static CS_JOURNAL_FILE])
 {
     struct cs_writer w = cs_writer(out, CS_JOURNAL_FILE);

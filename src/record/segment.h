@@ -66,6 +66,8 @@ struct cs_journal_entry {
 /* Completes an entry whose n bytes already stand at p + CS_JOURNAL_HEAD. */
 void cs_journal_entry_seal(uint8_t *p, uint64_t seq, enum cs_journal_kind kind, uint64_t offset,
                            size_t n);
+/* The entries of a batch that was made here, unchecked: from *at = 0 on; false at the end. */
+bool cs_journal_entry_next(struct cs_slice batch, size_t *at, struct cs_journal_entry *ret);
 /* A row of a COMMIT; false at the end. */
 bool cs_journal_row(struct cs_slice *body, uint64_t *ret_epoch, uint64_t *ret_ring_seq);
 

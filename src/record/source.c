@@ -114,6 +114,7 @@ void cs_source_add(struct cs_recorder *rec, const struct cs_msg_ring *m, const i
         old->retiring |= old->gate == s->gate;
     }
     s->marked = s->ring.seq;
+    s->handed = s->ring.tail;
     s->skip_to = rec->open ? cs_seen_high(&rec->journal.seen, s->epoch) : 0;
     s->next = rec->sources;
     rec->sources = s;

@@ -383,36 +383,51 @@ bool disk_file(size_t i, const char **ret_name, struct cs_slice *ret)
     return true;
 }
 
-/* ---- the one other thread, in turns ---- */
+/* ---- the other threads, in turns ---- */
 
-static struct {
-    ucontext_t here, there;
+enum { THREADS = 2 };
+static struct thread {
+    ucontext_t there;
     void *(*fn)(void *);
     void *arg;
     void *stack;
-    bool alive, inside, waiting;
-} thread;
+    bool alive;
+} threads[THREADS];
+static struct thread *inside; /* whose turn it is; NULL = the test's own */
+static ucontext_t here;
 
 static void thread_main(void)
 {
-    (void)thread.fn(thread.arg);
-    thread.alive = false;
-    (void)swapcontext(&thread.there, &thread.here);
+    struct thread *t = inside;
+    (void)t->fn(t->arg);
+    t->alive = false;
+    (void)swapcontext(&t->there, &here);
 }
 
+static void turn_of(struct thread *t)
+{
+    if (t->alive && inside == NULL) {
+        inside = t;
+        (void)swapcontext(&here, &t->there);
+        inside = NULL;
+    }
+}
+
+/* Somebody's, whoever it is. */
 static void thread_turn(void)
 {
-    if (thread.alive && !thread.inside) {
-        thread.inside = true;
-        thread.waiting = false;
-        (void)swapcontext(&thread.here, &thread.there);
-        thread.inside = false;
-    }
+    size_t first = (size_t)disk_any(THREADS);
+    turn_of(threads[first].alive ? &threads[first] : &threads[(first + 1) % THREADS]);
+}
+
+static bool any_thread(void)
+{
+    return threads[0].alive || threads[1].alive;
 }
 
 static void thread_yield(void)
 {
-    (void)swapcontext(&thread.there, &thread.here);
+    (void)swapcontext(&inside->there, &here);
 }
 
 void disk_thread(void)
@@ -429,29 +444,32 @@ int __wrap_pthread_mutex_unlock(pthread_mutex_t *m);
 
 int __wrap_pthread_create(pthread_t *ret, const pthread_attr_t *attr, thread_fn fn, void *arg)
 {
+    size_t i = 0;
     (void)attr;
-    cs_assert(!thread.alive);
-    memset(ret, 0, sizeof *ret);
-    if (thread.stack == NULL) {
-        thread.stack = need(malloc(STACK));
+    while (threads[i].alive) {
+        cs_assert(++i < THREADS);
     }
-    (void)getcontext(&thread.there);
-    thread.there.uc_stack.ss_sp = thread.stack;
-    thread.there.uc_stack.ss_size = STACK;
-    thread.there.uc_link = NULL;
-    makecontext(&thread.there, thread_main, 0);
-    thread.fn = fn;
-    thread.arg = arg;
-    thread.alive = true;
+    struct thread *t = &threads[i];
+    *ret = (pthread_t)i;
+    if (t->stack == NULL) {
+        t->stack = need(malloc(STACK));
+    }
+    (void)getcontext(&t->there);
+    t->there.uc_stack.ss_sp = t->stack;
+    t->there.uc_stack.ss_size = STACK;
+    t->there.uc_link = NULL;
+    makecontext(&t->there, thread_main, 0);
+    t->fn = fn;
+    t->arg = arg;
+    t->alive = true;
     return 0;
 }
 
 int __wrap_pthread_join(pthread_t t, void **ret)
 {
-    (void)t;
     (void)ret;
-    while (thread.alive) {
-        thread_turn();
+    while (threads[t].alive) {
+        turn_of(&threads[t]);
     }
     return 0;
 }
@@ -460,8 +478,7 @@ int __wrap_pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
 {
     (void)c;
     (void)m;
-    if (thread.inside) {
-        thread.waiting = true;
+    if (inside != NULL) {
         thread_yield();
     } else {
         thread_turn();
@@ -484,11 +501,11 @@ int __wrap_pthread_mutex_unlock(pthread_mutex_t *m)
 /* Somebody else's turn, perhaps. */
 static void turns(void)
 {
-    if (thread.inside) {
+    if (inside != NULL) {
         if (disk_any(3) == 0) {
             thread_yield();
         }
-    } else if (thread.alive && disk_any(4) == 0) {
+    } else if (any_thread() && disk_any(4) == 0) {
         thread_turn();
     }
 }
@@ -504,7 +521,7 @@ static void trace(const char *what, const char *name, size_t at, size_t n)
     }
     if (on > 0) {
         (void)fprintf(stderr, "%llu%s %s %s %zu %zu\n", (unsigned long long)d.calls,
-                      thread.inside ? " (thread)" : "", what, name, at, n);
+                      inside != NULL ? " (thread)" : "", what, name, at, n);
     }
 }
 

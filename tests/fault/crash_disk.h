@@ -7,8 +7,8 @@
  * of the directory likewise. After an fsync that failed, what it should have written may be lost
  * although it can still be read, and a second fsync succeeds without writing it.
  *
- * The copier's thread is run here too, in turns with everybody else, so that a seed gives the same
- * order each time. */
+ * The copier's threads are run here too, in turns with everybody else, so that a seed gives the
+ * same order each time. */
 #ifndef CS_TEST_CRASH_DISK_H
 #define CS_TEST_CRASH_DISK_H
 

@@ -501,7 +501,7 @@ static void reseal(uint8_t *frame, size_t n, const uint8_t *before)
     struct cs_csr_frame_head h;
     struct cs_slice f = cs_slice(frame, n);
     CS_CHECK(cs_csr_frame_head_read(f, &h));
-    cs_csr_chain(before, f, frame + n - CS_SHA256);
+    cs_csr_chain(NULL, before, f, frame + n - CS_SHA256);
     h.crc = cs_csr_crc(f);
     cs_csr_frame_head_write(&h, frame);
 }

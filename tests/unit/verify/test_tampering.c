@@ -179,7 +179,7 @@ static void remake(struct cs_buf *file, const size_t *at, size_t n, size_t from)
         uint8_t *p = file->p + at[k];
         size_t size = at[k + 1] - at[k];
         uint8_t chain[CS_SHA256];
-        cs_csr_chain(p - CS_SHA256, cs_slice(p, size), chain);
+        cs_csr_chain(NULL, p - CS_SHA256, cs_slice(p, size), chain);
         memcpy(p + size - CS_SHA256, chain, CS_SHA256);
         uint32_t crc = cs_csr_crc(cs_slice(p, size));
         for (unsigned i = 0; i < 4; i++) {
