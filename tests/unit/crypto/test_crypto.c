@@ -27,6 +27,29 @@ CS_TEST(sha256_of_known_messages)
     expect_hex(out, sizeof out, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
+CS_TEST(sha256_over_a_kept_context_is_the_same_each_time)
+{
+    struct cs_gcm *g = cs_gcm_new();
+    uint8_t key[CS_SEAL_KEY] = {1}, nonce[CS_SEAL_NONCE] = {2}, tag[CS_SEAL_TAG];
+    uint8_t out[CS_SHA256], sealed[3], opened[3];
+    const struct cs_slice pieces[] = {CS_SLICE_LIT("a"), CS_SLICE_NULL, CS_SLICE_LIT("bc")};
+    CS_CHECK(g != NULL);
+    for (uint8_t i = 0; i < 3; i++) {
+        nonce[0] = i;
+        CS_EQ_U64(cs_gcm_seal(g, key, nonce, pieces, 1, pieces[2], sealed, tag), CS_OK);
+        cs_gcm_sha256(g, pieces, 3, out);
+        expect_hex(out, sizeof out,
+                   "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        CS_EQ_U64(cs_gcm_unseal(g, key, nonce, pieces, 1, cs_slice(sealed, 2), tag, opened), CS_OK);
+        CS_CHECK(memcmp(opened, "bc", 2) == 0);
+        nonce[1] ^= 1; /* another nonce opens nothing, and leaves nothing for the next one */
+        CS_EQ_U64(cs_gcm_unseal(g, key, nonce, pieces, 1, cs_slice(sealed, 2), tag, opened),
+                  CS_ERR_CORRUPT);
+        key[0]++;
+    }
+    cs_gcm_free(g);
+}
+
 CS_TEST(hmac_of_rfc_4231)
 {
     uint8_t out[CS_SHA256];

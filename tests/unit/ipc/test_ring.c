@@ -131,6 +131,31 @@ CS_TEST(full_ring_says_so_and_only_durability_makes_room)
     CS_EQ_U64(seq, 5);
 }
 
+CS_TEST(what_is_acknowledged_is_durable_and_keeps_its_room_until_it_is_freed)
+{
+    static const uint8_t block[1000];
+    struct cs_slice p = cs_slice(block, sizeof block);
+    uint8_t out[1000];
+    size_t n;
+    uint64_t seq, written, there;
+    open_both(SMALL);
+    for (unsigned i = 0; i < 4; i++) {
+        CS_CHECK(cs_ring_append(&w, &p, 1, &seq) == CS_OK);
+    }
+    CS_CHECK(cs_ring_read(&r, out, sizeof out, &n, &seq) == CS_OK);
+    uint64_t first = r.tail;
+    CS_CHECK(cs_ring_read(&r, out, sizeof out, &n, &seq) == CS_OK);
+    cs_ring_acknowledge(&r, 2);
+    CS_CHECK(cs_ring_is_durable(&w, 2) && !cs_ring_is_durable(&w, 3));
+    CS_CHECK(cs_ring_append(&w, &p, 1, &seq) == CS_ERR_LIMIT);
+    cs_ring_free(&r, first);
+    CS_CHECK(cs_ring_append(&w, &p, 1, &seq) == CS_OK);
+    CS_CHECK(cs_ring_append(&w, &p, 1, &seq) == CS_ERR_LIMIT);
+    CS_CHECK(cs_ring_peek(fds[0], &written, &there) && there == first && written == w.head);
+    cs_ring_free(&r, r.tail);
+    CS_CHECK(cs_ring_append(&w, &p, 1, &seq) == CS_OK);
+}
+
 /* ---- waiting ---- */
 
 static unsigned done;
