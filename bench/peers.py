@@ -67,18 +67,32 @@ class Peers:
             raise SystemExit("pgbench failed: " + r.stderr[-1500:])
         return r.stdout
 
-    def gateway(self, tls=None, record=None):
-        """`tls`: None, "client" or "both" sides."""
-        if (tls, record) not in self.gateways:
+    def gateway(self, tls=None, record=None, one=False):
+        """`tls`: None, "client" or "both" sides. `one`: gate and recorder in a single process (bench/one)."""
+        if (tls, record, one) not in self.gateways:
             t = {"name": "bench", "address": "127.0.0.1:%d" % self.pg.port, "database": "bench", "tls": "off",
                  "user": "bench", "password": "bench"}
             if tls == "both":
                 t.update(tls="verify-full", roots=self.pg.root)
-            gw = harness.Gateway([t], rules=many_rules(record=record), tls=tls is not None, gates=1).start()
+            programs = self.one_programs() if one else None
+            gw = harness.Gateway([t], rules=many_rules(record=record), tls=tls is not None, gates=1, programs=programs,
+                                 env={"COUNTERSIGN_LIBEXEC": programs} if one else None).start()
             gw.add_user("alice", "agents")
             gw.add_user("bob", "dba")
-            self.gateways[tls, record] = gw
-        return self.gateways[tls, record]
+            self.gateways[tls, record, one] = gw
+        return self.gateways[tls, record, one]
+
+    def one_programs(self):
+        folder = os.path.join(self.dir, "one")
+        built = os.path.join(harness.BUILD, "src", "programs")
+        os.makedirs(folder, exist_ok=True)
+        os.chmod(folder, 0o755)
+        for name in os.listdir(built):
+            if os.path.isfile(os.path.join(built, name)):
+                shutil.copy(os.path.join(built, name), folder)
+        for name in ("gate", "recorder"):
+            shutil.copy(os.path.join(harness.BUILD, "bench", "one", "one-" + name), os.path.join(folder, name))
+        return folder
 
     def close_gateway(self):
         for gw in self.gateways.values():

@@ -15,6 +15,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -218,6 +219,60 @@ def separation_share(peers):
     cost = frames * both_ns + wakes * 1000 * WAKE_US
     note("%.1f us of all processes per query; ring %.0f ns a frame, both ways; recorder sleeps %.4f times a query" % (per_query / 1000, both_ns, wakes))
     figure("separation-share", 100 * cost / per_query, "%", 3)
+
+
+def recorded_beyond_counted(peers, gw):
+    before = recorded_actions(gw)
+    out = peers.pgbench(gw.port, "-S", "-n", "-M", "prepared", "-c", "4", "-j", "1", "-t", "300", user="alice", password=gw.tokens["alice"])
+    want = transactions(out)
+    harness.wait_until("the sessions to be recorded", lambda: recorded_actions(gw) - before >= want)
+    return abs(recorded_actions(gw) - before - want)
+
+
+@bench
+def separation_throughput(peers):
+    """The gateway as it is against one whose gate and recorder are a single process on one loop (bench/one), in turn. Nothing
+    else is on the way of an allowed query: the other processes are not even woken by it, which is counted."""
+    peers.close_gateway()
+    gws = {"real": peers.gateway(), "one": peers.gateway(one=True)}
+    figure("separation-recorded", sum(recorded_beyond_counted(peers, gw) for gw in gws.values()), "actions", 0)
+    pids = {n: [r["pid"] for r in roles_of(gw)] for n, gw in gws.items()}
+    others = [r["pid"] for r in roles_of(gws["real"]) if r["role"] not in ("gate", "recorder")]
+
+    def run(name, clients, seconds):
+        gw, before = gws[name], cpu_ns(pids[name])
+        out = peers.pgbench(gw.port, "-S", "-n", "-M", "prepared", "-c", clients, "-j", "1", "-T", seconds,
+                            user="alice", password=gw.tokens["alice"])
+        if "tps" not in out:
+            raise SystemExit("pgbench said nothing of its throughput: " + out)
+        return tps(out), (cpu_ns(pids[name]) - before) / 1000 / transactions(out)
+
+    for clients in ("8", "1"):
+        ratios, seen = [], {"real": [], "one": []}
+        for name in gws:
+            run(name, clients, "3")
+        for i in range(7):
+            got = {name: run(name, clients, "3") for name in sorted(gws, reverse=i % 2 == 0)}
+            for name in gws:
+                seen[name].append(got[name])
+            ratios.append(got["real"][0] / got["one"][0])
+        note("%s client%s: %.0f tps, in one process %.0f; %.1f us of all processes per query, %.1f" % (
+            clients, "" if clients == "1" else "s", *(statistics.median(x[0] for x in seen[n]) for n in ("real", "one")),
+            *(statistics.median(x[1] for x in seen[n]) for n in ("real", "one"))))
+        figure("separation-throughput-%s" % clients, statistics.median(ratios), "x one process", 0.97, smaller_is_better=False)
+
+    def woken(seconds):
+        before = sum(switches(p) for p in others)
+        time.sleep(seconds)
+        return sum(switches(p) for p in others) - before
+
+    idle, busy = woken(3), []
+    middle = threading.Timer(2, lambda: busy.append(woken(3)))  # the log-ins are over by then
+    middle.start()
+    per_second = run("real", "8", "7")[0]
+    middle.join()
+    note("control, keeper, dialer, probe and front were woken %d times in 3 s of idleness, %d in 3 s at %.0f queries a second" % (idle, busy[0], per_second))
+    figure("separation-others-woken", max(0, busy[0] - idle) / (3 * per_second), "a query", 0.01)
 
 
 def fdatasync_ms(folder, n=200):

@@ -326,31 +326,37 @@ static void recorder_co(void *arg)
     cs_loop_stop(rec->loop);
 }
 
-int cs_recorder_run(int fd)
+static struct cs_recorder recorder;
+
+enum cs_err cs_recorder_start(struct cs_loop *loop, int fd)
 {
-    static struct cs_recorder rec;
+    struct cs_recorder *rec = &recorder;
     cs_handle co;
-    rec = (struct cs_recorder){.journal = {.dir = -1, .fd = -1}};
+    *rec = (struct cs_recorder){.journal = {.dir = -1, .fd = -1}};
     /* A size limit shall be an error to handle like a full disk, not a signal. */
     (void)signal(SIGXFSZ, SIG_IGN);
-    rec.loop = cs_loop_new();
-    rec.frame = cs_alloc(CS_LIMIT_RECORD_FRAME_BYTES);
-    if (rec.loop == NULL || rec.frame == NULL) {
-        return 1;
+    rec->loop = loop;
+    rec->frame = cs_alloc(CS_LIMIT_RECORD_FRAME_BYTES);
+    if (rec->frame == NULL) {
+        return CS_ERR_NO_MEMORY;
     }
-    enum cs_err err = cs_channel_open(rec.loop, fd, CS_ROLE_RECORDER, CS_ROLE_SUPERVISOR, 0,
-                                      on_message, on_dropped, &rec, &rec.supervisor);
+    enum cs_err err = cs_channel_open(loop, fd, CS_ROLE_RECORDER, CS_ROLE_SUPERVISOR, 0, on_message,
+                                      on_dropped, rec, &rec->supervisor);
     if (err == CS_OK) {
-        err = cs_co_spawn(rec.loop, "recorder", recorder_co, &rec, &co);
+        err = cs_co_spawn(loop, "recorder", recorder_co, rec, &co);
     }
+    return err == CS_OK ? cs_co_spawn(loop, "sign", cs_sign_run, rec, &co) : err;
+}
+
+int cs_recorder_run(int fd)
+{
+    struct cs_loop *loop = cs_loop_new();
+    enum cs_err err = loop != NULL ? cs_recorder_start(loop, fd) : CS_ERR_NO_MEMORY;
     if (err == CS_OK) {
-        err = cs_co_spawn(rec.loop, "sign", cs_sign_run, &rec, &co);
+        cs_loop_run(loop);
     }
-    if (err == CS_OK) {
-        cs_loop_run(rec.loop);
-    }
-    cs_loop_free(rec.loop);
-    cs_free(rec.directory);
-    cs_free(rec.frame);
-    return err == CS_OK && !rec.failed ? 0 : 1;
+    cs_loop_free(loop);
+    cs_free(recorder.directory);
+    cs_free(recorder.frame);
+    return err == CS_OK && !recorder.failed ? 0 : 1;
 }

@@ -2,6 +2,10 @@
 #ifndef CS_RECORD_RECORDER_H
 #define CS_RECORD_RECORDER_H
 
+#include "base/err.h"
+
+struct cs_loop;
+
 /* Runs the role over the channel to the supervisor `fd` (taken over). Returns the exit status: 0
  * after an ordered end with everything on disk, 1 otherwise.
  *
@@ -10,5 +14,7 @@
  * drained and closed. READY is answered when the journal is open, or when it cannot be for lack of
  * space: then every ring is STOPPED until it can. */
 int cs_recorder_run(int fd);
+/* The same on a loop of the caller's, one in a process; it stops the loop when it ends. */
+enum cs_err cs_recorder_start(struct cs_loop *loop, int fd) CS_MUST_CHECK;
 
 #endif
