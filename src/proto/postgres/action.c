@@ -138,10 +138,12 @@ void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice
     bool declared = st != NULL && st->class != NULL;
     cs_gate_judge(p->s, class, declared ? st->types : NULL, declared ? st->n_types : 0,
                   declared ? &st->memo : NULL, &j);
-    if (doubted) {
-        j.effects |= CS_SQL_OPAQUE;
+    uint8_t runs = pg_cursors_run(p, class);
+    if (doubted || runs != 0) {
+        j.effects |= (uint8_t)(runs | (doubted ? CS_SQL_OPAQUE : 0));
         j.names_known = j.writes_known = j.narrowed = false;
-        j.why = "what ran before it may have changed how it is read";
+        j.why = runs != 0 ? "the cursor may do more than read"
+                          : "what ran before it may have changed how it is read";
     }
     cs_sql_facts(cs_gate_sql(p->s->gate), class, &j, a->bytes, &a->facts);
     if (p->replication != PG_REPLICATION_NONE && !class->parsed) {

@@ -175,6 +175,7 @@ static enum act ready(struct pg *p, const struct pg_frame *f)
     if (u->tx == 'I') {
         if (p->replies.count == 0) { /* else it belongs to what was sent behind */
             p->ran.len = 0;
+            pg_cursors_done(p);
             cs_gate_defined(p->s);
         }
         pg_portals_drop_all(p);

@@ -170,7 +170,9 @@ static bool push_bind(struct pg *p, const struct pg_bind *m, const struct pg_sta
     po->record = v->record;
     po->strict = r->strict = v->strict;
     po->copy = v->granted && v->uncovered ? PG_COPY_UNCOVERED : PG_COPY_NONE;
-    if (st->class != NULL && pg_names_change(st->class, a->narrowed)) {
+    pg_cursors_sent(p, st->class, a, m->portal);
+    po->doubted = st->class != NULL && pg_in_doubt(p, st);
+    if (po->doubted || (st->class != NULL && pg_names_change(st->class, a->narrowed))) {
         cs_sql_keep(st->class);
         po->class = st->class;
         po->text = pg_name_copy(st->text);
@@ -280,7 +282,8 @@ static enum pg_act decide_bind(struct pg *p, struct pg_batch *b, const struct pg
                                struct cs_slice message)
 {
     bool certain = a->facts.v[CS_FACT_SQL_TX].state == CS_FACT_KNOWN;
-    bool same = st->class != NULL && certain && !pg_in_doubt(p, st);
+    bool same =
+        st->class != NULL && certain && !pg_in_doubt(p, st) && pg_cursors_run(p, st->class) == 0;
     cs_gate_decide(p->s, a, same ? &st->memo : NULL, v);
     switch (v->outcome) {
     case CS_ALLOW:
@@ -446,6 +449,9 @@ enum pg_act pg_on_execute(struct pg *p, struct pg_batch *b, const struct pg_fram
     if (po != NULL && po->changing && po->executed && !po->suspended) {
         return pg_refuse_extended(p, b, "a portal that changes data runs once: bind it again");
     }
+    if (po == NULL && pg_cursor_runs(p, name) != 0) {
+        return pg_refuse_extended(p, b, "a cursor that does more than read: FETCH from it");
+    }
     if (po != NULL && po->copies != NULL) {
         return execute_copy(p, b, name, cs_slice_head(cs_slice_from(b->in, b->at), f->total));
     }
@@ -470,6 +476,7 @@ enum pg_act pg_on_execute(struct pg *p, struct pg_batch *b, const struct pg_fram
             cs_sql_keep(po->class);
             r->class = po->class;
             r->text = pg_name_copy(cs_slice_str(po->text != NULL ? po->text : ""));
+            r->doubted = po->doubted;
         }
         /* From here on Execute's answer is the action's result, unless its Bind fails first: then
          * the whole rest of the group is skipped and skip_to_sync() drops this entry. */

@@ -70,7 +70,8 @@ enum pg_act pg_before_describe(struct pg *p, struct pg_batch *b, struct pg_state
 bool pg_prepare_again(struct pg *p, const struct pg_statement *st);
 /* The same where it is stale, behind what has its verdict. */
 bool pg_freshen(struct pg *p, struct pg_batch *b, const struct pg_statement *st);
-/* Does the target read the text otherwise than we do, or may it, when it is prepared again now? */
+/* Does the target read the text otherwise than we do, or may it, when it is prepared again now? Or
+ * is it a FETCH of what nobody can look into? */
 bool pg_in_doubt(const struct pg *p, const struct pg_statement *st);
 
 /* ---- copy.c ---- */

@@ -345,6 +345,7 @@ void pg_names_done(struct pg *p)
 {
     pg_names_drop_all(p);
     pg_portals_drop_all(p);
+    pg_cursors_done(p);
     cs_free(p->names.statements);
     p->names = (struct pg_names){0};
 }

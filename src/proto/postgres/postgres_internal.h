@@ -13,6 +13,7 @@
  *   record.c    what they hold, into the record
  *   replies.c   the queue of answers that are expected
  *   names.c     prepared statements and portals
+ *   cursors.c   what FETCH runs
  *   copy.c      the data of a COPY FROM STDIN that is held
  *   hold.c      holding and refusing
  *   elevated.c  the connection of a grant
@@ -60,6 +61,7 @@ struct pg_portal {
     bool granted;
     bool redacted;
     bool strict;    /* as the verdict said */
+    bool doubted;   /* it may do otherwise than its class says: every name is stale */
     uint8_t record; /* … */
     struct cs_id grant;
     const struct cs_sql_class *class; /* reference: of one whose Execute changes names */
@@ -94,7 +96,7 @@ struct pg_reply { /* one message forwarded, whose answer has not come */
     struct pg_statement *statement;   /* reference: PARSE; DESCRIBE of one that is known */
     struct pg_portal *portal;         /* owned until answered: BIND; EXECUTE: borrowed by name */
     const struct cs_sql_class *class; /* reference: QUERY and EXECUTE that change names */
-    bool doubted; /* QUERY: perhaps not as its class says: every name is stale */
+    bool doubted; /* QUERY, EXECUTE: perhaps not as its class says: every name is stale */
     char *text;   /* owned: its text then */
     enum pg_copy copy;
     struct cs_id grant;
@@ -108,11 +110,23 @@ struct pg_replies {
     uint32_t cap, head, count;
 };
 
+/* Cursors and named portals of the open transaction that do more than read: FETCH runs their query,
+ * for each row, and again after going back. Behind its end what is left of them was stored. */
+struct pg_cursors {
+    uint8_t any; /* effects that any cursor may have: something unreadable may have opened it */
+    size_t n;
+    struct pg_cursor {
+        uint8_t effects;
+        char name[CS_LIMIT_PG_NAME_BYTES + 1];
+    } * v; /* owned */
+};
+
 struct pg_names {
     struct pg_statement **statements; /* owned references, sorted by name */
     size_t n_statements, cap_statements;
     struct pg_portal *portals; /* owned list */
     size_t bytes;              /* of the texts of all statements that live */
+    struct pg_cursors cursors;
 };
 
 struct pg_upstream {
@@ -280,6 +294,18 @@ bool pg_names_follow(const struct cs_sql_class *class);
 void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
                     unsigned n);
 void pg_names_done(struct pg *p);
+
+/* ---- cursors.c ---- */
+/* This action is on its way: cursors that it may open, and the portal that it binds (empty: none).
+ * `class` NULL: of a statement that SQL's PREPARE made. */
+void pg_cursors_sent(struct pg *p, const struct cs_sql_class *class, const struct cs_action *a,
+                     struct cs_slice portal);
+/* Effects beyond reading that FETCH or MOVE in a text has; 0: none. */
+uint8_t pg_cursors_run(const struct pg *p, const struct cs_sql_class *class);
+/* The same of Execute with the name of a cursor. */
+uint8_t pg_cursor_runs(const struct pg *p, struct cs_slice name);
+/* The transaction is over. */
+void pg_cursors_done(struct pg *p);
 
 /* ---- hold.c ---- */
 /* Parks the action; `class` is that of the text that says what it does: of the prepared statement,

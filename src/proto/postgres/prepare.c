@@ -169,5 +169,6 @@ bool pg_freshen(struct pg *p, struct pg_batch *b, const struct pg_statement *st)
 
 bool pg_in_doubt(const struct pg *p, const struct pg_statement *st)
 {
-    return st->doubted || (st->stale && p->unsettled);
+    return st->doubted || (st->stale && p->unsettled) ||
+           (st->class != NULL && (pg_cursors_run(p, st->class) & CS_SQL_OPAQUE) != 0);
 }

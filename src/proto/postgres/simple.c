@@ -47,6 +47,7 @@ static bool push_query(struct pg *p, const struct asked *q, const struct cs_verd
               : v->granted && v->uncovered ? PG_COPY_UNCOVERED
                                            : PG_COPY_NONE;
     r->doubted = q->doubted;
+    pg_cursors_sent(p, q->class, a, CS_SLICE_NULL);
     if (q->doubted || (!q->followed && pg_names_change(q->class, a->narrowed))) {
         cs_sql_keep(q->class);
         r->class = q->class;
@@ -164,7 +165,7 @@ static enum pg_act describe_query(struct pg *p, struct asked *q, struct cs_slice
                                   struct cs_slice names[static 6], struct cs_buf *settings)
 {
     bool wait = false;
-    q->doubted = p->unsettled;
+    q->doubted = p->unsettled || (pg_cursors_run(p, q->class) & CS_SQL_OPAQUE) != 0;
     pg_describe(p, q->class, text, q->doubted, NULL, &q->a);
     /* SECURITY: it may not be an EXECUTE at all then. */
     const struct pg_statement *st = q->doubted ? NULL : executed(p, q->class, &wait);
