@@ -177,5 +177,96 @@ class Tripwires(WireCase):
                 w.ask(query("select 1"))
 
 
+class Authorization(WireCase):
+    """An everyday role that is a superuser may become anybody, which it never should be able to: each way ends the session."""
+    RULES = RULES
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.other = cls.roles["owner"]
+        cls.pg.sql("alter role %s superuser" % cls.roles["user"])
+        cls.pg.sql("create function public.become(n text) returns text language plpgsql as 'begin return set_config(''session_authorization'', n, false); end';"
+                 "create function public.become_too(n text) returns void language plpgsql as 'begin execute format(''set session authorization %I'', n); end'", cls.name)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.pg.sql("alter role %s nosuperuser" % cls.roles["user"])
+        super().tearDownClass()
+
+    def ways(self):
+        o = self.other
+        return ["set session authorization %s" % o, "set session session authorization '%s'" % o, "set session_authorization = '%s'" % o,
+                "select set_config('session_authorization', '%s', false)" % o, "/* free */ select become('%s')" % o, "/* free */ select become_too('%s')" % o,
+                "/* free */ do $$ begin set session authorization %s; end $$" % o, "/* free */ do $$ begin perform become('%s'); end $$" % o]
+
+    def test_the_ways_work_on_the_bare_server(self):
+        for way in self.ways():
+            w = self.direct()
+            got = w.ask(query(way), query("select session_user"), n=2)
+            self.assertIn(self.other.encode(), next(b for k, b in reversed(got) if k == "D"), way)
+            w.close()
+
+    def nobody_else(self, *parts, ends=True):
+        """Nothing is answered as somebody else, and the session is over before it has all its answers, or is its own again."""
+        w = self.session(options="-c countersign.mode=async")
+        got = []
+        try:
+            w.send(*parts)
+            while sum(1 for k, _ in got if k == "Z") < sum(1 for p in parts if p[:1] in (b"Q", b"S")):
+                got.append(w.read())
+            self.assertFalse(ends, "it goes on")
+            got += w.ask(query(self.WHO))
+        except ENDED:
+            pass
+        self.assertFalse([b for k, b in got if k == "D" and b.endswith(self.other.encode() + b"!")])
+        w.close()
+
+    WHO = "select session_user || '!'"
+
+    def test_it_ends_the_session_and_nothing_is_run_behind_it(self):
+        for way in self.ways():
+            with self.subTest(way):
+                self.nobody_else(query(way), query(self.WHO))
+
+    def test_nor_in_the_extended_protocol(self):
+        for way in self.ways():
+            with self.subTest(way):
+                self.nobody_else(parse(way), bind(), execute(), SYNC, parse(self.WHO), bind(), execute(), SYNC)
+                self.nobody_else(parse(way, "w"), SYNC, bind(statement="w"), execute(), SYNC, query(self.WHO))
+
+    def test_within_one_group(self):
+        """Before its end the server tells nothing: what reads behind such a thing is not free, and with its refusal all of the group is undone."""
+        for way in self.ways():
+            with self.subTest(way):
+                self.nobody_else(parse(way), bind(), execute(), parse(self.WHO), bind(), execute(), SYNC, ends=False)
+
+    def test_in_a_transaction_and_in_one_message(self):
+        o = self.other
+        self.nobody_else(query("begin"), query("set local session authorization %s" % o), query(self.WHO))
+        self.nobody_else(query("begin; set local session authorization %s; commit; set session authorization %s" % (o, o)), query(self.WHO))
+
+    def test_not_by_the_start_nor_by_settings_of_role_and_database(self):
+        for more in ({"session_authorization": self.other}, {"options": "-c session_authorization=" + self.other}):
+            with self.assertRaises(Exception):
+                self.session(**more)
+        where = "alter role %s in database %s " % (self.roles["user"], self.name)
+        for setting in ("session_authorization = '%s'" % self.other, "role = '%s'" % self.other):
+            try:
+                self.pg.sql(where + "set " + setting)
+            except Exception:
+                continue  # the server refuses that itself
+            try:
+                try:
+                    w = self.session()
+                    got = w.ask(query("select session_user || '/' || current_user || '!'"))
+                except (ENDED, AssertionError):
+                    continue
+                row = next(b for k, b in got if k == "D")
+                self.assertNotIn(self.other.encode(), row, setting)
+            finally:
+                self.pg.sql(where + "reset all")
+
+
 if __name__ == "__main__":
     unittest.main()

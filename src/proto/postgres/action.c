@@ -113,6 +113,19 @@ static void set_effects(struct cs_action *a, uint8_t effects)
     a->unsettling = (effects & (CS_SQL_ADMIN | CS_SQL_OPAQUE)) != 0;
 }
 
+/* What a text does in this session beyond what it says: `runs` by its cursors, anything if it may
+ * be read otherwise. */
+static void widen(struct cs_sql_judged *j, uint8_t runs, bool doubted)
+{
+    if (runs == 0 && !doubted) {
+        return;
+    }
+    j->effects |= (uint8_t)(runs | (doubted ? CS_SQL_OPAQUE : 0));
+    j->names_known = j->writes_known = j->narrowed = false;
+    j->why = runs != 0 ? "the cursor may do more than read"
+                       : "what ran before it may have changed how it is read";
+}
+
 /* The action that this text is, in the session's present state. */
 void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice text, bool doubted,
                  struct pg_statement *st, struct cs_action *a)
@@ -138,13 +151,7 @@ void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice
     bool declared = st != NULL && st->class != NULL;
     cs_gate_judge(p->s, class, declared ? st->types : NULL, declared ? st->n_types : 0,
                   declared ? &st->memo : NULL, &j);
-    uint8_t runs = pg_cursors_run(p, class);
-    if (doubted || runs != 0) {
-        j.effects |= (uint8_t)(runs | (doubted ? CS_SQL_OPAQUE : 0));
-        j.names_known = j.writes_known = j.narrowed = false;
-        j.why = runs != 0 ? "the cursor may do more than read"
-                          : "what ran before it may have changed how it is read";
-    }
+    widen(&j, pg_cursors_run(p, class), doubted);
     cs_sql_facts(cs_gate_sql(p->s->gate), class, &j, a->bytes, &a->facts);
     if (p->replication != PG_REPLICATION_NONE && !class->parsed) {
         /* SECURITY: a newer server may know more commands than we do. */
