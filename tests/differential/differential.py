@@ -78,7 +78,8 @@ class Facts:
 
 class Class:
     def __init__(self, raw):
-        alone, judged, flags, n, kinds, self.why = raw.decode("utf-8", "replace").split("\t")
+        alone, judged, flags, n, kinds, self.why, self.verb, names = raw.decode("utf-8", "replace").split("\t", 7)
+        self.names = [x for x in names.split(",") if x]
         self.alone, self.effects, self.n = int(alone), int(judged), int(n)
         self.parsed, self.unknown, self.narrowed = "p" in flags, "u" in flags, "n" in flags
         self.kinds = [int(k) for k in kinds.split(",") if k]

@@ -9,7 +9,8 @@
  *   E  the table is complete (no answer)
  *   C  makes the catalogue of the tables: "ok" or why not
  *   N  forgets it: "ok"
- *   S  a text: effects alone, effects with the catalogue, flags, statements, kinds, why, by tabs
+ *   S  a text: effects alone, effects with the catalogue, flags, statements, kinds, why, the first
+ *      statement's verb, what is not built in (f, t, o and the name, by commas), by tabs
  *   D  u32le how many, the types of parameters that are declared, each u32le, a text: as S
  *   G  name, NUL, value: whether a client may set that: "1" or "0"
  * It must never be linked into a program that is installed: it believes its input. */
@@ -133,7 +134,10 @@ static void statement(void *arg)
     for (uint32_t i = 0; i < c->n_kept && i < KINDS_SHOWN; i++) {
         cs_buf_printf(&b, "%s%u", i > 0 ? "," : "", (unsigned)c->statements[i].kind);
     }
-    cs_buf_printf(&b, "\t%s", j.why);
+    cs_buf_printf(&b, "\t%s\t%.*s\t", j.why, CS_SLICE_FMT(c->verb));
+    for (size_t i = 0; i < c->n_strangers && i < KINDS_SHOWN; i++) {
+        cs_buf_printf(&b, "%s%.*s", i > 0 ? "," : "", CS_SLICE_FMT(c->strangers[i]));
+    }
     cs_sql_release(f->probe.sql, c);
     answer(cs_buf_slice(&b));
     cs_buf_done(&b);

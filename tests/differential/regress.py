@@ -71,6 +71,7 @@ class Relay:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.count, self.why, self.misses, self.late = collections.Counter(), collections.Counter(), [], []
+        self.what = collections.defaultdict(collections.Counter)
         self.pid, self.file, self.refreshed, self.dirty = 0, "", 0, False
         threading.Thread(target=self.serve, daemon=True).start()
 
@@ -164,6 +165,7 @@ class Relay:
         if c.effects & self.d.OPAQUE:
             self.count["opaque"] += 1
             self.why[c.why] += 1
+            self.what[c.why][c.names[0] if c.names else c.verb] += 1
         elif c.harmless:
             self.count["harmless"] += 1
         else:
@@ -175,7 +177,9 @@ class Relay:
             return
         (rest, locks), (rest2, locks2) = asked["before"], self.state()
         moved = sorted(locks2 - locks) if tx == "T" else []
-        # What ends a transaction settles what others of it did.
+        # What ends a transaction settles what others of it did. DISCARD drops what is the session's alone, as its end would.
+        if tx == "I" and re.fullmatch(rb"\s*discard\s+(temp|temporary|all)\s*;?\s*", asked["text"], re.I):
+            rest2 = re.sub(r"^xid=.*", rest.split("\n")[0], rest2)
         if tx == "I" and asked["tx"] == "I" and rest != rest2:
             moved += [a + " -> " + b for a, b in zip(rest.split("\n"), rest2.split("\n")) if a != b]
         if not moved:
@@ -241,8 +245,8 @@ def run(differential, pg, folder, only):
 def tell(relay):
     c = relay.count
     total = max(c["messages"], 1)
-    for why, n in relay.why.most_common(12):
-        print("%6d opaque: %s" % (n, why))
+    for why, n in relay.why.most_common():
+        print("%6d %5.1f %% opaque: %s (%s)" % (n, 100.0 * n / total, why, ", ".join("%s %d" % (w, k) for w, k in relay.what[why].most_common(6))))
     for file, text, moved in relay.late[:20]:
         print("a definition of that moment: %s: %r: %s" % (file, text[:120], "; ".join(moved)))
     for file, text, moved in relay.misses:
