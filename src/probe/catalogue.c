@@ -16,7 +16,8 @@
 #include <stdlib.h>
 
 enum { ROUNDS = 32, YIELD_EACH = 64, FIRST_USER_OID = 16384, ARENA_MAX = 64 * 1024 * 1024 };
-enum { FULL_TEXT = 20000 };
+enum { FULL_TEXT = 20000, EVERYTHING = 5 };
+#define NONE SIZE_MAX
 
 struct thing {
     uint8_t kind; /* enum cs_catalogue_kind */
@@ -53,7 +54,10 @@ struct making {
     size_t n_texts;
     struct edge *edges;
     size_t n_edges;
-    uint32_t *implicit;
+    struct implicit {
+        uint32_t code;
+        size_t type; /* index of a thing, without which it does not run; NONE: behind any text */
+    } * implicit;
     size_t n_implicit;
     struct cs_catalogue catalogue;
 };
@@ -113,8 +117,7 @@ static void fill_function(struct thing *t, const struct cs_slice *c)
 
 static void fill_operator(struct thing *t, const struct cs_slice *c)
 {
-    t->what = yes(c[3]) ? 'p' : '?'; /* on the path: it can run behind any text */
-    t->clash = yes(c[4]);
+    t->clash = yes(c[3]);
     if (!oid_of(c[2], &t->code[0])) {
         t->code[0] = UINT32_MAX;
     }
@@ -144,7 +147,7 @@ static const struct thing_table {
     void (*fill)(struct thing *t, const struct cs_slice *cells);
 } thing_tables[] = {
     {"functions", CS_CATALOGUE_FUNCTION, 6, true, fill_function},
-    {"operators", CS_CATALOGUE_OPERATOR, 5, false, fill_operator},
+    {"operators", CS_CATALOGUE_OPERATOR, 4, false, fill_operator},
     {"types", CS_CATALOGUE_TYPE, 7, true, fill_type},
     {"relations", CS_CATALOGUE_RELATION, 6, true, fill_relation},
 };
@@ -317,15 +320,19 @@ static bool read_texts(struct making *m)
 static bool read_implicit(struct making *m)
 {
     struct cs_rows rows;
-    struct cs_slice c[1];
-    if (!table(m, "implicit", 1, &rows)) {
+    struct cs_slice c[2];
+    uint32_t type;
+    if (!table(m, "implicit", 2, &rows)) {
         return false;
     }
-    m->implicit = CS_NEW_ARRAY(&m->arena, uint32_t, (size_t)rows.rows + 1);
-    while (m->implicit != NULL && cs_rows_next_row(&rows, c, 1)) {
-        if (!oid_of(c[0], &m->implicit[m->n_implicit])) {
+    m->implicit = CS_NEW_ARRAY(&m->arena, struct implicit, (size_t)rows.rows + 1);
+    while (m->implicit != NULL && cs_rows_next_row(&rows, c, 2)) {
+        struct implicit *x = &m->implicit[m->n_implicit];
+        if (!oid_of(c[0], &x->code) || !oid_of(c[1], &type)) {
             return false;
         }
+        const struct thing *t = type != 0 ? find(m, CS_CATALOGUE_TYPE, type) : NULL;
+        x->type = t != NULL ? (size_t)(t - m->things) : NONE;
         m->n_implicit++;
     }
     return m->implicit != NULL;
@@ -389,6 +396,17 @@ static void apply_texts(struct making *m)
     }
 }
 
+/* Whoever has a value of the type may run that code, whatever is done with it. */
+static void apply_implicit(struct making *m)
+{
+    for (size_t i = 0; i < m->n_implicit; i++) {
+        const struct implicit *x = &m->implicit[i];
+        if (x->type != NONE && !code_fine(m, x->code)) {
+            m->things[x->type].bad = true;
+        }
+    }
+}
+
 static void apply_edges(struct making *m)
 {
     for (size_t i = 0; i < m->n_edges; i++) {
@@ -445,6 +463,25 @@ static bool publish_numbers(struct making *m)
     return true;
 }
 
+/* SECURITY: the server's own tables have values of every type in columns of the type anyarray; to
+ * compare these runs what compares the type, and no name shows it. */
+static void publish_everything(struct making *m)
+{
+    static const char *const names[EVERYTHING] = {
+        "pg_attribute", "pg_statistic", "pg_statistic_ext_data", "pg_stats", "pg_stats_ext_exprs"};
+    bool fine = true;
+    for (size_t i = 0; i < m->n_implicit; i++) {
+        fine = fine && code_fine(m, m->implicit[i].code);
+    }
+    for (size_t i = 0; !fine && i < EVERYTHING; i++) {
+        m->catalogue.entries[m->catalogue.n++] =
+            (struct cs_catalogue_entry){.schema = CS_SLICE_LIT("pg_catalog"),
+                                        .name = cs_slice_str(names[i]),
+                                        .kind = CS_CATALOGUE_RELATION,
+                                        .bits = CS_CATALOGUE_READ_OPAQUE};
+    }
+}
+
 static void publish(struct making *m)
 {
     struct cs_catalogue *c = &m->catalogue;
@@ -454,6 +491,7 @@ static void publish(struct making *m)
             .schema = t->schema, .name = t->name, .kind = t->kind, .bits = bits_of(t)};
     }
     c->n = m->n_things;
+    publish_everything(m);
     cs_catalogue_sort(c);
 }
 
@@ -466,6 +504,7 @@ static bool one_round(struct making *m)
         begin_round(m, &m->things[i]);
     }
     apply_texts(m);
+    apply_implicit(m);
     apply_edges(m);
     for (size_t i = 0; i < m->n_things; i++) {
         struct thing *t = &m->things[i];
@@ -481,13 +520,7 @@ static bool one_round(struct making *m)
 static bool is_strict(const struct making *m)
 {
     for (size_t i = 0; i < m->n_implicit; i++) {
-        if (!code_fine(m, m->implicit[i])) {
-            return true;
-        }
-    }
-    for (size_t i = 0; i < m->n_things; i++) {
-        const struct thing *t = &m->things[i];
-        if (t->kind == CS_CATALOGUE_OPERATOR && t->what == 'p' && !t->harmless) {
+        if (m->implicit[i].type == NONE && !code_fine(m, m->implicit[i].code)) {
             return true;
         }
     }
@@ -515,7 +548,8 @@ static enum cs_err make(struct making *m, struct cs_buf *out)
     if (!read_things(m) || !read_edges(m) || !read_texts(m) || !read_implicit(m)) {
         return CS_ERR_PROTOCOL;
     }
-    m->catalogue.entries = CS_NEW_ARRAY(&m->arena, struct cs_catalogue_entry, 2 * m->n_things + 1);
+    m->catalogue.entries =
+        CS_NEW_ARRAY(&m->arena, struct cs_catalogue_entry, 2 * m->n_things + EVERYTHING);
     if (m->catalogue.entries == NULL) {
         return CS_ERR_NO_MEMORY;
     }

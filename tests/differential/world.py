@@ -425,6 +425,114 @@ set search_path = other; select * from plain
 set schema 'other'; select * from plain
 set search_path = pg_catalog, other; select lower(name) from public.plain
 """),
+    Trap("shy-types", """
+create type public.u;
+create function public.u_in(cstring) returns public.u language internal immutable strict as 'int4in';
+create function public.u_out(public.u) returns cstring language internal immutable strict as 'int4out';
+create type public.u (input = public.u_in, output = public.u_out, like = int4);
+create cast (int as public.u) without function;
+create table public.us (id int, x public.u, xs public.u[]);
+insert into public.us select i, i::public.u, array[i::public.u] from generate_series(1, 30) i;
+create function public.u_lt(public.u, public.u) returns bool language plpgsql as 'begin perform public.bump(); return $1::text < $2::text; end';
+create function public.u_eq(public.u, public.u) returns bool language plpgsql as 'begin perform public.bump(); return $1::text = $2::text; end';
+create function public.u_cmp(public.u, public.u) returns int language plpgsql as 'begin perform public.bump(); return case when $1::text < $2::text then -1 when $1::text = $2::text then 0 else 1 end; end';
+create function public.u_hash(public.u) returns int language plpgsql as 'begin perform public.bump(); return 1; end';
+create operator public.< (leftarg = public.u, rightarg = public.u, function = public.u_lt);
+create operator public.<= (leftarg = public.u, rightarg = public.u, function = public.u_lt);
+create operator public.= (leftarg = public.u, rightarg = public.u, function = public.u_eq, hashes, merges);
+create operator public.>= (leftarg = public.u, rightarg = public.u, function = public.u_lt);
+create operator public.> (leftarg = public.u, rightarg = public.u, function = public.u_lt);
+create operator class public.u_ops default for type public.u using btree as operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >, function 1 public.u_cmp(public.u, public.u);
+create operator class public.u_hash_ops default for type public.u using hash as operator 1 =, function 1 public.u_hash(public.u);
+create function public.u_big(public.u) returns bigint language plpgsql as 'begin return public.bump(); end';
+create cast (public.u as bigint) with function public.u_big(public.u) as implicit;
+create function public.numeric_u(numeric) returns public.u language plpgsql as 'begin perform public.bump(); return ''1''::public.u; end';
+create cast (numeric as public.u) with function public.numeric_u(numeric) as assignment;
+create function public.u_json(public.u) returns json language plpgsql as 'begin perform public.bump(); return ''1''; end';
+create cast (public.u as json) with function public.u_json(public.u);
+create view public.v_us as select id, x from public.us;
+create view public.v_stats as select row_to_json(s) from pg_stats s;
+create function public.some_us() returns setof public.us language sql stable as 'select * from public.us';
+create function public.one_u() returns public.u language sql immutable as 'select null::public.u';
+create type public.holds_u as (a int, b public.u);
+create table public.held_us (id int, h public.holds_u);
+insert into public.held_us select i, row(i, i::public.u)::public.holds_u from generate_series(1, 3) i;
+analyze public.us;
+""", """
+R:us
+R:v_us
+R:held_us
+R:some_us()
+E:one_u()
+E:1 = 2.5
+E:id = 2.5
+E:1.5
+E:'5'::u
+E:id::u
+E:array['1'::u]
+select * from us order by x
+select distinct x from us
+select x from us group by x
+select x from us union select x from us
+select * from us where x in (select x from us)
+select a.id from us a join us b using (x)
+select xs = xs from us
+select max(xs) from us
+select xs from us order by xs
+select case x when x then 1 end from us
+select abs(x) from us
+select x + 1 from us
+select x::bigint from us
+select h = h from held_us
+select (h).b = (h).b from held_us
+select us = us from us
+select distinct us from us
+select most_common_vals from pg_stats where tablename = 'us'
+select most_common_vals = most_common_vals from pg_stats where tablename = 'us'
+select row_to_json(s) from pg_stats s where tablename = 'us'
+select to_json(histogram_bounds) from pg_catalog.pg_stats where tablename = 'us'
+select jsonb_agg(s) from pg_statistic s
+R:v_stats
+select max(histogram_bounds) from pg_stats where tablename = 'us'
+select histogram_bounds from pg_stats where tablename = 'us' order by 1
+select distinct stavalues1 from pg_statistic where starelid = 'us'::regclass
+select s = s from pg_catalog.pg_statistic s where starelid = 'us'::regclass
+select a = a from pg_attribute a where attrelid = 'us'::regclass
+insert into us (x) values (2.5)
+update us set x = 2.5 where id = 1
+explain select * from us order by x
+"""),
+    Trap("shy-but-reached", """
+create type public.w;
+create function public.w_in(cstring) returns public.w language internal immutable strict as 'int4in';
+create function public.w_out(public.w) returns cstring language internal immutable strict as 'int4out';
+create type public.w (input = public.w_in, output = public.w_out, like = int4);
+create function public.date_w(date) returns public.w language plpgsql as 'begin perform public.bump(); return ''1''::public.w; end';
+create function public.inet_w(inet) returns public.w language plpgsql as 'begin perform public.bump(); return ''1''::public.w; end';
+create cast (date as public.w) with function public.date_w(date) as implicit;
+create cast (inet as public.w) with function public.inet_w(inet) as implicit;
+create function public.w_eq(public.w, public.w) returns bool language internal immutable strict as 'int4eq';
+create operator public.= (leftarg = public.w, rightarg = public.w, function = public.w_eq);
+""", """
+E:current_date = '1.2.3.4'::inet
+E:date '2020-01-01' = inet '1.2.3.4'
+E:date '2020-01-01' in (inet '1.2.3.4')
+E:case date '2020-01-01' when inet '1.2.3.4' then 1 end
+E:nullif(date '2020-01-01', inet '1.2.3.4')
+"""),
+    Trap("shy-by-name", """
+create type public.y;
+create function public.y_in(cstring) returns public.y language internal immutable strict as 'int4in';
+create function public.y_out(public.y) returns cstring language internal immutable strict as 'int4out';
+create type public.y (input = public.y_in, output = public.y_out, like = int4);
+create function public.date_y(date) returns public.y language plpgsql as 'begin perform public.bump(); return ''1''::public.y; end';
+create cast (date as public.y) with function public.date_y(date) as implicit;
+create function public.sqrt(public.y) returns int language internal immutable strict as 'int4up';
+""", """
+E:sqrt(current_date)
+E:sqrt(date '2020-01-01')
+E:sqrt(4)
+"""),
     Trap("casts", """
 create type public.mood as enum ('good', 'bad');
 create table public.moods (m public.mood); insert into public.moods values ('good');

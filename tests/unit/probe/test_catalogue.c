@@ -9,7 +9,7 @@ enum { TABLES = 11, ROWS = 8, CELLS = 7, ROUND_LIMIT = 32 };
 static const struct form {
     const char *name;
     uint16_t columns;
-} forms[TABLES] = {{"functions", 6},    {"operators", 5},  {"implicit", 1},  {"types", 7},
+} forms[TABLES] = {{"functions", 6},    {"operators", 4},  {"implicit", 2},  {"types", 7},
                    {"type_parts", 2},   {"type_texts", 2}, {"relations", 6}, {"children", 2},
                    {"column_types", 2}, {"views", 2},      {"texts", 3}};
 
@@ -245,13 +245,13 @@ static const struct answer sound[] = {
     {"functions", "20000|public|f|f|f|select 1"},
     {"relations", "20001|public|t|r|f|f"},
     {"types", "20002|public|mood|e|1|1|f"},
-    {"operators", "public|<<>>|1|f|f"},
+    {"operators", "public|<<>>|1|f"},
     {"views", "20001|select 1"},
     {"texts", "20001|r|true"},
     {"type_parts", "20002|20002"},
     {"children", "20001|20001"},
     {"column_types", "20001|20002"},
-    {"implicit", "20000"},
+    {"implicit", "20000|0"},
     {"type_texts", "20002|true"},
 };
 
@@ -395,20 +395,38 @@ CS_TEST(a_thing_is_no_better_than_its_parts)
 
 /* ---- what no name shows ---- */
 
+static bool everything_is_opaque(void)
+{
+    const struct cs_catalogue_entry *e = cs_catalogue_find(
+        &got, CS_CATALOGUE_RELATION, CS_SLICE_LIT("pg_catalog"), CS_SLICE_LIT("pg_stats"));
+    return e != NULL && (e->bits & CS_CATALOGUE_READ_OPAQUE) != 0;
+}
+
 static void behind(struct world *w)
 {
     MAKE({"functions", "20000|public|f|f|f|~"});
     CS_CHECK(!got.strict);
-    MAKE({"functions", "20000|public|f|f|f|~"}, {"implicit", "20000"});
+    MAKE({"functions", "20000|public|f|f|f|~"}, {"implicit", "20000|0"});
     CS_CHECK(got.strict); /* a cast by that function */
-    MAKE({"functions", "20000|public|f|f|f|select 1"}, {"implicit", "20000"});
+    MAKE({"functions", "20000|public|f|f|f|select 1"}, {"implicit", "20000|0"});
     CS_CHECK(!got.strict);
-    MAKE({"implicit", "20000"}); /* by one that is not told */
+    MAKE({"implicit", "20000|0"}); /* by one that is not told */
     CS_CHECK(got.strict);
-    MAKE({"operators", "public|+|20000|t|t"}, {"functions", "20000|public|f|f|f|~"});
-    CS_CHECK(got.strict); /* an operator on the path */
-    MAKE({"operators", "elsewhere|+|20000|f|t"}, {"functions", "20000|public|f|f|f|~"});
-    CS_CHECK(!got.strict);
+    MAKE({"operators", "public|+|20000|t"}, {"functions", "20000|public|f|f|f|~"});
+    CS_CHECK(!got.strict); /* which operators can be found behind a text says "implicit" */
+    MAKE({"types", "20002|public|b|b|1|1|f"}, {"implicit", "20000|20002"});
+    CS_CHECK(!got.strict); /* only with a value of that type */
+    CS_EQ_U64(bits(CS_CATALOGUE_TYPE, "b") & CS_CATALOGUE_HARMLESS, 0);
+    CS_CHECK(everything_is_opaque());
+    MAKE({"types", "20002|public|b|b|1|1|f"}, {"relations", "20003|public|t|r|f|f"},
+         {"column_types", "20003|20002"}, {"implicit", "20000|20002"});
+    CS_CHECK((bits(CS_CATALOGUE_RELATION, "t") & CS_CATALOGUE_READ_OPAQUE) != 0);
+    MAKE({"types", "20002|public|b|b|1|1|f"}, {"functions", "20000|public|f|f|f|select 1"},
+         {"implicit", "20000|20002"});
+    CS_CHECK((bits(CS_CATALOGUE_TYPE, "b") & CS_CATALOGUE_HARMLESS) != 0);
+    CS_CHECK(!got.strict && !everything_is_opaque());
+    MAKE({"implicit", "20000|20002"}); /* a type that is not told */
+    CS_CHECK(got.strict);
     MAKE({"relations", "20000|public|t|p|f|f"}, {"texts", "20000|p|public.unknown(i)"});
     CS_CHECK(got.strict); /* a key of partitions, which functions evaluate that are told its name */
     MAKE({"relations", "20000|public|t|p|f|f"}, {"texts", "20000|p|lower(i)"});
