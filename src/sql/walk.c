@@ -28,7 +28,7 @@ typedef bool node_check(struct cs_sql_walk *w, const void *node);
 static node_check check_leaf, check_range_var, check_function, check_type, check_expression,
     check_sort, check_sub_link, check_sample, check_table_function, check_multi_assign,
     check_locking, check_like, check_alter_command, check_with, check_opclass, check_column,
-    check_indirection;
+    check_indirection, check_option;
 
 static node_check *const node_checks[CS_ARRAY_LEN(node_fields)] = {
     [T_A_Const] = check_leaf,
@@ -50,6 +50,7 @@ static node_check *const node_checks[CS_ARRAY_LEN(node_fields)] = {
     [T_AlterTableCmd] = check_alter_command,
     [T_WithClause] = check_with,
     [T_IndexElem] = check_opclass,
+    [T_DefElem] = check_option,
 };
 
 /* ---- effects ---- */
@@ -515,6 +516,24 @@ static bool check_opclass(struct cs_sql_walk *w, const void *node)
         cs_sql_opaque(w, "it names an operator class that is not built in");
     }
     return true;
+}
+
+/* WITH (autovacuum_enabled = off): the grammar takes a plain word for the name of a type. As one,
+ * in AS of a sequence, which is all that is visited, it would have to be a built-in integer. */
+static bool check_option(struct cs_sql_walk *w, const void *node)
+{
+    static const char *const words[] = {"off", "auto"};
+    const TypeName *t = (const void *)((const DefElem *)node)->arg;
+    bool word = false;
+    (void)w;
+    if (t != NULL && nodeTag(t) == T_TypeName && cs_sql_items(t->names) == 1) {
+        const char *name = last_of(t->names);
+        for (size_t i = 0; i < CS_ARRAY_LEN(words); i++) {
+            word = word || (name != NULL && strcmp(name, words[i]) == 0);
+        }
+        word = word && !t->setof && !t->pct_type && t->typmods == NULL && t->arrayBounds == NULL;
+    }
+    return !word;
 }
 
 /* t.f may mean f(t). */
