@@ -97,6 +97,34 @@ def classification(peers):
 
 
 @bench
+def long_text(peers):
+    """A statement of a megabyte, rows of 80 bytes, and back: a job of the gateway's parses it. The first one waits for the
+    job's start, the others do not."""
+    rows = ",".join("(%d,'%s')" % (i, "row %d " % i + "x" * 56) for i in range(13000))
+    sql = "select count(*) from (values %s) v" % rows
+    gw = peers.gateway()
+    c = {"gateway": gw.connect("alice", "bench"), "direct": peers.pg.connect("bench", "bench", "bench")}
+
+    def ms(name):
+        with c[name].cursor() as cur:
+            began = time.monotonic()
+            cur.execute(sql)
+            return (time.monotonic() - began) * 1e3
+    first = ms("gateway")
+    took = {n: [] for n in c}
+    for _ in range(20):
+        for n in c:
+            took[n].append(ms(n))
+            time.sleep(0.05)
+    added = statistics.median(a - b for a, b in zip(took["gateway"], took["direct"]))
+    note("%d bytes: direct %.1f ms, gateway %.1f ms (medians), its first %.1f ms" % (
+        len(sql), statistics.median(took["direct"]), statistics.median(took["gateway"]), first))
+    figure("long-text-added", added, "ms", 50)
+    for x in c.values():
+        x.close()
+
+
+@bench
 def decision(peers):
     exe = os.path.join(harness.BUILD, "bench", "decide")
     out = subprocess.run([exe], capture_output=True, text=True, check=True).stdout

@@ -82,6 +82,7 @@ struct cs_gate {
     bool parked;                            /* questions wait for the next control */
     bool quiesced;                          /* said so */
     bool draining;                          /* ends with its last session */
+    unsigned parsing;                       /* texts that a job reads for a session (parse.c) */
     unsigned asking;          /* calls to control under way, and sessions `in_exchange` */
     struct cs_event unparked; /* there is another control, or the old one again */
     struct cs_event emptied;  /* a session has ended */

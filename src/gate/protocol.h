@@ -278,6 +278,10 @@ bool cs_gate_literals_run(struct cs_session *s);
  * its actions changed are in force now. Cheap; call it whenever that is so. */
 void cs_gate_defined(struct cs_session *s);
 
+/* The class of a text that is too long for the classifier in this process, by a process that may be
+ * killed over it. Waits: nothing may be decided half before and half after. NULL: nobody could
+ * say; cs_sql_classify() then makes it opaque. One reference for the caller. */
+const struct cs_sql_class *cs_gate_parse(struct cs_session *s, struct cs_slice text);
 struct cs_sql *cs_gate_sql(struct cs_gate *g);
 struct cs_loop *cs_gate_loop(struct cs_gate *g);
 /* TLS context of the listener that this session came in by; NULL = plain. */

@@ -171,9 +171,12 @@ static void replay_reply(const struct replay *r, enum cs_err err, struct cs_slic
 
 /* The replayer's question, passed to control as the first answer to its call; control answers with
  * a call of its own. */
-static enum cs_err replay_ask(void *arg, struct cs_slice asked, struct cs_buf *reply)
+static enum cs_err replay_ask(void *arg, struct cs_fd *socket, struct cs_slice asked,
+                              struct cs_buf *reply, int *ret_fd)
 {
     struct replay *r = arg;
+    (void)socket;
+    *ret_fd = -1;
     struct cs_supervisor *sv = r->asker->sv;
     struct cs_reader rd = cs_reader(asked);
     (void)cs_reader_u64le(&rd);

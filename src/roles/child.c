@@ -89,6 +89,9 @@ static void on_message(struct cs_channel *ch, const struct cs_channel_in *in, vo
     case CS_MSG_REPLAY_GO:
         cs_answer_replay_go(c, in->corr, in->msg);
         break;
+    case CS_MSG_PARSE:
+        cs_parse(c, in->corr, in->fd[0]);
+        break;
     case CS_MSG_REDACT_KEY_NEW:
         cs_wire_redact_key(c->sv, in->msg);
         break;

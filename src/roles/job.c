@@ -1,5 +1,5 @@
-/* Runs one job (job.h): the configuration compiler and the replayer. Called by the supervisor in
- * coroutines of their own. A job never outlives its call, whatever it does. */
+/* Runs one job (job.h): the configuration compiler, the replayer, the parser. Called by the
+ * supervisor in coroutines of their own. A job never outlives its call, whatever it does. */
 #include "roles/job.h"
 
 #include "base/log.h"
@@ -83,6 +83,30 @@ static bool asks(struct cs_slice message)
     return cs_reader_u64le(&r) == CS_JOB_ASKS && !r.bad;
 }
 
+static bool tell(int socket, struct cs_slice bytes, int fd)
+{
+    union {
+        char room[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {{0}};
+    union { /* sendmsg writes nothing there */
+        const uint8_t *in;
+        void *out;
+    } p = {bytes.p};
+    struct iovec piece = {p.out, bytes.n};
+    struct msghdr m = {.msg_iov = &piece, .msg_iovlen = 1};
+    if (fd >= 0) {
+        m.msg_control = control.room;
+        m.msg_controllen = sizeof control.room;
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    }
+    return sendmsg(socket, &m, MSG_NOSIGNAL) == (ssize_t)bytes.n;
+}
+
 /* Its answer, after at most one question. */
 static enum cs_err converse(struct cs_fd *f, const struct cs_job *job, struct cs_buf *ret_message,
                             int *ret_fd)
@@ -97,12 +121,12 @@ static enum cs_err converse(struct cs_fd *f, const struct cs_job *job, struct cs
             return err;
         }
         struct cs_buf reply = cs_buf(JOB_REPLY_MAX);
+        int give = -1;
         f->readable = false; /* before the reply: what comes then is a new edge */
         err = ask != NULL && first && *ret_fd < 0
-                  ? ask->fn(ask->arg, cs_buf_slice(ret_message), &reply)
+                  ? ask->fn(ask->arg, f, cs_buf_slice(ret_message), &reply, &give)
                   : CS_ERR_PROTOCOL;
-        if (err == CS_OK &&
-            (reply.bad || send(f->fd, reply.p, reply.len, MSG_NOSIGNAL) != (ssize_t)reply.len)) {
+        if (err == CS_OK && (reply.bad || !tell(f->fd, cs_buf_slice(&reply), give))) {
             err = CS_ERR_UNAVAILABLE;
         }
         cs_buf_done(&reply);
@@ -114,7 +138,8 @@ static enum cs_err converse(struct cs_fd *f, const struct cs_job *job, struct cs
 }
 
 /* Waits for its end, and brings it about when the time is up. */
-static void finish(pid_t pid, struct cs_fd *pidfd, const struct cs_job *job, uint64_t deadline_ns)
+static void finish(pid_t pid, struct cs_fd *pidfd, const struct cs_job *job, uint64_t deadline_ns,
+                   bool quietly)
 {
     char why[CS_WHY];
     bool clean = false;
@@ -125,7 +150,7 @@ static void finish(pid_t pid, struct cs_fd *pidfd, const struct cs_job *job, uin
         struct pollfd p = {pidfd->fd, POLLIN, 0};
         (void)poll(&p, 1, REAP_POLL_MS); /* it is dying: moments */
     }
-    if (!clean) {
+    if (!clean && !quietly) {
         cs_log(CS_EV_ROLE_DIED, NULL, "job=%s why=\"%s\"", job->argv[0], why);
     }
 }
@@ -162,7 +187,8 @@ enum cs_err cs_job_run(struct cs_loop *loop, const struct cs_job *job, struct cs
     if (err != CS_OK) {
         (void)kill(pid, SIGKILL); /* nothing it could say now would be heard */
     }
-    finish(pid, &pidfd, job, err == CS_OK ? job->deadline_ns : cs_mono_ns() + CS_NS_PER_S);
+    finish(pid, &pidfd, job, err == CS_OK ? job->deadline_ns : cs_mono_ns() + CS_NS_PER_S,
+           err == CS_ERR_CANCELLED);
     cs_fd_close(&pidfd);
     if (err == CS_OK) {
         *ret_fd = fd;

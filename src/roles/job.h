@@ -10,10 +10,13 @@
 #include <sys/types.h>
 
 /* A job may ask one thing before it answers: a message that begins with u64le CS_JOB_ASKS. What
- * `fn` puts into `reply` is sent to it. An error of fn ends the job. */
+ * `fn` puts into `reply` is sent to it, with the descriptor that it puts into `ret_fd`, -1 = none
+ * (borrowed). fn may wait, also for the end of the job's side of `socket`. An error of fn ends the
+ * job. */
 #define CS_JOB_ASKS UINT64_MAX
 struct cs_job_ask {
-    enum cs_err (*fn)(void *arg, struct cs_slice asked, struct cs_buf *reply);
+    enum cs_err (*fn)(void *arg, struct cs_fd *socket, struct cs_slice asked, struct cs_buf *reply,
+                      int *ret_fd);
     void *arg;
 };
 
@@ -22,7 +25,7 @@ struct cs_job {
     int program; /* the same, open (O_PATH); -1: by its path */
     uid_t uid;   /* 0: the service's user */
     const char *const *argv;
-    uint64_t deadline_ns;
+    uint64_t deadline_ns;  /* `ask` may set another one */
     struct cs_event *stop; /* it is killed when this is set; NULL: nothing but the deadline */
     const struct cs_job_ask *ask; /* NULL: it may ask nothing */
 };

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *const jobs[] = {"job-compile", "job-replayer"};
+static const char *const jobs[] = {"job-compile", "job-parser", "job-replayer"};
 
 const char *cs_program_path(const struct cs_supervisor *sv, const char *program,
                             char out[static CS_PATH])

@@ -308,7 +308,9 @@ static void stop_all(struct cs_supervisor *sv)
     for (unsigned stage = CS_STAGES; stage >= 1; stage--) {
         stop_stage(sv, stage);
     }
-    while (sv->reloading || sv->replays > 0) { /* their jobs end by themselves, or are killed */
+    cs_parsers_leave(sv);
+    while (sv->reloading || sv->replays > 0 || sv->parsers.n > 0) {
+        /* their jobs end by themselves, or are killed */
         struct cs_wait w = CS_WAIT_ON(CS_WAIT_EVENT, &sv->changed);
         cs_event_clear(&sv->changed);
         if (cs_wait(&w, 1, cs_mono_ns() + CS_NS_PER_S) != CS_WOKE_READY) {

@@ -116,6 +116,14 @@ struct cs_legacy {
     size_t n_listeners;
 };
 
+struct cs_parse;
+struct cs_parser;
+struct cs_parsers {          /* parse.c */
+    struct cs_parser *first; /* owned by their coroutines */
+    unsigned n;
+    struct cs_parse *waiting; /* owned, oldest first */
+};
+
 struct cs_supervisor {
     struct cs_loop *loop;
     const char *config_path;
@@ -148,6 +156,7 @@ struct cs_supervisor {
     struct cs_reload_asker reload_askers[CS_RELOAD_ASKERS];
     size_t n_reload_askers;
     unsigned replays;
+    struct cs_parsers parsers;
     struct cs_replay_wait *replay_waits; /* those that wait for keys; answer.c */
     char record_key_name[32];            /* the last one that keeper announced */
     uint8_t record_key[32];
@@ -290,6 +299,12 @@ void cs_reload(struct cs_supervisor *sv, struct cs_child *asker, uint32_t corr);
 void cs_answer_status(struct cs_child *asker, uint32_t corr);
 void cs_answer_replay(struct cs_child *asker, uint32_t corr, const struct cs_msg_replay *m);
 void cs_answer_replay_go(struct cs_child *asker, uint32_t corr, const struct cs_msg_replay_go *m);
+/* ---- parse.c: texts that are too long for a gate ---- */
+/* Takes over fd: the text. */
+void cs_parse(struct cs_child *asker, uint32_t corr, int fd);
+/* Jobs without a text go, and none comes while the gateway stops or an upgrade is under way. */
+void cs_parsers_leave(struct cs_supervisor *sv);
+
 /* Sends unless the asker has been restarted meanwhile. */
 void cs_answer(struct cs_child *asker, uint64_t epoch, enum cs_msg_type t, uint32_t corr,
                const void *msg, const int *fds, size_t n_fds);

@@ -60,9 +60,13 @@ static bool role_starts(struct cs_supervisor *sv, const char *program, struct cs
 
 static bool programs_start(struct cs_supervisor *sv, struct cs_buf *text)
 {
-    bool ok = cs_program_open(sv, "job-replayer") >= 0;
-    if (!ok) {
-        cs_buf_str(text, "the program job-replayer is missing\n");
+    static const char *const jobs[] = {"job-replayer", "job-parser"};
+    bool ok = true;
+    for (size_t i = 0; i < CS_ARRAY_LEN(jobs); i++) {
+        if (cs_program_open(sv, jobs[i]) < 0) {
+            cs_buf_printf(text, "the program %s is missing\n", jobs[i]);
+            ok = false;
+        }
     }
     for (size_t i = 0; i < cs_role_row_count; i++) {
         ok = role_starts(sv, cs_role_rows[i].program, text) && ok;

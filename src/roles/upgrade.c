@@ -49,7 +49,7 @@ static bool await_none(struct cs_supervisor *sv, pending_fn *pending, unsigned s
 static bool jobs_pending(const struct cs_supervisor *sv, unsigned stage)
 {
     (void)stage;
-    return sv->reloading || sv->replays > 0;
+    return sv->reloading || sv->replays > 0 || sv->parsers.n > 0;
 }
 
 static bool stage_pending(const struct cs_supervisor *sv, unsigned stage)
@@ -340,6 +340,7 @@ void cs_upgrade(struct cs_supervisor *sv)
                           : NULL;
     if (why == NULL) {
         sv->upgrading = true;
+        cs_parsers_leave(sv);
         if (cs_co_spawn(sv->loop, "upgrade", upgrade_co, sv, &co) != CS_OK) {
             sv->upgrading = false;
             why = "memory is out";

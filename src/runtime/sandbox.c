@@ -54,12 +54,13 @@ enum {
     K = 32,
     D = 64,
     P = 128,
-    EACH = G | F | C | R | J | K | D | P
+    S = 256,
+    EACH = G | F | C | R | J | K | D | P | S
 };
 static const unsigned letter_of[CS_SANDBOX_MAX] = {
     [CS_SANDBOX_GATE] = G,     [CS_SANDBOX_FRONT] = F, [CS_SANDBOX_CONTROL] = C,
     [CS_SANDBOX_RECORDER] = R, [CS_SANDBOX_JOB] = J,   [CS_SANDBOX_KEEPER] = K,
-    [CS_SANDBOX_DIALER] = D,   [CS_SANDBOX_PROBE] = P};
+    [CS_SANDBOX_DIALER] = D,   [CS_SANDBOX_PROBE] = P, [CS_SANDBOX_PARSER] = S};
 
 enum check { CHECK_ANY, CHECK_BITS, CHECK_BITS2, CHECK_NOT_THERE };
 #define OWN_PID 0xffffffffu /* stands for it in the table: no mask yields it but a whole word */
@@ -260,7 +261,8 @@ enum cs_err cs_sandbox_enter(enum cs_sandbox role, const struct cs_sandbox_path 
 {
     struct rlimit none = {0, 0};
     unsigned letter = (unsigned)role < CS_SANDBOX_MAX ? letter_of[role] : 0;
-    bool alone = role == CS_SANDBOX_GATE || role == CS_SANDBOX_FRONT || role == CS_SANDBOX_PROBE;
+    bool alone = role == CS_SANDBOX_GATE || role == CS_SANDBOX_FRONT || role == CS_SANDBOX_PROBE ||
+                 role == CS_SANDBOX_PARSER;
     if (letter == 0 || (alone && n_paths > 0)) {
         return CS_ERR_INVALID;
     }

@@ -25,6 +25,7 @@ enum cs_sandbox {
     CS_SANDBOX_KEEPER,
     CS_SANDBOX_DIALER,
     CS_SANDBOX_PROBE,
+    CS_SANDBOX_PARSER,
     CS_SANDBOX_MAX
 };
 enum cs_sandbox_access { CS_SANDBOX_READ, CS_SANDBOX_WRITE };
@@ -35,10 +36,10 @@ struct cs_sandbox_path {
     enum cs_sandbox_access access;
 };
 
-/* For good, for this thread and those it starts: there must be no other one yet. Gate, front
- * and probe have no paths. On failure the process is partly confined and must end; errno is kept.
- * In a build with AddressSanitizer only no_new_privs is set: its run-time library opens files and
- * makes processes of its own. */
+/* For good, for this thread and those it starts: there must be no other one yet. Gate, front,
+ * probe and parser have no paths. On failure the process is partly confined and must end; errno is
+ * kept. In a build with AddressSanitizer only no_new_privs is set: its run-time library opens files
+ * and makes processes of its own. */
 enum cs_err cs_sandbox_enter(enum cs_sandbox role, const struct cs_sandbox_path *paths,
                              size_t n_paths) CS_MUST_CHECK;
 /* What this kernel has of Landlock: its ABI, 0 = none. */

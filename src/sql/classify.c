@@ -17,21 +17,25 @@ struct cs_sql {
     struct cs_sql_names *names; /* owned */
     struct cs_sql_build build;
     struct cs_sql_walk walk;
-    char text[CS_LIMIT_SQL_INLINE_BYTES + 1]; /* the grammar reads C strings */
+    size_t max_text, max_tokens;
+    char *text; /* owned, max_text + 1: the grammar reads C strings */
 };
 
 enum { ARENA_CHUNK = 16384, ARENA_MAX = 4 << 20 };
 
-enum cs_err cs_sql_new(struct cs_sql **ret)
+static enum cs_err new_for(size_t max_text, size_t max_tokens, struct cs_sql **ret)
 {
     struct cs_sql *sql = cs_alloc(sizeof *sql);
     if (sql == NULL) {
         return CS_ERR_NO_MEMORY;
     }
+    sql->max_text = max_text;
+    sql->max_tokens = max_tokens;
+    sql->text = cs_alloc(max_text + 1);
     cs_sql_build_init(&sql->build);
     cs_arena_init(&sql->build.arena, ARENA_CHUNK, ARENA_MAX);
     cs_random(&sql->build.seed, sizeof sql->build.seed);
-    enum cs_err e = cs_sql_cache_new(&sql->cache);
+    enum cs_err e = sql->text != NULL ? cs_sql_cache_new(&sql->cache) : CS_ERR_NO_MEMORY;
     if (e == CS_OK) {
         e = cs_sql_names_new(&sql->names);
     }
@@ -43,11 +47,22 @@ enum cs_err cs_sql_new(struct cs_sql **ret)
     return CS_OK;
 }
 
+enum cs_err cs_sql_new(struct cs_sql **ret)
+{
+    return new_for(CS_LIMIT_SQL_INLINE_BYTES, CS_LIMIT_SQL_TOKENS, ret);
+}
+
+enum cs_err cs_sql_new_large(struct cs_sql **ret)
+{
+    return new_for(CS_LIMIT_PG_QUERY_BYTES, CS_LIMIT_SQL_LARGE_TOKENS, ret);
+}
+
 void cs_sql_free(struct cs_sql *sql)
 {
     if (sql == NULL) {
         return;
     }
+    cs_free(sql->text);
     cs_sql_cache_free(sql->cache);
     cs_sql_names_free(sql->names);
     cs_arena_done(&sql->build.arena);
@@ -139,6 +154,17 @@ static void walk_tree(struct cs_sql *sql, const List *tree)
 }
 
 /* ---- classification ---- */
+struct cs_sql_build *cs_sql_build_of(struct cs_sql *sql)
+{
+    return &sql->build;
+}
+
+const struct cs_sql_class *cs_sql_record_class(const struct cs_sql_build *b)
+{
+    struct cs_sql_record *r = cs_sql_record_new(b, CS_SLICE_NULL, false);
+    return r != NULL ? &r->class : &cs_sql_record_nomem()->class;
+}
+
 static struct cs_sql_record *record(struct cs_sql *sql, struct cs_slice text, bool keep_text)
 {
     struct cs_sql_record *r = cs_sql_record_new(&sql->build, text, keep_text);
@@ -149,7 +175,7 @@ struct cs_sql_record *cs_sql_classify_fresh(struct cs_sql *sql, struct cs_slice 
                                             bool keep_text)
 {
     cs_sql_build_reset(&sql->build);
-    const char *why = cs_sql_lexer_refuses(text);
+    const char *why = cs_sql_lexer_refuses_over(text, sql->max_text, sql->max_tokens);
     if (why != NULL) {
         cs_sql_build_opaque(&sql->build, why);
         cs_sql_secrets_find(text, NULL, false, &sql->build.secrets);

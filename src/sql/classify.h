@@ -10,4 +10,9 @@ struct cs_sql;
 struct cs_sql_record *cs_sql_classify_fresh(struct cs_sql *sql, struct cs_slice text,
                                             bool keep_text);
 
+/* Where a record is put together; any earlier one is complete by then. */
+struct cs_sql_build *cs_sql_build_of(struct cs_sql *sql);
+/* What was put together there, as a class with one reference for the caller. */
+const struct cs_sql_class *cs_sql_record_class(const struct cs_sql_build *b);
+
 #endif

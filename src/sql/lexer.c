@@ -313,7 +313,12 @@ static bool plain_ascii(struct cs_slice text, bool *ret_nul)
 
 const char *cs_sql_lexer_refuses(struct cs_slice text)
 {
-    if (text.n > CS_LIMIT_SQL_INLINE_BYTES) {
+    return cs_sql_lexer_refuses_over(text, CS_LIMIT_SQL_INLINE_BYTES, CS_LIMIT_SQL_TOKENS);
+}
+
+const char *cs_sql_lexer_refuses_over(struct cs_slice text, size_t bytes, size_t tokens)
+{
+    if (text.n > bytes) {
         return "the text is too long";
     }
     bool nul;
@@ -330,7 +335,7 @@ const char *cs_sql_lexer_refuses(struct cs_slice text)
     cs_sql_lex_start(&x, text);
     while (x.p < x.end && x.why == NULL) {
         token(&x);
-        if (x.tokens > CS_LIMIT_SQL_TOKENS) {
+        if (x.tokens > tokens) {
             return "too many tokens";
         }
     }

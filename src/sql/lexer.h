@@ -32,5 +32,7 @@ bool cs_sql_lex_next(struct cs_sql_lex *x, struct cs_sql_token *ret);
 
 /* NULL: the text may be handed to the grammar. Else a literal that says why not. Linear time. */
 const char *cs_sql_lexer_refuses(struct cs_slice text);
+/* The same for a text of up to so many bytes and tokens. */
+const char *cs_sql_lexer_refuses_over(struct cs_slice text, size_t bytes, size_t tokens);
 
 #endif

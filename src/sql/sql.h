@@ -98,6 +98,9 @@ enum { CS_SQL_STATEMENTS_KEPT = 64 };
 struct cs_sql; /* one classifier with its cache per process */
 
 enum cs_err cs_sql_new(struct cs_sql **ret) CS_MUST_CHECK;
+/* One that takes texts as long as the protocol does: for a process that may be killed while it
+ * parses (programs/job-parser.c), never for a gate. */
+enum cs_err cs_sql_new_large(struct cs_sql **ret) CS_MUST_CHECK;
 void cs_sql_free(struct cs_sql *sql);
 /* Never fails: what cannot be classified is opaque. `text` without the protocol's final NUL; a NUL
  * inside makes it opaque. The result is valid until released, and not beyond the classifier. A text

@@ -4,6 +4,7 @@ real supervisor (test_attack.py). Each attempt dies or is refused; what is permi
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import unittest
@@ -28,6 +29,7 @@ PERMITTED = {
     "KEEPER": {**FILES, **LIBC},
     "CONTROL": {**FILES, **LIBC, "ftruncate of the log": DONE, "clone thread": DONE},
     "PROBE": {},  # as a gate: nothing has a name there
+    "PARSER": {},
     "DIALER": {**FILES, **LIBC, "openat": DONE,  # /etc, for names
                "socket": DONE, "socket unix": DONE, "socket netlink": DONE, "connect": REFUSED, "bind": REFUSED, "sendmmsg": DONE,
                "mmap executable": DONE, "mmap executable memfd": DONE, "clone thread": DONE},
@@ -49,6 +51,8 @@ class TakenOver(unittest.TestCase):
 
     def attempt(self, role, what):
         """How the twin's one attempt ended: killed (a signal, negative), DONE or REFUSED."""
+        if role == "PARSER":
+            return self.job("job-parser", what)
         r = Role(role, self.home, self.snapshot, self.version, os.path.join(TWINS, "alone-" + ipc.ROLES[role][0]),
                  {"COUNTERSIGN_ATTACK": what})
         try:
@@ -57,6 +61,18 @@ class TakenOver(unittest.TestCase):
             return r.ends()
         finally:
             r.stop()
+
+    def job(self, name, what):
+        """A job gets nothing but a socket, and goes into its walls by itself."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        p = ipc.with_channel([os.path.join(TWINS, "alone-" + name), name], theirs, env=dict(os.environ, COUNTERSIGN_ATTACK=what))
+        theirs.close()
+        try:
+            return p.wait(harness.PATIENCE)
+        finally:
+            ours.close()
+            p.kill()
+            p.wait()
 
     def calls_of(self, role):
         if harness.sanitized():
@@ -82,6 +98,9 @@ class TakenOver(unittest.TestCase):
     def test_calls_of_a_probe(self):
         self.calls_of("PROBE")
 
+    def test_calls_of_a_job_parser(self):
+        self.calls_of("PARSER")
+
     def test_files_of_others_are_closed_to_each_role(self):
         if harness.sanitized():
             return
@@ -92,7 +111,7 @@ class TakenOver(unittest.TestCase):
             open(os.path.join(home, name), "ab").close()
         files = {"the record": "recordings/seen", "the state": "state/beside", "the master key": "master.key", "the TLS key": "tls.key",
                  "the configuration": "countersign.yaml"}
-        own = {"RECORDER": {"the record"}, "CONTROL": {"the state"}, "DIALER": set(), "PROBE": None, "KEEPER": set()}
+        own = {"RECORDER": {"the record"}, "CONTROL": {"the state"}, "DIALER": set(), "PROBE": None, "PARSER": None, "KEEPER": set()}
         for role, mine in own.items():
             for what, name in files.items():
                 for how in "rw":

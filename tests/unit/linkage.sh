@@ -14,6 +14,7 @@ probe:        libcrypto libssl
 front:        libcrypto libssl
 recorder:     libcrypto libzstd
 job-compile:  libcrypto libyaml-0
+job-parser:   libcrypto
 job-replayer: libcrypto libzstd
 job-verify:   libcrypto libzstd
 "

@@ -67,8 +67,15 @@ static void classify_deep(void *arg)
                               : cs_sql_classify(c->sql, c->text);
 }
 
-/* The parser recurses: on a miss it runs on the process's big stack. */
 const struct cs_sql_class *pg_classify(struct pg *p, struct cs_slice text)
+{
+    bool by_job = text.n > CS_LIMIT_SQL_INLINE_BYTES && p->replication == PG_REPLICATION_NONE;
+    const struct cs_sql_class *class = by_job ? cs_gate_parse(p->s, text) : NULL;
+    return class != NULL ? class : pg_classify_now(p, text);
+}
+
+/* The parser recurses: on a miss it runs on the process's big stack. */
+const struct cs_sql_class *pg_classify_now(struct pg *p, struct cs_slice text)
 {
     bool replication = p->replication != PG_REPLICATION_NONE;
     struct classify c = {cs_gate_sql(p->s->gate), text, replication, NULL};
@@ -191,7 +198,7 @@ uint8_t pg_prepared_effects(struct pg *p, const struct pg_statement *st,
 static void add_prepared_text(struct pg *p, struct cs_action *a, const struct pg_statement *st,
                               struct cs_buf *settings)
 {
-    const struct cs_sql_class *class = st->class != NULL ? st->class : pg_classify(p, st->text);
+    const struct cs_sql_class *class = st->class != NULL ? st->class : pg_classify_now(p, st->text);
     struct cs_buf mem = cs_buf(0);
     bool unkeyed = true;
     cs_buf_str(settings, "prepared: ");

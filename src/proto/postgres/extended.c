@@ -350,7 +350,7 @@ static enum pg_act judge_bind(struct pg *p, struct pg_batch *b, const struct pg_
     struct secret_params secrets = {.redacted = false};
     cs_arena_init(&secrets.mem, 1024, (size_t)4 * CS_LIMIT_PG_BIND_BYTES);
     pg_statement_ref(st);
-    const struct cs_sql_class *class = st->class != NULL ? st->class : pg_classify(p, st->text);
+    const struct cs_sql_class *class = st->class != NULL ? st->class : pg_classify_now(p, st->text);
     if (params != NULL && v != NULL && class != NULL) {
         read_params(m, st, params);
         redact_params(p, class, params, m->n_params, &secrets);

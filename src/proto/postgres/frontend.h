@@ -28,8 +28,11 @@ enum pg_act pg_settle_first(struct pg *p, struct pg_batch *b);
 struct pg_reply *pg_push(struct pg *p, enum pg_reply_kind kind);
 /* NUL-terminated and owned; NULL for an empty one. */
 char *pg_name_copy(struct cs_slice s);
-/* A reference; NULL when memory is out. */
+/* A reference; NULL when memory is out. Waits where the text is long: nothing may be half described
+ * meanwhile, since what a description borrows may move. */
 const struct cs_sql_class *pg_classify(struct pg *p, struct cs_slice text);
+/* Never waits: a long text is opaque. */
+const struct cs_sql_class *pg_classify_now(struct pg *p, struct cs_slice text);
 /* The action that this text is, in the session's present state. `doubted`: the target may read it
  * otherwise than we do, so it is opaque. `st`: whose text it is; NULL for none. */
 void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice text, bool doubted,

@@ -158,7 +158,7 @@ static void prepared_class(struct pg *p, struct asked *q, const struct pg_statem
     if (st->class != NULL) {
         cs_sql_keep(st->class);
     }
-    q->prepared = st->class != NULL ? st->class : pg_classify(p, st->text);
+    q->prepared = st->class != NULL ? st->class : pg_classify_now(p, st->text);
 }
 
 static enum pg_act describe_query(struct pg *p, struct asked *q, struct cs_slice text,
