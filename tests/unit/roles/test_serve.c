@@ -256,6 +256,7 @@ CS_TEST(serve_gives_each_role_what_its_row_names)
     (void)snprintf(part, sizeof part, "boot recorder 0 directory=%s/recordings", dir);
     (void)place(part);
     await("log", "peer gate 1", 1);
+    await("log", " ring ", 4);
     (void)event("control", "snapshot 1");
     (void)event("control", "peer gate 0");
     (void)event("control", "peer gate 1");

@@ -51,8 +51,8 @@ static int end_of(enum cs_sandbox role, enum cs_sandbox_access access, int (*fn)
     pid_t pid = fork();
     if (pid == 0) {
         const struct cs_sandbox_path paths[] = {{own, access}};
-        bool alone =
-            role == CS_SANDBOX_GATE || role == CS_SANDBOX_FRONT || role == CS_SANDBOX_PROBE;
+        bool alone = role == CS_SANDBOX_GATE || role == CS_SANDBOX_FRONT ||
+                     role == CS_SANDBOX_PROBE || role == CS_SANDBOX_PARSER;
         _exit(cs_sandbox_enter(role, paths, alone ? 0 : 1) == CS_OK ? fn() : NOT_ENTERED);
     }
     (void)waitpid(pid, &status, 0);
@@ -148,6 +148,7 @@ CS_TEST(sandbox_needs_a_role_and_gives_gate_and_front_no_files)
     CS_EQ_U64(cs_sandbox_enter(CS_SANDBOX_MAX, NULL, 0), CS_ERR_INVALID);
     CS_EQ_U64(cs_sandbox_enter(CS_SANDBOX_GATE, paths, 1), CS_ERR_INVALID);
     CS_EQ_U64(cs_sandbox_enter(CS_SANDBOX_FRONT, paths, 1), CS_ERR_INVALID);
+    CS_EQ_U64(cs_sandbox_enter(CS_SANDBOX_PARSER, paths, 1), CS_ERR_INVALID);
 }
 
 CS_TEST(sandbox_leaves_the_daily_work)

@@ -28,7 +28,7 @@ static const struct {
     {"DROP_REPLICATION_SLOT\"x\"", "DROP_REPLICATION_SLOT",
      CS_SQL_READ | CS_SQL_ADMIN | CS_SQL_OPAQUE},
     {"SELECT 1", "SELECT", CS_SQL_READ},
-    {"SHOW data_directory_mode", "SHOW", CS_SQL_READ},
+    {"SHOW data_directory_mode", "SHOW", CS_SQL_SESSION},
     {"BASE_BACKUPS", "", CS_SQL_OPAQUE}, /* the server's scanner takes the longest word, too */
     {"BASE_BACKUP1", "", CS_SQL_OPAQUE},
     {"\"BASE_BACKUP\"", "", CS_SQL_OPAQUE},
