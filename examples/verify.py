@@ -4,7 +4,7 @@
 A second verifier, independent of Countersign's own: standard library only, written from docs/format.md. It does not read the
 journal. Ends with 0 (intact), 1 (tampered), 3 (something is missing), 2 (unfinished) or 64 (usage). Bundles: verify_bundle.py.
 """
-import mmap, os, re, stat, struct, sys  # noqa: E401
+import contextlib, mmap, os, re, stat, struct, sys  # noqa: E401
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from verify_note import Bad, need, open_checkpoint, read_key, sha256  # noqa: E402
 
@@ -252,7 +252,7 @@ def map_file(path):
 
 
 # ---- everything ----
-def check_directory(directory, key, since, say):
+def check_directory(directory, key, since):
     log, history, seen = os.path.join(directory, "log"), None, set()
     log = directory if not os.path.isdir(log) and os.path.exists(os.path.join(directory, "checkpoint")) else log
     with say(log):
@@ -271,24 +271,15 @@ def check_directory(directory, key, since, say):
         print("note: this program does not read the journal (docs/format.md), which may have what a power loss took from other files")
 
 
-class Saying:
-    """Prints what goes wrong inside `with say(what)`, and remembers the worst. What cannot be taken apart is tampered with."""
-    status = 0
-
-    def __call__(self, what):
-        self.what = what
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, e, _):
-        if kind is None or not issubclass(kind, (ValueError, IndexError, RecursionError, OSError)):
-            return False
-        why, status = e.args if kind is Bad else (str(e), 3 if issubclass(kind, OSError) else 1)
-        self.status = next(s for s in (1, 3, 2, 0) if s in (status, self.status))
-        print("%s: %s: %s" % ({1: "tampered", 2: "unfinished", 3: "missing"}[status], self.what, why))
-        return True
+@contextlib.contextmanager
+def say(what):
+    """Prints what goes wrong inside, and remembers the worst. What cannot be taken apart is tampered with."""
+    try:
+        yield
+    except (ValueError, IndexError, RecursionError, OSError) as e:
+        why, status = e.args if type(e) is Bad else (str(e), 3 if isinstance(e, OSError) else 1)
+        say.status = next(s for s in (1, 3, 2, 0) if s in (status, say.status))
+        print("%s: %s: %s" % ({1: "tampered", 2: "unfinished", 3: "missing"}[status], what, why))
 
 
 def main(args):
@@ -296,14 +287,14 @@ def main(args):
     if not args or len(args) % 2 == 0 or set(options) - {"--key", "--since"}:
         print(__doc__, file=sys.stderr)
         return 64
-    path, key, say = args[0], options.get("--key"), Saying()
+    path, key, say.status = args[0], options.get("--key"), 0
     with say("key"):
         key = read_key(read(key) if os.path.exists(key) else key.encode()) if key else None
     with say(path):
         name = re.fullmatch(r"([0-9a-f]{32})\.csr", os.path.basename(path))
         if os.path.isdir(path):
             below = os.path.join(path, "recordings")
-            check_directory(below if os.path.isdir(below) else path, key, options.get("--since"), say)
+            check_directory(below if os.path.isdir(below) else path, key, options.get("--since"))
         elif name:
             check_recording(map_file(path), bytes.fromhex(name.group(1)), None)
             raise Bad("there is no log to check it against", 3)
