@@ -505,17 +505,22 @@ static bool begins_secret(struct cs_slice text)
 
 /* Words without which there is nothing to find; `tree`: by a place in the tree. */
 static const struct hint {
-    const char *word;
+    struct cs_slice word;
     bool text, tree;
 } hints[] = {
-    {"passw", true, true},           {"pwd", false, true},
-    {"options", true, false},        {"://", true, false},
-    {"secret", false, true},         {"set_config", false, true},
-    {"<redacted hmac", true, false}, {"token", false, true},
-    {"apikey", false, true},         {"api_key", false, true},
-    {"crypt", false, true},          {"access_key", false, true},
-    {"credential", false, true},     {"hmac", false, true},
-    {"dblink", false, true},         {"u&\"", false, true}, /* a coded name may be any */
+#define HINT(word, text, tree)                                                                     \
+    {                                                                                              \
+        {(const uint8_t *)(word), sizeof(word) - 1}, text, tree                                    \
+    }
+    HINT("passw", true, true),           HINT("pwd", false, true),
+    HINT("options", true, false),        HINT("://", true, false),
+    HINT("secret", false, true),         HINT("set_config", false, true),
+    HINT("<redacted hmac", true, false), HINT("token", false, true),
+    HINT("apikey", false, true),         HINT("api_key", false, true),
+    HINT("crypt", false, true),          HINT("access_key", false, true),
+    HINT("credential", false, true),     HINT("hmac", false, true),
+    HINT("dblink", false, true),         HINT("u&\"", false, true), /* a coded name may be any */
+#undef HINT
 };
 
 /* How the words begin: by their first letter, what the second may be. */
@@ -535,10 +540,11 @@ static struct hint worth_a_look(struct cs_slice text)
         if (two[0] == '\0' || (second != (uint8_t)two[0] && second != (uint8_t)two[1])) {
             continue;
         }
-        struct cs_slice here = cs_slice_from(text, i);
+        struct cs_slice here = cs_slice(text.p + i, text.n - i);
         for (size_t k = 0; k < CS_ARRAY_LEN(hints); k++) {
-            struct cs_slice w = cs_slice_str(hints[k].word);
-            if (here.n >= w.n && cs_slice_eq_nocase(cs_slice_head(here, w.n), w)) {
+            struct cs_slice w = hints[k].word;
+            if (second == w.p[1] && here.n >= w.n && lower(here.p[2]) == w.p[2] &&
+                cs_slice_eq_nocase(cs_slice(here.p, w.n), w)) {
                 found.text |= hints[k].text;
                 found.tree |= hints[k].tree;
             }
@@ -557,11 +563,19 @@ static void find_loose(struct finder *f)
     }
 }
 
+static bool has_byte(struct cs_slice s, uint8_t c)
+{
+    return cs_slice_find(s, c) < s.n;
+}
+
 /* SECURITY: a mark that the client typed must not look like one that stands for a secret: who has
  * seen a card could have another text run under its approval. */
 static bool has_mark_outside(struct cs_slice text, const struct cs_redact_span *spans, size_t n)
 {
     const struct cs_slice word = CS_SLICE_LIT("<redacted hmac");
+    if (!has_byte(text, '<')) {
+        return false;
+    }
     for (size_t at = 0, k = 0;; at++) {
         at += find_nocase(cs_slice_from(text, at), word);
         if (at >= text.n) {
@@ -576,15 +590,10 @@ static bool has_mark_outside(struct cs_slice text, const struct cs_redact_span *
     }
 }
 
-static bool has_byte(struct cs_slice s, uint8_t c)
-{
-    return cs_slice_find(s, c) < s.n;
-}
-
 size_t cs_sql_value_secrets(struct cs_slice value,
                             struct cs_redact_span spans[static CS_REDACT_SPANS])
 {
-    if (value.n == 0) {
+    if (value.n < sizeof "passw=x" - 1) { /* no URI with a password is shorter, either */
         return 0;
     }
     /* The marks without which there is none: most values end here. */
@@ -608,6 +617,35 @@ size_t cs_sql_value_secrets(struct cs_slice value,
     return found.n;
 }
 
+/* SECURITY: the tree knows of one that was not seen (a name in a spelling that only the grammar
+ * reads), or was not walked to its end: every constant is taken. */
+static void take_strings(struct cs_slice text, struct cs_sql_secrets *ret)
+{
+    struct finder all = {.text = text, .out = ret, .strings = true};
+    ret->n = 0;
+    run(&all, text);
+}
+
+/* With the places that are secret by what stands around them. Apart, because a text with such a
+ * word is rare and the list is large. */
+static __attribute__((noinline)) void find_in_tree(struct finder *f, const List *tree, size_t need,
+                                                   bool otherwise)
+{
+    struct cs_sql_places places;
+    cs_sql_places_find(tree, name_sounds_secret, &places);
+    f->places = &places;
+    f->out->params = places.params;
+    if (places.over) {
+        take_strings(f->text, f->out);
+    } else if (otherwise || places.n > 0) {
+        run(f, f->text);
+        if (f->found < need + places.n && !f->over) {
+            take_strings(f->text, f->out);
+        }
+    }
+    f->places = NULL;
+}
+
 static void find(struct cs_slice text, const List *tree, bool parsed, struct cs_sql_secrets *ret)
 {
     struct finder f = {.text = text, .out = ret};
@@ -624,27 +662,15 @@ static void find(struct cs_slice text, const List *tree, bool parsed, struct cs_
             need += expected(&f, raw->stmt);
         }
     }
-    struct cs_sql_places places = {.n = 0};
     struct hint worth = worth_a_look(text);
+    bool secret = need > 0 || f.role || f.subscription || f.set;
     if (worth.tree) {
-        cs_sql_places_find(tree, name_sounds_secret, &places);
-        ret->params = places.params;
-        f.places = &places;
-        need += places.n;
-    }
-    bool secret = need > 0 || f.role || f.subscription || f.set || places.over;
-    if (!secret && !worth.text) {
-        return;
-    }
-    if (!places.over) {
+        find_in_tree(&f, tree, need, secret || worth.text);
+    } else if (secret || worth.text) {
         run(&f, text);
-    }
-    if ((f.found < need || places.over) && !f.over) {
-        /* SECURITY: the tree knows of one that was not seen (a name in a spelling that only the
-         * grammar reads): every constant is taken. */
-        struct finder all = {.text = text, .out = ret, .strings = true};
-        ret->n = 0;
-        run(&all, text);
+        if (f.found < need && !f.over) {
+            take_strings(text, ret);
+        }
     }
 }
 
