@@ -684,3 +684,11 @@ void cs_sql_secrets_find(struct cs_slice text, const List *tree, bool parsed,
         ret->v[0] = (struct cs_redact_span){0, UINT32_MAX, CS_REDACT_WHOLE};
     }
 }
+
+size_t cs_sql_strings(struct cs_slice text, struct cs_redact_span spans[static CS_REDACT_SPANS])
+{
+    struct cs_sql_secrets all = {.n = 0};
+    take_strings(text, &all);
+    memcpy(spans, all.v, all.n * sizeof all.v[0]);
+    return all.n;
+}

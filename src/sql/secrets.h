@@ -5,8 +5,8 @@
  * Values of columns whose name sounds secret and arguments of functions that take a secret are
  * found by their place in the tree (places.h), constants and parameters. What it does not know as a
  * password: a value in a column of another name or in an INSERT without a list of columns, a row of
- * COPY, an argument of EXECUTE, a word that is misspelt (but "password=…" and URIs with one inside
- * a constant are found anywhere). */
+ * COPY, an argument of EXECUTE (the protocol hides those where it knows the statement), a word that
+ * is misspelt (but "password=…" and URIs with one inside a constant are found anywhere). */
 #ifndef CS_SQL_SECRETS_H
 #define CS_SQL_SECRETS_H
 

@@ -122,6 +122,9 @@ void cs_sql_facts(const struct cs_sql *sql, const struct cs_sql_class *c,
  * string or URI, of a statement. How many spans; 0 is cheap. */
 size_t cs_sql_value_secrets(struct cs_slice value,
                             struct cs_redact_span spans[static CS_REDACT_SPANS]);
+/* Every constant string of a text, for who cannot say which of them is secret: arguments of
+ * EXECUTE. */
+size_t cs_sql_strings(struct cs_slice text, struct cs_redact_span spans[static CS_REDACT_SPANS]);
 /* The names of a set of effects, which live as long as the classifier. */
 const struct cs_slice *cs_sql_effect_names(const struct cs_sql *sql, uint8_t effects,
                                            size_t *ret_n);

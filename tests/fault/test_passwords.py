@@ -100,6 +100,8 @@ class Passwords(GatewayCase):
         w.until_ready()
         got, card = self.ask(w, bind(statement="bysql", params=[s().encode()]), execute(), SYNC, decide="deny")
         self.assertIn("<redacted", card["params"][0]["text"])
+        got, card = self.ask(w, query("execute bysql('%s')" % s()), decide="deny")
+        self.assertIn("execute bysql('<redacted hmac-sha256:", card["text"])
         # Its value is in the server's words, which go to the client alone.
         got, card = self.ask(w, parse("update %s set pwd_age = $1" % table), bind(params=[s().encode()]), execute(), SYNC)
         self.assertIn("E", kinds(got))

@@ -118,6 +118,24 @@ static enum pg_act decide_query(struct pg *p, struct pg_batch *b, struct asked *
     }
 }
 
+/* One of the arguments of this EXECUTE is secret: none is shown. */
+static void hide_arguments(struct pg *p, struct cs_action *a)
+{
+    struct cs_redact_span spans[CS_REDACT_SPANS];
+    size_t n = cs_sql_strings(a->text, spans);
+    bool unkeyed = false;
+    if (n == 0) {
+        return;
+    }
+    cs_buf_done(&p->shown);
+    p->shown = cs_buf(CS_LIMIT_PG_QUERY_BYTES + CS_REDACT_SPANS * 128);
+    cs_gate_redact_value(p->s, spans, n, a->text, &p->shown, &unkeyed);
+    a->redacted = true;
+    a->unkeyed = a->unkeyed || unkeyed || p->shown.bad;
+    a->bytes = p->shown.bad ? CS_SLICE_LIT("<redacted>") : cs_buf_slice(&p->shown);
+    a->facts.v[CS_FACT_SQL_TEXT].u.string = a->bytes;
+}
+
 /* EXECUTE name, alone in its message, of a name that we saw being prepared, and that itself leaves
  * the names alone. */
 static const struct pg_statement *executed(struct pg *p, const struct cs_sql_class *class,
@@ -177,6 +195,9 @@ static enum pg_act describe_query(struct pg *p, struct asked *q, struct cs_slice
         effective.effects = effects_of(p, st, q->prepared, q->class);
         settings->len = 0;
         pg_describe_prepared(p, &q->a, &effective, names, settings);
+        if (q->prepared == NULL || q->prepared->secret_params != 0) {
+            hide_arguments(p, &q->a);
+        }
     }
     return wait ? PG_STOP : PG_PASS;
 }
