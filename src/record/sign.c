@@ -4,8 +4,9 @@
  *
  * Nothing waits for a signature but who asked to (LOG_SETTLE), so a keeper that is away stops
  * nobody at once; after CS_RECORDER_UNSIGNED_NS nothing is recorded any more, and so nothing runs.
- * It must never ask for a signature on a leaf that is not durable in the journal, or take one that
- * is not by the log's key on exactly what was asked. */
+ * It must never ask for a signature on a leaf that is not durable in the journal, or whose
+ * recording is not in its file that far, or take one that is not by the log's key on exactly what
+ * was asked. */
 #include "record/leaves.h"
 #include "record/recorder_internal.h"
 
@@ -128,7 +129,10 @@ static enum cs_err sign_once(struct cs_recorder *rec)
 {
     uint64_t size = 0;
     struct cs_audit_hash root;
-    enum cs_err e = cs_ledger_flush(rec->ledger, &size, &root);
+    /* What a leaf says of a recording is in that file before it is signed: whoever checks a copy
+     * of the directory must not find a file behind the log. */
+    enum cs_err e = cs_batch_copied(rec, true);
+    e = e == CS_OK ? cs_ledger_flush(rec->ledger, &size, &root) : e;
     if (e != CS_OK || cs_ledger_unsigned_since(rec->ledger) == 0) {
         return e;
     }
