@@ -13,6 +13,8 @@
 
 #include <zstd.h>
 
+enum { STAGE = 2048 };
+
 struct cs_csr_stream {
     ZSTD_CCtx *z; /* owned */
     uint8_t *out; /* owned: what the compressor gave for the frame that is being filled */
@@ -21,6 +23,10 @@ struct cs_csr_stream {
     bool fresh; /* that frame begins the stream */
     uint32_t plain, events, actions;
     uint64_t first_ns, last_ns;
+    /* What the compressor has not been given yet: to ask it costs as much for four bytes as for
+     * hundreds. */
+    size_t n_staged;
+    uint8_t staged[STAGE];
 };
 
 /* A table of 32 KiB: as good for what sessions hold as the 64 of this level, and more of the many
@@ -83,7 +89,7 @@ void cs_csr_writer_done(struct cs_csr_writer *w)
     if (w->stream != NULL) {
         w->stream->owner = NULL;
         w->stream->plain = w->stream->events = w->stream->actions = 0;
-        w->stream->n = 0;
+        w->stream->n = w->stream->n_staged = 0;
     }
     cs_free(w->entries);
     cs_wipe(w, sizeof *w);
@@ -272,6 +278,25 @@ static enum cs_err compress(struct cs_csr_stream *s, struct cs_slice in, ZSTD_En
     return CS_OK;
 }
 
+static enum cs_err unstage(struct cs_csr_stream *s, ZSTD_EndDirective how)
+{
+    struct cs_slice in = cs_slice(s->staged, s->n_staged);
+    s->n_staged = 0;
+    return compress(s, in, how);
+}
+
+/* A piece of an event. */
+static enum cs_err stage(struct cs_csr_stream *s, struct cs_slice in)
+{
+    enum cs_err err = in.n > STAGE - s->n_staged ? unstage(s, ZSTD_e_continue) : CS_OK;
+    if (err != CS_OK || in.n > STAGE) {
+        return err == CS_OK ? compress(s, in, ZSTD_e_continue) : err;
+    }
+    memcpy(s->staged + s->n_staged, in.p, in.n);
+    s->n_staged += in.n;
+    return CS_OK;
+}
+
 static void frame_start(struct cs_csr_writer *w, struct cs_csr_stream *s, uint64_t now)
 {
     s->fresh = w->stream != s || w->since_reset >= CS_CSR_RESET_BYTES ||
@@ -290,7 +315,7 @@ static void frame_start(struct cs_csr_writer *w, struct cs_csr_stream *s, uint64
     w->stream = s;
     s->owner = w;
     s->first_ns = now;
-    s->n = 0;
+    s->n = s->n_staged = 0;
     s->events = s->actions = 0;
 }
 
@@ -310,10 +335,10 @@ enum cs_err cs_csr_add(struct cs_csr_writer *w, struct cs_csr_stream *s, struct 
         length[i] = (uint8_t)(event.n >> (8 * i));
     }
     if (err == CS_OK) {
-        err = compress(s, cs_slice(length, sizeof length), ZSTD_e_continue);
+        err = stage(s, cs_slice(length, sizeof length));
     }
     if (err == CS_OK) {
-        err = compress(s, event, ZSTD_e_continue);
+        err = stage(s, event);
     }
     s->plain += (uint32_t)n;
     s->events++;
@@ -346,7 +371,7 @@ enum cs_err cs_csr_flush(struct cs_csr_writer *w, struct cs_gcm *gcm, uint8_t *o
     cs_assert(s->owner == w && s->plain > 0);
     enum cs_err err = s->fresh ? note_reset(w, s) : CS_OK;
     if (err == CS_OK) {
-        err = compress(s, CS_SLICE_NULL, ZSTD_e_flush);
+        err = unstage(s, ZSTD_e_flush);
     }
     if (err != CS_OK) {
         return err;
