@@ -27,6 +27,8 @@ struct cs_csr_stream {
      * hundreds. */
     size_t n_staged;
     uint8_t staged[STAGE];
+    bool compressed; /* what is pending was given to it, and all of it came out */
+    enum cs_err err; /* of that */
 };
 
 /* A table of 32 KiB: as good for what sessions hold as the 64 of this level, and more of the many
@@ -316,6 +318,7 @@ static void frame_start(struct cs_csr_writer *w, struct cs_csr_stream *s, uint64
     s->owner = w;
     s->first_ns = now;
     s->n = s->n_staged = 0;
+    s->compressed = false;
     s->events = s->actions = 0;
 }
 
@@ -364,6 +367,12 @@ static enum cs_err note_reset(struct cs_csr_writer *w, const struct cs_csr_strea
     return CS_OK;
 }
 
+void cs_csr_compress(struct cs_csr_stream *s)
+{
+    s->err = unstage(s, ZSTD_e_flush);
+    s->compressed = true;
+}
+
 enum cs_err cs_csr_flush(struct cs_csr_writer *w, struct cs_gcm *gcm, uint8_t *out, size_t cap,
                          size_t *ret_n)
 {
@@ -371,7 +380,8 @@ enum cs_err cs_csr_flush(struct cs_csr_writer *w, struct cs_gcm *gcm, uint8_t *o
     cs_assert(s->owner == w && s->plain > 0);
     enum cs_err err = s->fresh ? note_reset(w, s) : CS_OK;
     if (err == CS_OK) {
-        err = unstage(s, ZSTD_e_flush);
+        err = s->compressed ? s->err : unstage(s, ZSTD_e_flush);
+        s->compressed = false;
     }
     if (err != CS_OK) {
         return err;

@@ -75,6 +75,9 @@ struct cs_csr_writer *cs_csr_owner(const struct cs_csr_stream *s);
  * pending in it. */
 enum cs_err cs_csr_add(struct cs_csr_writer *w, struct cs_csr_stream *s, struct cs_slice event,
                        bool action, uint64_t wall_ns) CS_MUST_CHECK;
+/* Does what a flush has to do first, and touches nothing but the stream: another thread may do it
+ * while nobody else uses it. Nothing may be added until the flush. */
+void cs_csr_compress(struct cs_csr_stream *s);
 /* Seals what is pending as a DATA or RESET frame. */
 enum cs_err cs_csr_flush(struct cs_csr_writer *w, struct cs_gcm *gcm, uint8_t *out, size_t cap,
                          size_t *ret_n) CS_MUST_CHECK;

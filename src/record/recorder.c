@@ -40,6 +40,9 @@ static enum cs_err files_open(struct cs_recorder *rec)
         return CS_ERR_NO_MEMORY;
     }
     cs_copier_also(rec->copier, cs_ledger_sync_run, rec->ledger);
+    if (rec->processors > 1) {
+        cs_recordings_help(rec->recordings);
+    }
     return CS_OK;
 }
 
@@ -336,6 +339,7 @@ enum cs_err cs_recorder_start(struct cs_loop *loop, int fd)
     /* A size limit shall be an error to handle like a full disk, not a signal. */
     (void)signal(SIGXFSZ, SIG_IGN);
     rec->loop = loop;
+    rec->processors = sysconf(_SC_NPROCESSORS_ONLN); /* it reads files: before the walls */
     rec->frame = cs_alloc(CS_LIMIT_RECORD_FRAME_BYTES);
     if (rec->frame == NULL) {
         return CS_ERR_NO_MEMORY;

@@ -84,6 +84,7 @@ struct cs_recorder {
     uint64_t unsynced_since; /* monotonic; 0 = nothing is unsynced */
     uint64_t opened_ns;
     uint32_t first_kept; /* the oldest segment that is still there */
+    long processors;     /* of the machine */
     bool booted, gone, open, stopping;
     bool no_space;   /* writing waits for room */
     bool failed;     /* final */

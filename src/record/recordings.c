@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "base/time.h"
 #include "base/writer.h"
+#include "record/helper.h"
 
 enum {
     /* So many sessions may be written to in turn without beginning their compression anew, which
@@ -24,6 +25,7 @@ enum {
     FRAME_ROOM = CS_CSR_FRAME_MAX + AROUND + CS_LEDGER_ROOM, /* and a leaf */
     SAY_FRAMES = 1024, /* then the log hears how far a recording has come, or after SAY_NS */
     LIST_ROWS = 512,   /* files in one OPEN entry */
+    TOGETHER = 16,     /* so many are worth waking another thread */
 };
 
 #define SAY_NS (60 * CS_NS_PER_S)
@@ -54,6 +56,8 @@ struct cs_recordings {
     size_t needs;                           /* of the batch, for what waits in streams */
     size_t pending;                         /* plain bytes of it */
     bool any_ended, any_handed;
+    struct cs_helper *helper; /* owned; NULL = none */
+    struct cs_csr_stream *together[STREAMS];
 };
 
 /* ---- the table ---- */
@@ -129,7 +133,13 @@ void cs_recordings_free(struct cs_recordings *r)
         cs_csr_stream_free(r->streams[i]);
     }
     cs_gcm_free(r->gcm);
+    cs_helper_free(r->helper);
     cs_free(r);
+}
+
+void cs_recordings_help(struct cs_recordings *r)
+{
+    r->helper = r->helper == NULL ? cs_helper_new() : r->helper;
 }
 
 void cs_recordings_keys(struct cs_recordings *r, const struct cs_csr_to *to)
@@ -457,8 +467,26 @@ enum cs_err cs_recordings_add(struct cs_recordings *r, uint64_t epoch,
     return err;
 }
 
+static void compress_together(struct cs_recordings *r)
+{
+    struct cs_csr_stream **all = r->together;
+    size_t n = 0;
+    for (size_t i = 0; i < r->n_waiting; i++) {
+        struct cs_csr_stream *s = r->streams[r->waiting[i]];
+        if (cs_csr_is_pending(s)) {
+            all[n++] = s;
+        }
+    }
+    if (n >= TOGETHER) {
+        cs_helper_compress(r->helper, all, n);
+    }
+}
+
 enum cs_err cs_recordings_finish(struct cs_recordings *r, struct cs_slice rows)
 {
+    if (r->helper != NULL && r->n_waiting >= TOGETHER) {
+        compress_together(r);
+    }
     while (r->n_waiting > 0) {
         size_t place = r->waiting[--r->n_waiting];
         struct cs_csr_stream *s = r->streams[place];
