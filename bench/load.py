@@ -6,32 +6,22 @@ import statistics
 import subprocess
 import time
 
-from peers import bench, cpu_ns, figure, note, tps, transactions
+from peers import Perf, bench, cpu_ns, figure, note, tps, transactions
 
 SELECT = ("-S", "-n", "-M", "prepared", "-c", "8", "-j", "1")
 
 
 def system_calls(peers, name, tls):
-    """System calls per query of the gate, or of pgbouncer, at the same load; counted by perf, which hardly slows the
-    process, else by strace, which does, so that more queries share a call. None: by neither."""
+    """System calls per query of the gate, or of pgbouncer, at the same load. None: perf may not count them."""
     pid = (peers.gateway(tls).pids("gate") if name == "gateway" else peers.pids(name, tls))[0]
     out = os.path.join(peers.dir, "calls")
-    ways = ((["perf", "stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-o", out, "-p", str(pid)], r"(?m)^(\d+),.*sys_enter"),
-            (["strace", "-f", "-c", "-o", out, "-p", str(pid)], r"(?m)(\d+)\s+(?:\d+\s+)?total"))
-    for argv, pattern in ways:
-        try:
-            counter = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
-        except OSError:
-            continue
-        time.sleep(1)  # until it has attached, which nothing tells
-        n = transactions(peers.through(name, *SELECT, "-T", "4", tls=tls))
-        counter.send_signal(2)
-        counter.wait()
-        with open(out) as f:
-            m = re.search(pattern, f.read())
-        if m:
-            return int(m.group(1)) / n
-    return None
+    with Perf("stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-o", out, "-p", str(pid)) as perf:
+        n = transactions(peers.through(name, *SELECT, "-T", "4", tls=tls)) if perf.works else 0
+    if n == 0:
+        return None
+    with open(out) as f:
+        m = re.search(r"(?m)^(\d+),.*sys_enter", f.read())
+    return int(m.group(1)) / n if m else None
 
 
 def throughput(peers, tls, suffix):

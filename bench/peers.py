@@ -3,6 +3,7 @@ and the lines that a figure prints. Used by run.py and the files of figures besi
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -185,6 +186,38 @@ def latency_us(out):
 
 def transactions(out):
     return int(re.search(r"transactions actually processed: (\d+)", out).group(1))
+
+
+class Perf:
+    """`with Perf("record", …)`: perf counts or records what its arguments say inside the block, from when it says that it
+    has begun. `works` is False where there is no perf, or it may not."""
+
+    def __init__(self, command, *args):
+        self.argv, self.works = ["perf", command, "-D", "-1", *args], True
+
+    def __enter__(self):
+        (orders, tell), (hear, answers) = os.pipe(), os.pipe()
+        self.ours = tell, hear  # open to the end: without them perf records nothing
+        try:
+            self.process = subprocess.Popen(self.argv[:2] + ["--control", "fd:%d,%d" % (orders, answers)] + self.argv[2:], pass_fds=(orders, answers),
+                                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        except OSError:
+            self.works = False
+        os.close(orders)
+        os.close(answers)
+        try:
+            os.write(tell, b"enable\n")
+            self.works = self.works and os.read(hear, 16) != b""  # nothing: it has ended
+        except BrokenPipeError:
+            self.works = False
+        return self
+
+    def __exit__(self, *_):
+        if hasattr(self, "process"):
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait()
+        for fd in self.ours:
+            os.close(fd)
 
 
 def cpu_ns(pids):

@@ -10,7 +10,7 @@ import time
 import urllib.request
 
 import harness
-from peers import bench, cpu_ns, figure, note, resident, roles_of
+from peers import Perf, bench, cpu_ns, figure, note, resident, roles_of
 from pgwire import Wire, bind, execute, parse, query, SYNC
 
 
@@ -127,15 +127,11 @@ def held(gw):
 def turns(pid, out, action):
     """Nanoseconds of each turn of a process's loop while action() runs, from one epoll_wait that returned to the next,
     without what other processes took of the time in between. None: there is no perf."""
-    try:
-        tracer = subprocess.Popen(["perf", "record", "-q", "--switch-events", "-e", "syscalls:sys_enter_epoll_wait", "-e", "syscalls:sys_exit_epoll_wait",
-                                   "-o", out, "-p", str(pid)], stderr=subprocess.DEVNULL)
-    except OSError:
-        return None
-    time.sleep(1)  # until it has attached, which nothing tells
-    action()
-    tracer.send_signal(2)
-    tracer.wait()
+    with Perf("record", "-q", "--switch-events", "-e", "syscalls:sys_enter_epoll_wait", "-e", "syscalls:sys_exit_epoll_wait",
+              "-o", out, "-p", str(pid)) as perf:
+        if not perf.works:
+            return None
+        action()
     text = subprocess.run(["perf", "script", "--ns", "--show-switch-events", "-F", "time,event,trace", "-i", out], capture_output=True, text=True).stdout
     found, began, left = [], None, None
     for at, what in re.findall(r"(?m)^\s*(\d+\.\d+): *(.*)$", text):

@@ -8,6 +8,7 @@
 #include "runtime/loop_internal.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -29,6 +30,7 @@ struct cs_loop *cs_loop_new(void)
     if (loop == NULL) {
         return NULL;
     }
+    (void)signal(SIGPIPE, SIG_IGN); /* a peer that has gone is an error of the write */
     struct epoll_event ring = {.events = EPOLLIN | EPOLLET, .data.u64 = TIMER};
     loop->epfd = epoll_create1(EPOLL_CLOEXEC);
     loop->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);

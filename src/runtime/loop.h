@@ -21,7 +21,7 @@ struct cs_co;
 
 enum { CS_CO_STACK = 64 * 1024, CS_WAIT_MAX = 8 };
 
-/* NULL when memory or descriptors are out. */
+/* NULL when memory or descriptors are out. From then on the process ignores SIGPIPE. */
 struct cs_loop *cs_loop_new(void);
 /* Runs until cs_loop_stop() was called and every coroutine has ended, or no coroutine is left. */
 void cs_loop_run(struct cs_loop *loop);

@@ -103,7 +103,7 @@ struct pg_reply { /* one message forwarded, whose answer has not come */
     char *name; /* owned: CLOSE and EXECUTE: the name, NULL for "" */
 };
 
-enum { PG_REPLIES_INLINE = 4, PG_TURN_BATCHES = 8 /* buffers one direction handles in a turn */ };
+enum { PG_REPLIES_INLINE = 4, PG_TURN_BATCHES = 2 /* buffers one direction handles in a turn */ };
 
 struct pg_replies {
     struct pg_reply *v; /* owned; NULL while empty */
