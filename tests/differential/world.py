@@ -520,6 +520,58 @@ E:date '2020-01-01' in (inet '1.2.3.4')
 E:case date '2020-01-01' when inet '1.2.3.4' then 1 end
 E:nullif(date '2020-01-01', inet '1.2.3.4')
 """),
+    Trap("shy-among-literals", """
+create type public.z as enum ('a', '5');
+create function public.z_int(public.z, int) returns int language plpgsql as 'begin return public.bump(); end';
+create operator public.<-> (leftarg = public.z, rightarg = int, function = public.z_int);
+""", """
+E:'5' <-> 3
+E:'a' <-> id
+select '5' <-> id from plain
+E:'5' = '5'
+"""),
+    Trap("shy-of-another-kind", """
+create type public.z as enum ('a', '5');
+create function public.z_z(public.z, public.z) returns int language plpgsql as 'begin return public.bump(); end';
+create operator public.!! (leftarg = public.z, rightarg = public.z, function = public.z_z);
+""", """
+E:'5' !! 'a'
+E:'a' !! null
+E:!! 'a'
+"""),
+    Trap("shy-literals", """
+create type public.z as enum ('a', '5');
+create function public.z_z(public.z, public.z) returns bool language plpgsql as 'begin return public.bump() = 1; end';
+create function public.z_1(public.z) returns bool language plpgsql as 'begin return public.bump() = 1; end';
+create operator public.@? (leftarg = public.z, rightarg = public.z, function = public.z_z);
+create operator public.= (leftarg = public.z, rightarg = public.z, function = public.z_z);
+create operator public.|| (leftarg = public.z, rightarg = public.z, function = public.z_z);
+create operator public.-|- (leftarg = public.z, rightarg = public.z, function = public.z_z);
+create operator public.@@@ (leftarg = public.z, rightarg = public.z, function = public.z_z);
+create operator public.<< (leftarg = public.z, rightarg = public.z, function = public.z_z);
+create operator public.~ (leftarg = public.z, rightarg = public.z, function = public.z_z);
+create operator public.~ (rightarg = public.z, function = public.z_1);
+create table public.zs (z public.z); insert into public.zs values ('a');
+""", """
+E:'a' @? '5'
+E:'a' = '5'
+E:'a' = null
+E:null = null
+E:'a' || '5'
+E:'a' -|- '5'
+E:'a' @@@ '5'
+E:'a' << '5'
+E:'a' ~ '5'
+E:~ 'a'
+E:'a' in ('5')
+E:nullif('a', '5')
+E:case 'a' when '5' then 1 end
+E:'a' = any ('{a}')
+E:('a', '5') = ('5', 'a')
+select z = 'a' from zs
+select * from zs where z in ('a')
+E:'a'::z = '5'
+"""),
     Trap("shy-by-name", """
 create type public.y;
 create function public.y_in(cstring) returns public.y language internal immutable strict as 'int4in';
