@@ -72,7 +72,7 @@ class Relay:
         self.port = self.listener.getsockname()[1]
         self.count, self.why, self.misses, self.late = collections.Counter(), collections.Counter(), [], []
         self.what = collections.defaultdict(collections.Counter)
-        self.pid, self.file, self.refreshed, self.dirty = 0, "", 0, False
+        self.pid, self.settled, self.file, self.refreshed, self.dirty = 0, 0, "", 0, False
         threading.Thread(target=self.serve, daemon=True).start()
 
     def one(self, sql):
@@ -80,6 +80,13 @@ class Relay:
 
     def state(self):
         return self.one(WATCH), set(x for x in self.one(LOCKS % self.pid).split(",") if x)
+
+    def alone(self):
+        """A session that was left (\\c) drops its temporary tables while it ends: that is not the next one's doing."""
+        self.d.harness.wait_until("the session before to be gone", lambda: self.one(
+            "select count(*) from pg_stat_activity where backend_type = 'client backend' and datname = current_database() and pid not in (%d, %d, pg_backend_pid())" %
+            (self.pid, self.admin.info.backend_pid)) == "0")
+        self.settled = self.pid
 
     def refresh(self):
         self.refreshed += 1
@@ -154,6 +161,8 @@ class Relay:
                     up = up[n:]
 
     def before(self, text, tx):
+        if self.settled != self.pid:
+            self.alone()
         c = self.facts.of(text)
         if tx == "I" and c.unknown and self.dirty:
             self.refresh()
