@@ -250,8 +250,8 @@ class Attacks(CopyCase):
 
     def test_a_copy_that_the_classifier_cannot_read_gets_no_data(self):
         w = self.session()
-        w.send(query("copy everyday_t from stdin /*" + "x" * 70000 + "*/"))
-        self.gw.approve(self.gw.wait_pending()[0]["id"])  # too long for the list to show its text
+        w.send(query("copy everyday_t from stdin " + "/* " * 40 + "*/ " * 40))  # deeper than it follows
+        self.gw.approve(self.gw.wait_pending()[0]["id"])
         w.send(data("1\tevil\n"), COPY_DONE)
         e = error_of(w.until_ready())
         self.assertIn("not part of what was approved", e["M"])
