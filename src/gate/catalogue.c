@@ -238,11 +238,15 @@ void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class, const
     remember(s, class, ret, memo);
 }
 
-void cs_gate_definitions(struct cs_session *s, const struct cs_sql_class *class,
-                         struct cs_sql_judged *ret)
+struct cs_slice cs_gate_definitions(struct cs_session *s, const struct cs_sql_class *class,
+                                    struct cs_sql_judged *ret)
 {
     const struct cs_gate_catalogue *k = of_session(s);
-    cs_sql_judge(class, is_ours(s, k) ? &k->catalogue : NULL, true, ret);
+    bool ours = is_ours(s, k);
+    cs_sql_judge(class, ours ? &k->catalogue : NULL, true, ret);
+    return ours && k->catalogue.printed && (ret->effects & CS_SQL_OPAQUE) != 0
+               ? cs_slice(k->catalogue.print, sizeof k->catalogue.print)
+               : CS_SLICE_NULL;
 }
 
 void cs_gate_definitions_watch(struct cs_session *s)

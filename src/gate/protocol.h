@@ -268,9 +268,11 @@ struct cs_sql_judged;
 void cs_gate_judge(struct cs_session *s, const struct cs_sql_class *class, const uint32_t *types,
                    size_t n_types, struct cs_memo *memo, struct cs_sql_judged *ret);
 /* The same, without declared types, by what the newest catalogue says, however old it is: two
- * answers for one class differ when definitions behind its names have changed in between. */
-void cs_gate_definitions(struct cs_session *s, const struct cs_sql_class *class,
-                         struct cs_sql_judged *ret);
+ * answers for one class differ when definitions behind its names have changed in between. Where it
+ * is opaque, nobody can say which definitions those are: then it returns the print of all of them
+ * (borrowed until the next wait; NULL where it is not known). */
+struct cs_slice cs_gate_definitions(struct cs_session *s, const struct cs_sql_class *class,
+                                    struct cs_sql_judged *ret);
 /* May to make a value of a literal run code of a user's, for all that is known of the target now?
  * False only while a fresh catalogue knows every type to be harmless. */
 bool cs_gate_literals_run(struct cs_session *s);

@@ -543,6 +543,17 @@ static void set_dotted(struct making *m)
     }
 }
 
+/* Not there (an old server, or it took too long): the rest is as good without. */
+static void read_print(struct making *m)
+{
+    struct cs_rows rows;
+    struct cs_slice c[1];
+    struct cs_catalogue *to = &m->catalogue;
+    to->printed = table(m, "print", 1, &rows) && cs_rows_next_row(&rows, c, 1) &&
+                  c[0].n >= 2 * sizeof to->print &&
+                  cs_unhex(cs_slice_head(c[0], 2 * sizeof to->print), to->print, sizeof to->print);
+}
+
 static enum cs_err make(struct making *m, struct cs_buf *out)
 {
     if (!read_things(m) || !read_edges(m) || !read_texts(m) || !read_implicit(m)) {
@@ -559,6 +570,7 @@ static enum cs_err make(struct making *m, struct cs_buf *out)
         }
     }
     publish(m);
+    read_print(m);
     m->catalogue.strict = is_strict(m);
     set_dotted(m);
     if (!publish_numbers(m)) {

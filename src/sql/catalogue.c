@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const uint8_t magic[8] = {'C', 'S', 'C', 'A', 'T', 0, 0, 1};
+static const uint8_t magic[8] = {'C', 'S', 'C', 'A', 'T', 0, 0, 2};
 enum { NAME_MAX_BYTES = 255, ENTRY_MIN = 4 };
 
 /* ---- order ---- */
@@ -94,8 +94,8 @@ void cs_catalogue_dot(uint64_t dotted[static 4], const void *name, size_t n)
     dotted[h >> 6 & 3] |= UINT64_C(1) << (h & 63);
 }
 
-/* ---- the form: magic, u8 strict, the dotted bits, u32le count; each u8 kind, u8 bits, u8 length
- * and schema, u8 length and name ---- */
+/* ---- the form: magic, u8 strict, u8 printed, the print, the dotted bits, u32le count; each u8
+ * kind, u8 bits, u8 length and schema, u8 length and name ---- */
 
 static bool known_kind(uint8_t kind)
 {
@@ -127,15 +127,18 @@ enum cs_err cs_catalogue_read(struct cs_slice in, struct cs_arena *a, struct cs_
     if (!cs_slice_eq(cs_reader_take(&r, sizeof magic), cs_slice(magic, sizeof magic))) {
         return CS_ERR_CORRUPT;
     }
-    uint8_t strict = cs_reader_u8(&r);
+    uint8_t strict = cs_reader_u8(&r), printed = cs_reader_u8(&r);
+    struct cs_slice print = cs_reader_take(&r, sizeof c.print);
     for (size_t i = 0; i < CS_ARRAY_LEN(c.dotted); i++) {
         c.dotted[i] = cs_reader_u64le(&r);
     }
     uint32_t n = cs_reader_u32le(&r);
-    if (r.bad || strict > 1 || n > cs_reader_left(&r) / ENTRY_MIN) {
+    if (r.bad || strict > 1 || printed > 1 || n > cs_reader_left(&r) / ENTRY_MIN) {
         return CS_ERR_CORRUPT;
     }
     c.strict = strict == 1;
+    c.printed = printed == 1;
+    memcpy(c.print, print.p, sizeof c.print);
     c.entries = CS_NEW_ARRAY(a, struct cs_catalogue_entry, (size_t)n + 1);
     if (c.entries == NULL) {
         return CS_ERR_NO_MEMORY;
@@ -172,6 +175,8 @@ void cs_catalogue_write(struct cs_buf *out, const struct cs_catalogue *c)
 {
     cs_buf_add(out, cs_slice(magic, sizeof magic));
     cs_buf_u8(out, c->strict ? 1 : 0);
+    cs_buf_u8(out, c->printed ? 1 : 0);
+    cs_buf_add(out, cs_slice(c->print, sizeof c->print));
     for (size_t i = 0; i < CS_ARRAY_LEN(c->dotted); i++) {
         put_le(out, c->dotted[i], 8);
     }

@@ -39,7 +39,7 @@ enum {                            /* bits of an entry; of a function, all overlo
 #define CS_CATALOGUE_NUMBERS "#"
 enum { CS_CATALOGUE_FIRST_NUMBER = 16384, CS_CATALOGUE_DIGITS = 11 };
 /* A name of so many bytes may be the beginning of a longer one: 63 but for part of a character. */
-enum { CS_CATALOGUE_MAY_BE_CUT = 60 };
+enum { CS_CATALOGUE_MAY_BE_CUT = 60, CS_CATALOGUE_PRINT = 16 };
 
 struct cs_catalogue_entry {
     struct cs_slice schema, name;
@@ -51,6 +51,10 @@ struct cs_catalogue {
     size_t n;
     bool strict;    /* user-defined operators, casts or operator classes can run behind any text */
     bool types_run; /* some type is not known to be harmless: to make a value of it may run code */
+    /* Another one when any function, trigger, view, rule, policy, operator or cast, or a default or
+     * check that calls a user's function, was made, changed or dropped. */
+    bool printed; /* false: nobody knows it */
+    uint8_t print[CS_CATALOGUE_PRINT];
     uint64_t
         dotted[4]; /* names of functions that may be written as columns: bits of their hashes */
 };

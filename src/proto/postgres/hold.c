@@ -138,18 +138,20 @@ static bool hold_pump(struct cs_session *s)
 
 static const struct cs_hold_ops hold_ops = {notice, hold_items, hold_pump};
 
-enum { DEFINITIONS = 64 };
+enum { DEFINITIONS = 128 };
+static const char with_all[] = "; all that is defined: ";
 
 /* What the text does, as the database's definitions have it: effects, and whether all that is
  * written is named. SECURITY: part of what is approved: who signed a plain UPDATE has not signed
  * the trigger that somebody puts behind it meanwhile. Reading and session do not count: no more can
- * be behind them without one of the others. */
+ * be behind them without one of the others. What nobody can look into may lead to anything that is
+ * defined: whoever signed the call of a function has signed its body of then. */
 static void definitions(struct pg *p, const struct cs_sql_class *class,
                         char out[static DEFINITIONS])
 {
     static const char *const names[6] = {"", "", "write,", "ddl,", "admin,", "opaque,"};
     struct cs_sql_judged j = {0};
-    cs_gate_definitions(p->s, class, &j);
+    struct cs_slice print = cs_gate_definitions(p->s, class, &j);
     struct cs_writer w = cs_writer((uint8_t *)out, DEFINITIONS - 1);
     for (unsigned i = 0; i < CS_ARRAY_LEN(names); i++) {
         if ((j.effects & 1U << i) != 0) {
@@ -157,7 +159,23 @@ static void definitions(struct pg *p, const struct cs_sql_class *class,
         }
     }
     cs_writer_bytes(&w, cs_slice_str(j.writes_known ? "all named" : "not all named"));
+    if (print.n > 0) {
+        char hex[2 * CS_CATALOGUE_PRINT + 1];
+        cs_writer_bytes(&w, cs_slice_str(with_all));
+        cs_hex(print, hex);
+        cs_writer_bytes(&w, cs_slice_str(hex));
+    }
     out[cs_writer_done(&w).n] = 0;
+}
+
+/* A print that was not known when it was asked is nothing that somebody signed. */
+static bool same_definitions(const char *asked, const char *now)
+{
+    const char *all = strstr(now, with_all);
+    if (all != NULL && strstr(asked, with_all) == NULL) {
+        return strlen(asked) == (size_t)(all - now) && strncmp(asked, now, strlen(asked)) == 0;
+    }
+    return strcmp(asked, now) == 0;
 }
 
 /* What ran before it in its transaction, and for how long the locks of that have been held: whoever
@@ -249,7 +267,7 @@ void pg_hold(struct pg *p, struct cs_action *a, const struct cs_sql_class *class
         if (v->outcome == CS_ALLOW && !same_pins(&pins, &p->pins)) {
             pg_nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_VOID, NULL,
                            "the session's settings changed while it waited");
-        } else if (v->outcome == CS_ALLOW && strcmp(asked, now) != 0) {
+        } else if (v->outcome == CS_ALLOW && !same_definitions(asked, now)) {
             pg_nothing_ran(p, v, CS_RAN_NOT, CS_REFUSAL_VOID, NULL,
                            "what the database has defined for its names changed while it waited");
         } else if (v->outcome == CS_ALLOW && !same_action(a, &held)) {

@@ -61,11 +61,13 @@ CS_TEST(catalogue_reads_back_as_written_and_nothing_shorter)
     struct cs_catalogue c, got;
     struct cs_buf out = cs_buf(4096);
     make(&a, &c);
-    c.strict = true;
+    c.strict = c.printed = true;
+    memset(c.print, 7, sizeof c.print);
     cs_catalogue_dot(c.dotted, "peek", 4);
     cs_catalogue_write(&out, &c);
     cs_arena_init(&b, 4096, 1024 * 1024);
     CS_CHECK(cs_catalogue_read(cs_buf_slice(&out), &b, &got) == CS_OK);
+    CS_CHECK(got.printed && memcmp(got.print, c.print, sizeof c.print) == 0);
     CS_CHECK(got.n == c.n && got.strict && memcmp(got.dotted, c.dotted, sizeof c.dotted) == 0);
     for (size_t n = 0; n < out.len; n++) {
         CS_CHECK(cs_catalogue_read(cs_slice(out.p, n), &b, &got) == CS_ERR_CORRUPT);
