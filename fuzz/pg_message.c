@@ -38,6 +38,10 @@ static void read_body(const struct pg_frame *f)
     if (pg_parse_bind(f->body, &bi) && bi.params.n > f->body.n) {
         abort();
     }
+    struct pg_call call;
+    if (pg_parse_call(f->body, &call) && call.params.n > f->body.n) {
+        abort();
+    }
     (void)pg_parse_target(f->body, &what, &a);
     (void)pg_parse_execute(f->body, &a);
     (void)pg_parse_error(f->body, &e);

@@ -43,8 +43,11 @@ const struct cs_fact_info *cs_fact_info(enum cs_fact_id id);
 enum cs_fact_id cs_fact_by_name(struct cs_slice name);
 
 /* Verbs that a rule must name to permit them (named.def). */
-enum cs_named { CS_NAMED_NONE, CS_NAMED_REPLICATION };
+enum cs_named { CS_NAMED_NONE, CS_NAMED_REPLICATION, CS_NAMED_CALL };
 /* CS_NAMED_NONE: an ordinary verb. */
 enum cs_named cs_verb_named(struct cs_slice verb);
+
+/* The verb of what calls a function by its number (PostgreSQL's FunctionCall). */
+#define CS_VERB_FUNCTION_CALL "FUNCTION CALL"
 
 #endif

@@ -27,8 +27,7 @@ static const struct {
 static const struct {
     const char *word, *what;
 } refused_verbs[] = {
-    {"FUNCTION CALL", "FunctionCall messages, which are"},
-    {"FUNCTIONCALL", "FunctionCall messages, which are"},
+    {"FUNCTIONCALL", "the verb is \"FUNCTION CALL\"; by another name it is"},
 };
 
 /* A rule that must name such a verb would silently permit nothing. */

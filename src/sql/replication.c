@@ -6,7 +6,7 @@
 #include "base/attr.h"
 #include "sql/record.h"
 
-enum { READS, ALL, NAMED_EFFECTS };
+enum { READS, ALL, NAMED, NAMED_EFFECTS };
 
 static const struct {
     const char *verb;
@@ -21,6 +21,7 @@ static const uint8_t effects_of[NAMED_EFFECTS] = {
     [READS] = CS_SQL_READ,
     /* What it reads is in no table's name: nothing but the verb can be known of it. */
     [ALL] = CS_SQL_READ | CS_SQL_ADMIN | CS_SQL_OPAQUE,
+    [NAMED] = CS_SQL_OPAQUE, /* no word of a text */
 };
 
 static bool is_space(uint8_t c)

@@ -214,23 +214,46 @@ static void add_prepared_text(struct pg *p, struct cs_action *a, const struct pg
     }
 }
 
+/* The names of effects, as a fact. */
+static void fact_effects(struct cs_action *a, uint8_t effects, struct cs_slice names[static 6])
+{
+    static const char *const words[6] = {"session", "read", "write", "ddl", "admin", "opaque"};
+    struct cs_fact *f = &a->facts.v[CS_FACT_SQL_EFFECTS];
+    size_t n = 0;
+    for (unsigned i = 0; i < 6; i++) {
+        if ((effects & (1U << i)) != 0) {
+            names[n++] = cs_slice_str(words[i]);
+        }
+    }
+    f->state = CS_FACT_KNOWN;
+    f->u.strings.v = names;
+    f->u.strings.n = n;
+    set_effects(a, effects);
+}
+
+void pg_describe_call(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
+                      uint8_t effects, const struct cs_slice *function,
+                      struct cs_slice names[static CS_SQL_EFFECT_NAMES], struct cs_action *a)
+{
+    pg_describe(p, class, text, false, NULL, a);
+    fact_effects(a, effects, names);
+    fact_string(a, CS_FACT_SQL_VERB, CS_SLICE_LIT(CS_VERB_FUNCTION_CALL));
+    fact_string(a, CS_FACT_SQL_TEXT, a->bytes);
+    a->facts.v[CS_FACT_SQL_READS].state = CS_FACT_UNKNOWN;
+    a->facts.v[CS_FACT_SQL_WRITES].state = CS_FACT_UNKNOWN;
+    struct cs_fact *f = &a->facts.v[CS_FACT_SQL_FUNCTIONS];
+    f->state = CS_FACT_KNOWN;
+    f->u.strings.v = function;
+    f->u.strings.n = 1;
+    a->facts.v[CS_FACT_SQL_STATEMENTS] = (struct cs_fact){.state = CS_FACT_KNOWN, .u.integer = 1};
+}
+
 /* The facts of a prepared statement stand for EXECUTE of its name and for Bind of an SQL-level one:
  * what it does was classified when it was prepared. Its text becomes part of what is approved. */
 void pg_describe_prepared(struct pg *p, struct cs_action *a, const struct pg_statement *st,
                           struct cs_slice effect_name[static 6], struct cs_buf *settings)
 {
-    static const char *const names[6] = {"session", "read", "write", "ddl", "admin", "opaque"};
-    size_t n = 0;
-    for (unsigned i = 0; i < 6; i++) {
-        if ((st->effects & (1U << i)) != 0) {
-            effect_name[n++] = cs_slice_str(names[i]);
-        }
-    }
-    struct cs_fact *f = &a->facts.v[CS_FACT_SQL_EFFECTS];
-    f->state = CS_FACT_KNOWN;
-    f->u.strings.v = effect_name;
-    f->u.strings.n = n;
-    set_effects(a, st->effects);
+    fact_effects(a, st->effects, effect_name);
     for (int id = CS_FACT_SQL_READS; id <= CS_FACT_SQL_FUNCTIONS; id++) {
         a->facts.v[id].state = CS_FACT_UNKNOWN;
     }

@@ -262,6 +262,19 @@ static enum act rows(struct pg *p, const struct pg_frame *f)
     return recorded(p, r, f);
 }
 
+static enum act call_result(struct pg *p, const struct pg_frame *f)
+{
+    struct pg_reply *r = pg_replies_head(&p->replies);
+    if (!is(r, PG_REPLY_QUERY) || !r->call) {
+        out_of_turn(p, f->type);
+        return DROP;
+    }
+    r->call = false; /* one, and then ReadyForQuery */
+    p->rows++;
+    p->bytes += f->total;
+    return recorded(p, r, f);
+}
+
 /* CopyInResponse: the client sends data now. Sync messages that are already behind an Execute are
  * ignored by the target while it copies, so no answer is owed for them. */
 static enum act copy_in(struct pg *p, const struct pg_frame *f)
@@ -356,6 +369,8 @@ static enum act backend_message(struct pg *p, const struct pg_frame *f)
     case 'D':
     case 'd':
         return rows(p, f);
+    case 'V':
+        return call_result(p, f);
     case '1':
     case '2':
     case '3':
@@ -389,7 +404,7 @@ static enum act backend_message(struct pg *p, const struct pg_frame *f)
             return PASS;
         }
         break;
-    default: /* R K v after login, V: nothing that we asked for is answered by them */
+    default: /* R K v after login: nothing that we asked for is answered by them */
         break;
     }
     out_of_turn(p, f->type);

@@ -1,10 +1,8 @@
 /* The client's messages: each one that can do something becomes an action, gets its verdict, and is
  * forwarded, held or refused. No byte of a message goes to the target before its verdict; a run of
- * messages with one fate leaves in one write. Called by relay.c; simple.c and extended.c judge. */
+ * messages with one fate leaves in one write. Called by relay.c; simple.c, extended.c and call.c
+ * judge. */
 #include "proto/postgres/frontend.h"
-#include "base/alloc.h"
-
-#include <stdio.h>
 
 static enum pg_act on_sync(struct pg *p)
 {
@@ -19,22 +17,6 @@ static enum pg_act on_sync(struct pg *p)
     /* An elevated connection ends with this group: nothing else may follow it there. */
     p->elevated_simple = p->elevated != NULL;
     return PG_PASS;
-}
-
-static enum pg_act on_function_call(struct pg *p, struct pg_batch *b)
-{
-    struct cs_verdict *v = cs_alloc(sizeof *v);
-    bool ok = false;
-    if (v != NULL) {
-        v->refusal = CS_REFUSAL_RULE;
-        (void)snprintf(v->message, sizeof v->message,
-                       "Countersign denied this: FunctionCall names a function by number, which "
-                       "cannot be judged");
-        cs_gate_note(p->s, "refused: FunctionCall");
-        ok = pg_pass(p, b) && pg_deny_simple(p, v);
-    }
-    cs_free(v);
-    return ok ? PG_DONE : PG_STOP;
 }
 
 static bool copy_may_begin(struct pg *p)
@@ -103,7 +85,7 @@ static enum pg_act frontend_message(struct pg *p, struct pg_batch *b, const stru
     case 'H':
         return PG_PASS;
     case 'F':
-        return on_function_call(p, b);
+        return pg_on_call(p, b, f);
     case 'd':
     case 'c':
     case 'f':

@@ -41,6 +41,12 @@ void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice
  * text; NULL when there is none for lack of memory. */
 uint8_t pg_prepared_effects(struct pg *p, const struct pg_statement *st,
                             const struct cs_sql_class *class);
+/* The action that a FunctionCall is. `class` says nothing of it and is not looked at but for what
+ * every action needs; `names` get those of the effects. */
+enum { CS_SQL_EFFECT_NAMES = 6 };
+void pg_describe_call(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
+                      uint8_t effects, const struct cs_slice *function,
+                      struct cs_slice names[static CS_SQL_EFFECT_NAMES], struct cs_action *a);
 /* The facts of a prepared statement stand for EXECUTE of its name and for Bind of an SQL-level one:
  * what it does was classified when it was prepared. Its text becomes part of what is approved. */
 void pg_describe_prepared(struct pg *p, struct cs_action *a, const struct pg_statement *st,
@@ -51,6 +57,9 @@ void pg_remember(struct pg *p, const struct cs_action *a);
 
 /* ---- simple.c ---- */
 enum pg_act pg_on_query(struct pg *p, struct pg_batch *b, const struct pg_frame *f);
+
+/* ---- call.c ---- */
+enum pg_act pg_on_call(struct pg *p, struct pg_batch *b, const struct pg_frame *f);
 
 /* ---- extended.c ---- */
 enum pg_act pg_on_parse(struct pg *p, struct pg_batch *b, const struct pg_frame *f);

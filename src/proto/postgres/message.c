@@ -55,6 +55,7 @@ static const struct pg_shape backend[256] = {
     ['T'] = STREAM,
     ['D'] = STREAM,
     ['d'] = STREAM,
+    ['V'] = STREAM,
 };
 
 struct pg_shape pg_shape_frontend(uint8_t type)
@@ -116,6 +117,32 @@ bool pg_parse_parse(struct cs_slice body, struct pg_parse *ret)
     return cs_reader_done(&r);
 }
 
+/* Their values, packed: u32 length (-1 is NULL) and bytes each. */
+static struct cs_slice take_params(struct cs_reader *r, size_t n_params)
+{
+    const uint8_t *from = r->p;
+    for (size_t i = 0; i < n_params && !r->bad; i++) {
+        uint32_t n = cs_reader_u32(r);
+        if (n != UINT32_MAX) {
+            (void)cs_reader_take(r, n);
+        }
+    }
+    return r->bad ? CS_SLICE_NULL : cs_slice(from, (size_t)(r->p - from));
+}
+
+bool pg_parse_call(struct cs_slice body, struct pg_call *ret)
+{
+    struct cs_reader r = cs_reader(body);
+    ret->function = cs_reader_u32(&r);
+    ret->n_formats = cs_reader_u16(&r);
+    ret->formats = cs_reader_take(&r, ret->n_formats * 2).p;
+    ret->n_params = cs_reader_u16(&r);
+    ret->params = take_params(&r, ret->n_params);
+    ret->result_format = cs_reader_u16(&r);
+    /* None, one for all, or one each: the server takes nothing else. */
+    return cs_reader_done(&r) && (ret->n_formats <= 1 || ret->n_formats == ret->n_params);
+}
+
 bool pg_parse_bind(struct cs_slice body, struct pg_bind *ret)
 {
     struct cs_reader r = cs_reader(body);
@@ -124,14 +151,7 @@ bool pg_parse_bind(struct cs_slice body, struct pg_bind *ret)
     ret->n_formats = cs_reader_u16(&r);
     ret->formats = cs_reader_take(&r, ret->n_formats * 2).p;
     ret->n_params = cs_reader_u16(&r);
-    const uint8_t *from = r.p;
-    for (size_t i = 0; i < ret->n_params && !r.bad; i++) {
-        uint32_t n = cs_reader_u32(&r);
-        if (n != UINT32_MAX) { /* -1 is NULL */
-            (void)cs_reader_take(&r, n);
-        }
-    }
-    ret->params = r.bad ? CS_SLICE_NULL : cs_slice(from, (size_t)(r.p - from));
+    ret->params = take_params(&r, ret->n_params);
     (void)cs_reader_take(&r, (size_t)cs_reader_u16(&r) * 2); /* result formats */
     return cs_reader_done(&r);
 }

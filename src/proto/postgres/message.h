@@ -48,6 +48,16 @@ struct pg_bind {
 bool pg_parse_query(struct cs_slice body, struct cs_slice *ret_text);
 bool pg_parse_parse(struct cs_slice body, struct pg_parse *ret);
 bool pg_parse_bind(struct cs_slice body, struct pg_bind *ret);
+struct pg_call {
+    uint32_t function;
+    size_t n_formats;
+    const uint8_t *formats; /* big-endian u16 */
+    size_t n_params;
+    struct cs_slice params; /* the packed values, as on the wire */
+    uint16_t result_format;
+};
+/* FunctionCall. */
+bool pg_parse_call(struct cs_slice body, struct pg_call *ret);
 /* Describe and Close: 'S' or 'P' and a name. */
 bool pg_parse_target(struct cs_slice body, uint8_t *ret_what, struct cs_slice *ret_name);
 bool pg_parse_execute(struct cs_slice body, struct cs_slice *ret_portal);

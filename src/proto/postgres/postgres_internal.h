@@ -8,6 +8,7 @@
  *   simple.c    the simple query: a verdict for each text
  *   extended.c  the extended query: Parse, Bind, Execute
  *   prepare.c   what the target prepares when: later, or again
+ *   call.c      FunctionCall
  *   action.c    what a text is: classification, facts, what ran before
  *   backend.c   the target's messages: matched with what was asked
  *   record.c    what they hold, into the record
@@ -96,6 +97,7 @@ struct pg_reply { /* one message forwarded, whose answer has not come */
     struct pg_statement *statement;   /* reference: PARSE; DESCRIBE of one that is known */
     struct pg_portal *portal;         /* owned until answered: BIND; EXECUTE: borrowed by name */
     const struct cs_sql_class *class; /* reference: QUERY and EXECUTE that change names */
+    bool call;    /* QUERY: it is a FunctionCall, and FunctionCallResponse an answer to it */
     bool doubted; /* QUERY, EXECUTE: perhaps not as its class says: every name is stale */
     char *text;   /* owned: its text then */
     enum pg_copy copy;

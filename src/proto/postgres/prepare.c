@@ -73,7 +73,7 @@ enum pg_act pg_before_describe(struct pg *p, struct pg_batch *b, struct pg_state
 {
     struct cs_action a;
     enum pg_act act = PG_PASS;
-    const struct cs_sql_class *class = st->class != NULL ? st->class : pg_classify(p, st->text);
+    const struct cs_sql_class *class = st->class != NULL ? st->class : pg_classify_now(p, st->text);
     if (class == NULL) {
         pg_fatal(p, "53200", "out of memory");
         pg_end(p, "out of memory");

@@ -274,7 +274,7 @@ CS_TEST(cel_mistakes_have_a_place_and_a_sentence)
         {"[sql.verb] == []", 1, 2, "not in this version: a list"},
         {"sql.effects.exists(e, e == 'dll')", 1, 28, "\"dll\" is never one of these"},
         {"sql.effects.all(e, e in ['read', 'rite'])", 1, 34, "\"rite\" is never"},
-        {"sql.verb == 'FUNCTION CALL'", 1, 13, "FunctionCall messages, which are always refused"},
+        {"sql.verb == 'FunctionCall'", 1, 13, "the verb is \"FUNCTION CALL\""},
         {"sql.verb in ['SELECT', 'start_replication']", 1, 24,
          "in capitals: \"START_REPLICATION\""},
         {"sql.verb != 'Base_Backup'", 1, 13, "in capitals"},
