@@ -526,6 +526,47 @@ CS_TEST(what_must_be_named_is_permitted_by_the_rule_that_does)
     CS_EQ_U64(decide_verb(load(any, 1), "person:a:g", "DROP TABLE").outcome, CS_ALLOW);
 }
 
+static unsigned decide_call(const struct line *lines, size_t n)
+{
+    struct cs_facts f;
+    struct cs_decision d;
+    struct cs_policy *p = load(lines, n);
+    struct cs_names e = words("read write");
+    memset(&f, 0, sizeof f);
+    f.v[CS_FACT_SQL_EFFECTS].state = f.v[CS_FACT_SQL_VERB].state = CS_FACT_KNOWN;
+    f.v[CS_FACT_SQL_EFFECTS].u.strings.v = e.v;
+    f.v[CS_FACT_SQL_EFFECTS].u.strings.n = e.n;
+    f.v[CS_FACT_SQL_VERB].u.string = CS_SLICE_LIT(CS_VERB_FUNCTION_CALL);
+    cs_policy_decide(session(p, "person:a:g", "orders"), &f, &d);
+    return d.outcome;
+}
+
+#define CALLS "sql.verb == \"FUNCTION CALL\""
+CS_TEST(a_call_by_number_needs_a_rule_that_names_it)
+{
+    struct line all[] = {{.name = "a", .then = CS_ALLOW, .groups = "g"}};
+    struct line held[] = {{.name = "h", .then = CS_HOLD, .groups = "g"}};
+    struct line named[] = {{.name = "a", .then = CS_ALLOW, .groups = "g", .when = CALLS}};
+    struct line named_held[] = {{.name = "h", .then = CS_HOLD, .groups = "g", .when = CALLS}};
+    struct line other[] = {
+        {.name = "a", .then = CS_ALLOW, .groups = "g", .when = "sql.verb != \"FUNCTION CALL\""}};
+    CS_EQ_U64(decide_call(all, 1), CS_DENY);
+    CS_EQ_U64(decide_call(held, 1), CS_DENY);
+    CS_EQ_U64(decide_call(named, 1), CS_ALLOW);
+    CS_EQ_U64(decide_call(named_held, 1), CS_HOLD);
+    CS_EQ_U64(decide_call(other, 1), CS_DENY);
+}
+
+CS_TEST(a_call_by_number_meets_every_rule_that_holds_or_denies)
+{
+    struct line held[] = {{.name = "a", .then = CS_ALLOW, .groups = "g", .when = CALLS},
+                          {.name = "h", .then = CS_HOLD, .groups = "g", .when = CHANGES}};
+    struct line denied[] = {{.name = "a", .then = CS_ALLOW, .groups = "g", .when = CALLS},
+                            {.name = "d", .then = CS_DENY, .groups = "g", .when = CHANGES}};
+    CS_EQ_U64(decide_call(held, 2), CS_HOLD);
+    CS_EQ_U64(decide_call(denied, 2), CS_DENY);
+}
+
 CS_TEST(several_holds_accumulate)
 {
     struct line l[] = {{.name = "h1",
