@@ -521,9 +521,9 @@ E:case date '2020-01-01' when inet '1.2.3.4' then 1 end
 E:nullif(date '2020-01-01', inet '1.2.3.4')
 """),
     Trap("shy-among-literals", """
-create type public.z as enum ('a', '5');
-create function public.z_int(public.z, int) returns int language plpgsql as 'begin return public.bump(); end';
-create operator public.<-> (leftarg = public.z, rightarg = int, function = public.z_int);
+create type public.za as enum ('a', '5');
+create function public.za_int(public.za, int) returns int language plpgsql as 'begin return public.bump(); end';
+create operator public.<-> (leftarg = public.za, rightarg = int, function = public.za_int);
 """, """
 E:'5' <-> 3
 E:'a' <-> id
@@ -531,27 +531,27 @@ select '5' <-> id from plain
 E:'5' = '5'
 """),
     Trap("shy-of-another-kind", """
-create type public.z as enum ('a', '5');
-create function public.z_z(public.z, public.z) returns int language plpgsql as 'begin return public.bump(); end';
-create operator public.!! (leftarg = public.z, rightarg = public.z, function = public.z_z);
+create type public.zk as enum ('a', '5');
+create function public.zk_zk(public.zk, public.zk) returns int language plpgsql as 'begin return public.bump(); end';
+create operator public.!! (leftarg = public.zk, rightarg = public.zk, function = public.zk_zk);
 """, """
 E:'5' !! 'a'
 E:'a' !! null
 E:!! 'a'
 """),
     Trap("shy-literals", """
-create type public.z as enum ('a', '5');
-create function public.z_z(public.z, public.z) returns bool language plpgsql as 'begin return public.bump() = 1; end';
-create function public.z_1(public.z) returns bool language plpgsql as 'begin return public.bump() = 1; end';
-create operator public.@? (leftarg = public.z, rightarg = public.z, function = public.z_z);
-create operator public.= (leftarg = public.z, rightarg = public.z, function = public.z_z);
-create operator public.|| (leftarg = public.z, rightarg = public.z, function = public.z_z);
-create operator public.-|- (leftarg = public.z, rightarg = public.z, function = public.z_z);
-create operator public.@@@ (leftarg = public.z, rightarg = public.z, function = public.z_z);
-create operator public.<< (leftarg = public.z, rightarg = public.z, function = public.z_z);
-create operator public.~ (leftarg = public.z, rightarg = public.z, function = public.z_z);
-create operator public.~ (rightarg = public.z, function = public.z_1);
-create table public.zs (z public.z); insert into public.zs values ('a');
+create type public.zl as enum ('a', '5');
+create function public.zl_zl(public.zl, public.zl) returns bool language plpgsql as 'begin return public.bump() = 1; end';
+create function public.zl_1(public.zl) returns bool language plpgsql as 'begin return public.bump() = 1; end';
+create operator public.@? (leftarg = public.zl, rightarg = public.zl, function = public.zl_zl);
+create operator public.= (leftarg = public.zl, rightarg = public.zl, function = public.zl_zl);
+create operator public.|| (leftarg = public.zl, rightarg = public.zl, function = public.zl_zl);
+create operator public.-|- (leftarg = public.zl, rightarg = public.zl, function = public.zl_zl);
+create operator public.@@@ (leftarg = public.zl, rightarg = public.zl, function = public.zl_zl);
+create operator public.<< (leftarg = public.zl, rightarg = public.zl, function = public.zl_zl);
+create operator public.~ (leftarg = public.zl, rightarg = public.zl, function = public.zl_zl);
+create operator public.~ (rightarg = public.zl, function = public.zl_1);
+create table public.zls (z public.zl); insert into public.zls values ('a');
 """, """
 E:'a' @? '5'
 E:'a' = '5'
@@ -568,9 +568,9 @@ E:nullif('a', '5')
 E:case 'a' when '5' then 1 end
 E:'a' = any ('{a}')
 E:('a', '5') = ('5', 'a')
-select z = 'a' from zs
-select * from zs where z in ('a')
-E:'a'::z = '5'
+select z = 'a' from zls
+select * from zls where z in ('a')
+E:'a'::zl = '5'
 """),
     Trap("shy-by-name", """
 create type public.y;
