@@ -270,6 +270,7 @@ void pg_remember(struct pg *p, const struct cs_action *a)
     if (p->elevated != NULL) {
         return; /* another connection's transaction */
     }
+    pg_cursors_sent(p, NULL, a, CS_SLICE_NULL);
     /* SECURITY: the target tells of changed settings with ReadyForQuery only. What is sent before
      * that may be read with other eyes than ours: '\' ends a string or does not. */
     p->unsettled = p->unsettled || a->unsettling;
