@@ -142,10 +142,29 @@ static bool continues(struct cs_sql_lex *x)
     return false;
 }
 
+/* To the next quote, or the end. Quotes are near each other, or far: a constant can be a megabyte.
+ */
+static const uint8_t *to_quote(const uint8_t *p, const uint8_t *end, uint8_t quote)
+{
+    enum { NEAR = 16 };
+    const uint8_t *near = (size_t)(end - p) > NEAR ? p + NEAR : end;
+    while (p < near && *p != quote) {
+        p++;
+    }
+    const uint8_t *far = p == near ? memchr(p, quote, (size_t)(end - p)) : p;
+    return far != NULL ? far : end;
+}
+
 /* p is behind the opening quote. */
 static void quoted(struct cs_sql_lex *x, uint8_t quote, bool escapes)
 {
     while (x->p < x->end) {
+        if (!escapes) {
+            x->p = to_quote(x->p, x->end, quote);
+            if (x->p == x->end) {
+                break;
+            }
+        }
         uint8_t c = *x->p++;
         if (escapes && c == '\\') {
             if (x->p < x->end) {

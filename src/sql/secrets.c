@@ -53,14 +53,47 @@ static uint8_t lower(uint8_t c)
     return c >= 'A' && c <= 'Z' ? (uint8_t)(c + 32) : c;
 }
 
-static size_t find_nocase(struct cs_slice s, struct cs_slice word)
+enum { BLOCK = 64 };
+
+/* May one of these bytes be the first of a word that begins with a and b, in either case? It may
+ * say yes for others. Without a branch, so that the compiler takes many bytes at a time: a constant
+ * can be a megabyte. Reads one byte more than BLOCK. */
+static bool may_begin(const uint8_t *p, uint8_t a, uint8_t b)
 {
-    for (size_t i = 0; word.n <= s.n && i <= s.n - word.n; i++) {
+    uint8_t any = 0;
+    for (size_t i = 0; i < BLOCK; i++) {
+        any |= (uint8_t)(((p[i] | 32) == a) & ((p[i + 1] | 32) == b));
+    }
+    return any != 0;
+}
+
+/* The first place in [i, end) where the word stands, else end. */
+static size_t find_here(struct cs_slice s, struct cs_slice word, size_t i, size_t end)
+{
+    for (; i < end; i++) {
         size_t k = 0;
         while (k < word.n && lower(s.p[i + k]) == word.p[k]) {
             k++;
         }
         if (k == word.n) {
+            break;
+        }
+    }
+    return i;
+}
+
+/* The word, in lower case, in any case; s.n where it is not. */
+static size_t find_nocase(struct cs_slice s, struct cs_slice word)
+{
+    size_t i = 0;
+    while (word.n <= s.n && i <= s.n - word.n) {
+        if (word.n >= 2 && s.n - i > BLOCK && !may_begin(s.p + i, word.p[0] | 32, word.p[1] | 32)) {
+            i += BLOCK;
+            continue;
+        }
+        size_t end = CS_MIN(i + BLOCK, s.n - word.n + 1);
+        i = find_here(s, word, i, end);
+        if (i < end) {
             return i;
         }
     }

@@ -72,7 +72,7 @@ static enum act command_complete(struct pg *p, const struct pg_frame *f)
         if (r->doubted) {
             pg_names_stale_all(p);
         } else {
-            pg_names_after(p, r->class, cs_slice_str(r->text != NULL ? r->text : ""), r->what);
+            pg_names_after(p, r->class, r->text != NULL ? r->text : "", r->what);
         }
         r->what = r->what < UINT8_MAX ? (uint8_t)(r->what + 1) : r->what;
     }

@@ -254,7 +254,7 @@ void pg_hold(struct pg *p, struct cs_action *a, const struct cs_sql_class *class
     struct cs_arena mem;
     struct cs_action held;
     struct pg_pins pins = p->pins;
-    cs_arena_init(&mem, 2048, 4 * CS_LIMIT_HELD_BYTES);
+    cs_arena_init(&mem, 1024, 4 * CS_LIMIT_HELD_BYTES);
     bool may_copy = !class->parsed || class->n_kept < class->n_statements || pg_copies_in(class);
     if (v->uncovered && may_copy && a->settings.n == 0) {
         a->settings = CS_SLICE_LIT("copy-data=not covered: nobody sees it before it is loaded\n");

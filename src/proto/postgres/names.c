@@ -300,8 +300,7 @@ bool pg_names_change(const struct cs_sql_class *class, bool narrowed)
     return false;
 }
 
-void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
-                    unsigned n)
+void pg_names_after(struct pg *p, const struct cs_sql_class *class, const char *text, unsigned n)
 {
     if (!pg_names_follow(class) || n >= class->n_kept) {
         pg_names_stale_all(p); /* it may have prepared anything under any name */
@@ -310,7 +309,7 @@ void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_sl
     const struct cs_sql_statement *st = &class->statements[n];
     switch ((int)st->kind) {
     case CS_SQL_PREPARE:
-        prepare_done(p, st, text);
+        prepare_done(p, st, cs_slice_str(text));
         break;
     case CS_SQL_DEALLOCATE:
         if (st->name.n == 0) {

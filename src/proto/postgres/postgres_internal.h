@@ -292,9 +292,9 @@ bool pg_names_change(const struct cs_sql_class *class, bool narrowed);
 /* Can what it does to names be followed statement by statement? */
 bool pg_names_follow(const struct cs_sql_class *class);
 /* The n-th statement of such a text has succeeded. What cannot be followed makes every name
- * stale. */
-void pg_names_after(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,
-                    unsigned n);
+ * stale. Called for each of thousands of statements: only where one needs the text is its length
+ * looked for. */
+void pg_names_after(struct pg *p, const struct cs_sql_class *class, const char *text, unsigned n);
 void pg_names_done(struct pg *p);
 
 /* ---- cursors.c ---- */

@@ -39,6 +39,29 @@ CS_TEST(lexer_refuses_nul_and_bad_utf8)
     CS_CHECK(!takes("SELECT '\xc0\xa7'"));
 }
 
+/* The way to the next quote is taken in steps near it and in one leap beyond. */
+CS_TEST(lexer_finds_a_quote_wherever_it_is)
+{
+    char text[128];
+    for (size_t n = 0; n < 100; n++) {
+        memcpy(text, "SELECT '", 8);
+        memset(text + 8, 'x', n);
+        memcpy(text + 8 + n, "'", 2);
+        CS_CHECK(takes(text));
+        memcpy(text + 8 + n, "''", 3); /* a doubled one does not end it */
+        CS_CHECK(!takes(text));
+        memcpy(text + 8 + n, "'''", 4);
+        CS_CHECK(takes(text));
+        memcpy(text + 8 + n, "' '", 4);
+        CS_CHECK(!takes(text));
+        text[8 + n] = 0;
+        CS_CHECK(!takes(text));
+        text[7] = '"';
+        memcpy(text + 8 + n, "'\"", 3);
+        CS_CHECK(takes(text));
+    }
+}
+
 CS_TEST(lexer_refuses_what_does_not_end)
 {
     CS_CHECK(!takes("SELECT 'a"));

@@ -4,6 +4,8 @@
 #include "sql/sql.h"
 #include "tap.h"
 
+#include <stdio.h>
+
 static const uint8_t key[CS_REDACT_KEY] = {1, 2, 3};
 
 /* What leaves the gate of `text`, NUL-terminated; the caller is done with it at the next call. */
@@ -26,6 +28,28 @@ static const char *shown(const char *text, bool *ret_parsed)
     cs_sql_release(sql, c);
     cs_sql_free(sql);
     return cs_buf_cstr(&out);
+}
+
+/* The search for words takes many bytes at a time: none may be lost where its pieces meet. */
+CS_TEST(secrets_are_found_wherever_they_begin)
+{
+    static char text[1024];
+    for (size_t before = 0; before < 300; before++) {
+        for (size_t behind = 0; behind < 140; behind += 13) {
+            int n = snprintf(text, sizeof text, "SELECT '");
+            memset(text + n, before % 3 == 0 ? 'p' : 'x', before);
+            size_t at = (size_t)n + before;
+            const char *part = before % 2 == 0 ? " PassWord=hunter2 " : " password=hunter2 ";
+            memcpy(text + at, part, strlen(part));
+            at += strlen(part);
+            memset(text + at, 'y', behind);
+            at += behind;
+            memcpy(text + at, "'", 2);
+            CS_CHECK(strstr(shown(text, NULL), "hunter2") == NULL);
+            memcpy(text + at, "", 1); /* and where the text does not even lex */
+            CS_CHECK(strstr(shown(text, NULL), "hunter2") == NULL);
+        }
+    }
 }
 
 /* Everywhere "hunter2" is the password. `stays`: must be readable all the same. */
