@@ -165,8 +165,13 @@ class Opening(ProtocolCase):
         self.refused("42501", "session_authorization", pairs=("session_authorization", "boss"))
 
     def test_replication_is_refused(self):
-        for value in ("true", "on", "1", "database", "yes", ""):
+        for value in ("", "maybe", "TRUE"):
             self.refused("42501", "replication", pairs=("replication", value))
+        for value in ("true", "on", "1", "database", "yes"):  # known when it is known who asks: no rule names a command of it
+            with self.assertRaises(PgError) as e:
+                self.session(replication=value)
+            self.assertEqual(e.exception.fields["C"], "42501")
+            self.assertIn("replication", e.exception.fields["M"])
 
     def test_encodings_other_than_utf8_are_refused(self):
         for value in ("SJIS", "LATIN1", "GBK", "sql_asci", "", "'sjis'", "UTF88", "UTF\xc38", "u-t-f-8-" + "-" * 300 + "x", "''", "---"):

