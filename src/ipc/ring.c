@@ -449,7 +449,9 @@ static void wake_writer(struct cs_ring *r)
     }
 }
 
-void cs_ring_acknowledge(struct cs_ring *r, uint64_t seq)
+/* The checkpoint first: a reader that comes after this one's death begins there, and must not find
+ * the writer in that room already. */
+static void publish(struct cs_ring *r, uint64_t seq, bool frees)
 {
     cs_assert(seq == r->seq); /* everything read so far */
     if (r->broken) {
@@ -460,9 +462,22 @@ void cs_ring_acknowledge(struct cs_ring *r, uint64_t seq)
     atomic_store(&s->checkpoint[next & 1].pos, r->tail);
     atomic_store(&s->checkpoint[next & 1].seq, seq);
     atomic_store(&s->now, next & 1);
+    if (frees) {
+        atomic_store(&s->tail, r->tail);
+    }
     atomic_store(&s->durable_seq, seq);
     r->settled = seq;
     wake_writer(r);
+}
+
+void cs_ring_acknowledge(struct cs_ring *r, uint64_t seq)
+{
+    publish(r, seq, false);
+}
+
+void cs_ring_set_durable(struct cs_ring *r, uint64_t seq)
+{
+    publish(r, seq, true);
 }
 
 void cs_ring_free(struct cs_ring *r, uint64_t position)
@@ -472,14 +487,6 @@ void cs_ring_free(struct cs_ring *r, uint64_t position)
         atomic_store(&r->shm->tail, position);
         wake_writer(r);
     }
-}
-
-void cs_ring_set_durable(struct cs_ring *r, uint64_t seq)
-{
-    if (!r->broken) {
-        atomic_store(&r->shm->tail, r->tail); /* before who waits for either is woken */
-    }
-    cs_ring_acknowledge(r, seq);
 }
 
 void cs_ring_set_health(struct cs_ring *r, enum cs_record_health h)

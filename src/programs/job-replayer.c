@@ -9,8 +9,8 @@
  * job-replayer DIRECTORY SESSION --key FILE: by hand, with the private half of a key that
  * recordings are wrapped for (escrow's): the JSON goes to standard output. No gateway is needed.
  *
- * job-replayer DIRECTORY log FROM COUNT FILTER [--key FILE]: that many leaves of the audit log from
- * that number on that fit, or, with 18446744073709551615, of the last ones; an empty FILTER is
+ * job-replayer DIRECTORY log FROM COUNT [FILTER] [--key FILE]: that many leaves of the audit log
+ * from that number on that fit, or, with 18446744073709551615, of the last ones; an empty FILTER is
  * everything (record/log_read.h). It asks in the same
  * way to have their private values opened (audit/boxes.h); the reply is u64le enum cs_err and the
  * opened rows, and what stands behind them is not for it.
@@ -229,18 +229,20 @@ int main(int argc, char **argv)
     struct cs_id session;
     int key_fd = -1;
     cs_log_init("job-replayer", CS_LEVEL_INFO);
-    bool log = argc >= 6 && strcmp(argv[2], "log") == 0;
-    int given = log ? 6 : 3;
+    bool log = argc >= 5 && strcmp(argv[2], "log") == 0;
+    bool selects = log && argc >= 6 && strcmp(argv[5], "--key") != 0;
+    int given = selects ? 6 : log ? 5 : 3;
     struct cs_log_filter filter;
     bool with_key = argc == given + 2 && strcmp(argv[given], "--key") == 0;
     uint64_t from = 0, count = 0;
     bool known = log ? cs_slice_to_u64(cs_slice_str(argv[3]), &from) &&
                            cs_slice_to_u64(cs_slice_str(argv[4]), &count) && count > 0 &&
-                           cs_log_filter_read(cs_slice_str(argv[5]), &filter)
+                           cs_log_filter_read(cs_slice_str(selects ? argv[5] : ""), &filter)
                      : argc >= 3 && cs_id_parse(cs_slice_str(argv[2]), &session);
     if ((argc != given && !with_key) || !known) {
-        (void)fprintf(stderr, "usage: job-replayer DIRECTORY SESSION [--key FILE]\n"
-                              "       job-replayer DIRECTORY log FROM COUNT FILTER [--key FILE]\n");
+        (void)fprintf(stderr,
+                      "usage: job-replayer DIRECTORY SESSION [--key FILE]\n"
+                      "       job-replayer DIRECTORY log FROM COUNT [FILTER] [--key FILE]\n");
         return 2;
     }
     if (with_key) {

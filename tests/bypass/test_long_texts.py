@@ -253,7 +253,7 @@ def record(n, effects=2, flags=1, statements=1, kept=None, st_effects=None, kind
     st = bytes([kind, effects if st_effects is None else st_effects, 0, 0]) + u32(0, offset, length) + s_(name) + s_(verb)
     names = u32(len(reads)) + b"".join(map(s_, reads))
     return (u32(0x31525043, n) + bytes([flags, effects]) + bytes(32) + u32(statements, kept) + st * kept + names + u32(0) * 3 +
-            u32(len(secrets)) + b"".join(u32(a, b) + bytes([h]) for a, b, h in secrets))
+            u32(len(secrets)) + b"".join(u32(a, b) + bytes([h]) for a, b, h in secrets) + bytes(8))
 if MODE == "silent":
     time.sleep(60)
 if MODE == "early":
