@@ -88,18 +88,6 @@ const struct cs_sql_class *pg_classify_now(struct pg *p, struct cs_slice text)
 
 /* ---- the action ---- */
 
-bool pg_needs_session(const struct cs_sql_class *class)
-{
-    for (uint32_t i = 0; class->parsed && i < class->n_kept; i++) {
-        enum cs_sql_kind k = class->statements[i].kind;
-        if (k == CS_SQL_EXECUTE || k == CS_SQL_FETCH || k == CS_SQL_CLOSE ||
-            k == CS_SQL_DEALLOCATE) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Is the transaction state still open: a ReadyForQuery owed? */
 static bool tx_uncertain(struct pg *p)
 {

@@ -259,15 +259,6 @@ static enum pg_act hold_bind(struct pg *p, const struct pg_bind *m, const struct
     if (!unlock(p)) {
         return PG_STOP;
     }
-    if (v->elevated && st->class != NULL && pg_needs_session(st->class)) {
-        v->outcome = CS_DENY;
-        v->refusal = CS_REFUSAL_RULE;
-        (void)snprintf(v->message, sizeof v->message, "Countersign denied this: %s",
-                       PG_NEEDS_SESSION);
-        (void)snprintf(v->hint, sizeof v->hint, PG_NEEDS_SESSION_HINT);
-        cs_gate_note(p->s, "refused: %s", PG_NEEDS_SESSION);
-        return pg_deny_extended(p, v) ? PG_DONE : PG_STOP;
-    }
     pg_hold(p, a, class, v);
     if (p->ending || (v->outcome == CS_DENY && v->refusal == CS_REFUSAL_CLOSED)) {
         pg_end(p, p->s->kill.set ? "killed" : "the connection ended while an action was held");

@@ -33,13 +33,6 @@ char *pg_name_copy(struct cs_slice s);
 const struct cs_sql_class *pg_classify(struct pg *p, struct cs_slice text);
 /* Never waits: a long text is opaque. */
 const struct cs_sql_class *pg_classify_now(struct pg *p, struct cs_slice text);
-/* Does it use what only this session has: a statement that SQL prepared, a cursor? An elevated
- * connection has neither. */
-bool pg_needs_session(const struct cs_sql_class *class);
-#define PG_NEEDS_SESSION                                                                           \
-    "what it uses was prepared or declared in this session, and a rule wants it on a connection "  \
-    "with the elevated credential, which has none of that"
-#define PG_NEEDS_SESSION_HINT "Send the statement itself instead."
 /* The action that this text is, in the session's present state. `doubted`: the target may read it
  * otherwise than we do, so it is opaque. `st`: whose text it is; NULL for none. */
 void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice text, bool doubted,

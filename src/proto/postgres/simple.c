@@ -83,9 +83,6 @@ static enum pg_act hold_query(struct pg *p, struct asked *q, struct cs_verdict *
         return refuse(p, v, "replication cannot run by the elevated credential",
                       "The rule that holds it must not say run_as: elevated.");
     }
-    if (v->elevated && pg_needs_session(q->class)) { /* nobody should be asked in vain */
-        return refuse(p, v, PG_NEEDS_SESSION, PG_NEEDS_SESSION_HINT);
-    }
     pg_hold(p, &q->a, q->prepared != NULL ? q->prepared : q->class, v);
     if (p->ending || (v->outcome == CS_DENY && v->refusal == CS_REFUSAL_CLOSED)) {
         pg_end(p, p->s->kill.set ? "killed" : "the connection ended while an action was held");
