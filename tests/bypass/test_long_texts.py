@@ -356,7 +356,13 @@ class TakenOver(LongCase):
         """It can call a DROP a read: that is what a parser is for. No wall stands there, and the threat model says so."""
         self.job("a lie")
         self.no_jobs()
-        e = error_of(self.session().ask(query("/*" + "x" * LONG + "*/ drop table " + self.t)))
+        w = self.session(options="-c countersign.mode=async")
+
+        def lied():
+            e = error_of(w.ask(query("/*" + "x" * LONG + "*/ drop table " + self.t)))
+            self.deny_all()  # where the job was late the text is opaque, and waits for somebody
+            return e if e["C"] != "CS001" else None
+        e = harness.wait_until("the lie to be believed", lied)
         self.assertEqual(e["C"], "42501", "the server refuses it: the everyday role may not")
         self.assertIn("owner", e["M"])
         self.assertTrue(self.exists(self.t))
