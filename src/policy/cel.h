@@ -49,5 +49,7 @@ void cs_cel_prepare(const struct cs_facts *facts, struct cs_cel_input *ret);
 enum cs_tri cs_cel_eval(const struct cs_cel *c, const struct cs_cel_input *in);
 /* Does it compare sql.verb with this word, whatever comes of it? */
 bool cs_cel_names_verb(const struct cs_cel *c, struct cs_slice verb);
+/* … with one of the verbs of this family, which rules must name? */
+bool cs_cel_names_family(const struct cs_cel *c, enum cs_named family);
 
 #endif

@@ -413,11 +413,25 @@ bool cs_cel_check(struct cs_cel_node *nodes, uint32_t n, uint32_t *ret_families,
     return true;
 }
 
+static bool is_verb(const struct cs_cel_node *n)
+{
+    return n->op == CS_CEL_STRING && n->domain == DOMAIN_VERB;
+}
+
 bool cs_cel_names_verb(const struct cs_cel *c, struct cs_slice verb)
 {
     for (uint32_t i = 0; i < c->n_nodes; i++) {
-        const struct cs_cel_node *n = &c->nodes[i];
-        if (n->op == CS_CEL_STRING && n->domain == DOMAIN_VERB && cs_slice_eq(n->u.s, verb)) {
+        if (is_verb(&c->nodes[i]) && cs_slice_eq(c->nodes[i].u.s, verb)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool cs_cel_names_family(const struct cs_cel *c, enum cs_named family)
+{
+    for (uint32_t i = 0; i < c->n_nodes; i++) {
+        if (is_verb(&c->nodes[i]) && cs_verb_named(c->nodes[i].u.s) == family) {
             return true;
         }
     }

@@ -318,20 +318,9 @@ void cs_policy_decide(const struct cs_policy_session *s, const struct cs_facts *
 
 bool cs_policy_names(const struct cs_policy_session *s, enum cs_named family)
 {
-    static const struct {
-        const char *verb;
-        enum cs_named family;
-    } named[] = {
-#define CS_NAMED_VERB(verb, family, effects, text) {verb, CS_NAMED_##family},
-#include "action/named.def"
-#undef CS_NAMED_VERB
-    };
     for (uint32_t i = s->end[CS_DENY]; i < s->end[CS_ALLOW]; i++) {
-        for (size_t v = 0; v < CS_ARRAY_LEN(named); v++) {
-            if (named[v].family == family &&
-                cs_cel_names_verb(&s->rules[s->e[i].rule].when, cs_slice_str(named[v].verb))) {
-                return true;
-            }
+        if (cs_cel_names_family(&s->rules[s->e[i].rule].when, family)) {
+            return true;
         }
     }
     return false;
