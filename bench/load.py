@@ -28,15 +28,14 @@ def throughput(peers, tls, suffix):
     """Throughput and, in the same runs, processor time per query: of all our processes, and of pgbouncer."""
     names = ("gateway", "pgbouncer")
     for n in names:
-        peers.through(n, *SELECT, "-T", "10", tls=tls)
+        peers.through(n, *SELECT, "-T", "6", tls=tls)
     pids = {n: peers.pids(n, tls) for n in names}
     rate, cpu = {n: [] for n in names}, {n: [] for n in names}
-    for i in range(9):
+    for i in range(7):
         for n in names if i % 2 else names[::-1]:
-            before = cpu_ns(pids[n])
-            out = peers.through(n, *SELECT, "-T", "4", tls=tls)
-            cpu[n].append((cpu_ns(pids[n]) - before) / 1000 / transactions(out))
-            rate[n].append(tps(out))
+            r, c = peers.steady(n, *SELECT, tls=tls, pids=pids[n])
+            rate[n].append(r)
+            cpu[n].append(c)
     note("gateway %.0f tps, pgbouncer %.0f tps; processor time per query %.1f us of all our processes, %.1f us (medians)" % (
         *(statistics.median(rate[n]) for n in names), *(statistics.median(cpu[n]) for n in names)))
     ours, theirs = (system_calls(peers, n, tls) for n in names)

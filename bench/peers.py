@@ -60,10 +60,13 @@ class Peers:
         self.procs = []
         self.gateways, self.pgbouncers = {}, {}
 
-    def pgbench(self, port, *args, user="bench", password="bench", sslmode="disable"):
-        env = dict(self.env, PGPASSWORD=password, PGSSLMODE=sslmode)
-        r = subprocess.run([harness.PG_BIN + "/pgbench", *args, "-h", "localhost", "-p", str(port), "-U", user, "bench"],
-                           env=dict(env, PGHOSTADDR="127.0.0.1"), capture_output=True, text=True)
+    def pgbench_argv(self, port, *args, user="bench", password="bench", sslmode="disable"):
+        env = dict(self.env, PGPASSWORD=password, PGSSLMODE=sslmode, PGHOSTADDR="127.0.0.1")
+        return [harness.PG_BIN + "/pgbench", *args, "-h", "localhost", "-p", str(port), "-U", user, "bench"], env
+
+    def pgbench(self, port, *args, **who):
+        argv, env = self.pgbench_argv(port, *args, **who)
+        r = subprocess.run(argv, env=env, capture_output=True, text=True)
         if r.returncode != 0:
             raise SystemExit("pgbench failed: " + r.stderr[-1500:])
         return r.stdout
@@ -147,14 +150,46 @@ class Peers:
                 return s.connect_ex(("127.0.0.1", port)) == 0
         harness.wait_until("port %d" % port, up)
 
-    def through(self, name, *args, tls=None):
-        """pgbench's output through "gateway", "pgbouncer", "haproxy" or "direct"; `tls`: None or "both" sides."""
+    def door(self, name, tls=None):
+        """Where pgbench reaches the server through "gateway", "pgbouncer", "haproxy" or "direct"; `tls`: None or "both" sides."""
         mode = "require" if tls else "disable"
         if name == "gateway":
             gw = self.gateway(tls)
-            return self.pgbench(gw.port, *args, user="alice", password=gw.tokens["alice"], sslmode=mode)
+            return gw.port, {"user": "alice", "password": gw.tokens["alice"], "sslmode": mode}
         port = {"pgbouncer": lambda: self.pgbouncer(tls)[0], "haproxy": self.haproxy, "direct": lambda: self.pg.port}[name]()
-        return self.pgbench(port, *args, sslmode=mode)
+        return port, {"sslmode": mode}
+
+    def through(self, name, *args, tls=None):
+        """pgbench's output."""
+        port, who = self.door(name, tls)
+        return self.pgbench(port, *args, **who)
+
+    def steady(self, name, *args, tls=None, pids=(), warm=4, seconds=4):
+        """Transactions a second, and the processor time of `pids` for each in us, of a run that is warm already.
+
+        The first seconds do not count: a server's process that is new maps its memory page by page, and a pooler's
+        are not new in its second run."""
+        port, who = self.door(name, tls)
+        argv, env = self.pgbench_argv(port, *args, "-P", "1", "-T", str(warm + seconds + 1), **who)
+        p = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        began = ended = None
+        n, last, said = 0.0, 0.0, []
+        for line in p.stderr:
+            m = re.match(r"progress: ([\d.]+) s, ([\d.]+) tps", line)
+            said.append(line)
+            if m is None:
+                continue
+            now, rate = map(float, m.groups())
+            if began is not None and ended is None:
+                n += rate * (now - last)
+            if began is None and now >= warm:
+                began = now, cpu_ns(pids)
+            elif began is not None and ended is None and now >= warm + seconds:
+                ended = now, cpu_ns(pids)
+            last = now
+        if p.wait() != 0 or ended is None or n == 0:
+            raise SystemExit("pgbench failed: " + "".join(said)[-1500:])
+        return n / (ended[0] - began[0]), (ended[1] - began[1]) / 1000 / n
 
     def pids(self, name, tls=None):
         """The processes whose time is `name`'s: all roles of the gateway, or the peer itself."""
