@@ -487,9 +487,27 @@ static enum cs_err copy_rest(int from, uint64_t at, int to)
     return err == CS_OK && fsync(to) != 0 ? CS_ERR_IO : err;
 }
 
-enum cs_err cs_copier_cut(struct cs_copier *c, const struct cs_journal_file *f, uint64_t size)
+/* What stands from `size` on, into a file of its own, durably. */
+static enum cs_err keep_rest(struct cs_copier *c, const struct cs_journal_file *f, int fd,
+                             uint64_t size)
 {
     char name[CS_CSR_NAME], aside[CS_ASIDE_NAME];
+    int to = openat(c->dir, cs_file_aside(c->dir, name_of(f, name), aside),
+                    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (to < 0) {
+        return cs_file_err(errno);
+    }
+    enum cs_err err = copy_rest(fd, size, to);
+    (void)close(to);
+    if (err == CS_OK) {
+        return fsync(c->dir) == 0 ? CS_OK : CS_ERR_IO;
+    }
+    (void)unlinkat(c->dir, aside, 0); /* half of it; on a full disk there would be one each time */
+    return err;
+}
+
+enum cs_err cs_copier_cut(struct cs_copier *c, const struct cs_journal_file *f, uint64_t size)
+{
     int fd = -1;
     uint64_t now = 0;
     forget(c, f);
@@ -497,17 +515,36 @@ enum cs_err cs_copier_cut(struct cs_copier *c, const struct cs_journal_file *f, 
     if (err != CS_OK) {
         return err;
     }
-    int to = openat(c->dir, cs_file_aside(c->dir, name_of(f, name), aside),
-                    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    err = to < 0 ? cs_file_err(errno) : copy_rest(fd, size, to);
-    if (to >= 0) {
-        (void)close(to);
-    }
+    err = keep_rest(c, f, fd, size);
     if (err == CS_OK && ftruncate(fd, (off_t)size) != 0) {
         err = cs_file_err(errno);
     }
+    /* Before the journal has what comes in its place: a power loss that undid this would leave the
+     * old bytes behind the new ones, and the journal would not know of them. */
+    if (err == CS_OK && fsync(fd) != 0) {
+        err = CS_ERR_IO;
+    }
     (void)close(fd);
     return err;
+}
+
+enum cs_err cs_copier_void(struct cs_copier *c, const struct cs_journal_file *f, uint64_t from,
+                           uint64_t to)
+{
+    struct open_file *o = NULL;
+    struct stat st;
+    cs_assert(copy_is_done(c, false) && from < to);
+    enum cs_err err = file_open(c, f, &o);
+    if (err == CS_OK && fstat(o->fd, &st) != 0) {
+        err = CS_ERR_IO;
+    }
+    if (err != CS_OK || (uint64_t)st.st_size <= from) {
+        return err;
+    }
+    if ((uint64_t)st.st_size > to) {
+        return cs_copier_cut(c, f, from);
+    }
+    return ftruncate(o->fd, (off_t)from) == 0 ? CS_OK : cs_file_err(errno);
 }
 
 enum cs_err cs_copier_set_aside(struct cs_copier *c, const struct cs_journal_file *f)

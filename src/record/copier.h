@@ -47,7 +47,12 @@ enum cs_err cs_copier_sync(struct cs_copier *c) CS_MUST_CHECK;
  * changed (csr_read.h). */
 enum cs_err cs_copier_look(struct cs_copier *c, const struct cs_journal_file *f,
                            struct cs_csr_tail *ret) CS_MUST_CHECK;
-/* Keeps what stands behind `size` in a file NAME.TIME.torn and cuts it off. */
+/* Recovery: what earlier entries put from `from` up to `to` is void, because a later one begins at
+ * `from` and is put there next. What stands behind `to`, no entry wrote: then all is kept, as cut
+ * does. */
+enum cs_err cs_copier_void(struct cs_copier *c, const struct cs_journal_file *f, uint64_t from,
+                           uint64_t to) CS_MUST_CHECK;
+/* Keeps what stands behind `size` in a file NAME.TIME.torn and cuts it off; both are durable. */
 enum cs_err cs_copier_cut(struct cs_copier *c, const struct cs_journal_file *f,
                           uint64_t size) CS_MUST_CHECK;
 /* Renames it to NAME.TIME.torn. */

@@ -35,6 +35,7 @@ struct recording {
     struct cs_csr_writer w;     /* without a key (epoch 0) until it is written to */
     struct recording *next;     /* of its bucket */
     uint64_t said_ns, said_seq; /* when the log heard of it last, and up to which frame */
+    uint64_t recovered;         /* up to here the journal's last entry about it reaches */
     size_t lent;                /* the place of its stream, if w.stream is one */
     bool found;                 /* by recovery; nothing was written to it since */
     bool ended;                 /* takes nothing more */
@@ -539,7 +540,8 @@ void cs_recordings_cleared(struct cs_recordings *r)
 
 /* ---- recovery ---- */
 
-static enum cs_err note_found(struct cs_recordings *r, const struct cs_journal_file *f)
+static enum cs_err note_found(struct cs_recordings *r, const struct cs_journal_file *f,
+                              struct recording **ret)
 {
     struct recording *x = find(r, f);
     if (x == NULL) {
@@ -549,7 +551,9 @@ static enum cs_err note_found(struct cs_recordings *r, const struct cs_journal_f
         }
         x->found = true;
     }
+    x->file = *f; /* set aside, and begun anew by another gate: it is that one's */
     x->ended = false;
+    *ret = x;
     return CS_OK;
 }
 
@@ -558,31 +562,43 @@ static enum cs_err recover_bytes(struct cs_recordings *r, const struct cs_journa
     struct cs_slice bytes = e->body;
     struct cs_journal_file f;
     struct cs_csr_frame_head h;
+    struct recording *x = NULL;
     if (!cs_journal_file_read(&bytes, &f) || bytes.n == 0) {
         return CS_ERR_CORRUPT;
     }
-    enum cs_err err = cs_copier_put(r->copier, &f, e->offset, bytes);
-    if (err == CS_OK) {
-        err = note_found(r, &f);
+    enum cs_err err = note_found(r, &f, &x);
+    /* A recording only grows. Here it was cut, or set aside and begun anew, and what earlier
+     * entries had behind this place is not its own: left there it would stand behind an END, or be
+     * taken for the end that the recording goes on from. */
+    if (err == CS_OK && e->offset < x->recovered) {
+        err = cs_copier_void(r->copier, &f, e->offset, x->recovered);
     }
-    if (err == CS_OK && cs_csr_frame_head_read(bytes, &h) && h.type == CS_CSR_END) {
-        find(r, &f)->ended = true;
+    if (err == CS_OK) {
+        err = cs_copier_put(r->copier, &f, e->offset, bytes);
+    }
+    if (err != CS_OK) {
+        return err;
+    }
+    x->recovered = e->offset + bytes.n;
+    if (cs_csr_frame_head_read(bytes, &h) && h.type == CS_CSR_END) {
+        x->ended = true;
         r->any_ended = true;
     }
-    return err;
+    return CS_OK;
 }
 
 enum cs_err cs_recordings_recover(struct cs_recordings *r, const struct cs_journal_entry *e)
 {
     struct cs_slice rows = e->body;
     struct cs_journal_file f;
+    struct recording *x = NULL;
     enum cs_err err = CS_OK;
     switch (e->kind) {
     case CS_JOURNAL_BYTES:
         return recover_bytes(r, e);
     case CS_JOURNAL_OPEN:
         while (err == CS_OK && cs_journal_file_read(&rows, &f)) {
-            err = note_found(r, &f);
+            err = note_found(r, &f, &x);
         }
         return err;
     case CS_JOURNAL_COMMIT:
