@@ -202,7 +202,7 @@ static void open_all(struct commit *c, const char *directory)
     c->copier = cs_copier_new(c->journal.dir);
     c->recordings = cs_recordings_new(&c->journal, c->copier, NULL);
     demand(c->recordings != NULL, "memory");
-    cs_recordings_help(c->recordings); /* as the recorder does where there are processors */
+    cs_recordings_help(c->recordings, 0); /* as the recorder does where there are processors */
     cs_recordings_keys(c->recordings, &to);
     for (size_t i = 0; i < WAITING; i++) {
         c->sessions[i] = cs_id_new();

@@ -41,7 +41,7 @@ static enum cs_err files_open(struct cs_recorder *rec)
     }
     cs_copier_also(rec->copier, cs_ledger_sync_run, rec->ledger);
     if (rec->processors > 1) {
-        cs_recordings_help(rec->recordings);
+        cs_recordings_help(rec->recordings, rec->help_from);
     }
     return CS_OK;
 }

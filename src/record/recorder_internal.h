@@ -85,6 +85,7 @@ struct cs_recorder {
     uint64_t opened_ns;
     uint32_t first_kept; /* the oldest segment that is still there */
     long processors;     /* of the machine */
+    size_t help_from;    /* cs_recordings_help's; a test's that has few sessions */
     bool booted, gone, open, stopping;
     bool no_space;   /* writing waits for room */
     bool failed;     /* final */

@@ -25,7 +25,7 @@ enum {
     FRAME_ROOM = CS_CSR_FRAME_MAX + AROUND + CS_LEDGER_ROOM, /* and a leaf */
     SAY_FRAMES = 1024, /* then the log hears how far a recording has come, or after SAY_NS */
     LIST_ROWS = 512,   /* files in one OPEN entry */
-    TOGETHER = 16,     /* so many are worth waking another thread */
+    TOGETHER = 16,     /* so many are usually worth waking another thread */
 };
 
 #define SAY_NS (60 * CS_NS_PER_S)
@@ -58,6 +58,7 @@ struct cs_recordings {
     size_t pending;                         /* plain bytes of it */
     bool any_ended, any_handed;
     struct cs_helper *helper; /* owned; NULL = none */
+    size_t help_from;         /* so many are worth waking it */
     struct cs_csr_stream *together[STREAMS];
 };
 
@@ -138,9 +139,10 @@ void cs_recordings_free(struct cs_recordings *r)
     cs_free(r);
 }
 
-void cs_recordings_help(struct cs_recordings *r)
+void cs_recordings_help(struct cs_recordings *r, size_t least)
 {
     r->helper = r->helper == NULL ? cs_helper_new() : r->helper;
+    r->help_from = least > 0 ? least : (size_t)TOGETHER;
 }
 
 void cs_recordings_keys(struct cs_recordings *r, const struct cs_csr_to *to)
@@ -478,14 +480,14 @@ static void compress_together(struct cs_recordings *r)
             all[n++] = s;
         }
     }
-    if (n >= TOGETHER) {
+    if (n >= r->help_from) {
         cs_helper_compress(r->helper, all, n);
     }
 }
 
 enum cs_err cs_recordings_finish(struct cs_recordings *r, struct cs_slice rows)
 {
-    if (r->helper != NULL && r->n_waiting >= TOGETHER) {
+    if (r->helper != NULL && r->n_waiting >= r->help_from) {
         compress_together(r);
     }
     while (r->n_waiting > 0) {

@@ -36,8 +36,9 @@ const struct cs_leaves *cs_recordings_leaves(const struct cs_recordings *r);
 enum cs_err cs_recordings_add(struct cs_recordings *r, uint64_t epoch,
                               const struct cs_frame_head *head, struct cs_slice frame,
                               const char **ret_look) CS_MUST_CHECK;
-/* From now on a thread takes its part in compressing what many sessions wait for. */
-void cs_recordings_help(struct cs_recordings *r);
+/* From now on a thread takes its part in compressing what many sessions wait for: at least so many,
+ * 0: as many as are worth it. */
+void cs_recordings_help(struct cs_recordings *r, size_t least);
 /* Everything that waits goes into the batch, ended by a COMMIT with these rows (u64le epoch, u64le
  * ring sequence; at most CS_RECORDINGS_ROWS). */
 enum { CS_RECORDINGS_ROWS = 512 };

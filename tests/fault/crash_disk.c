@@ -367,6 +367,15 @@ void disk_put(const char *name, struct cs_slice bytes)
     names_sync();
 }
 
+void disk_lose(const char *name, size_t size)
+{
+    struct node *x = names_find(&d.now, name);
+    cs_assert(x != NULL);
+    trace("LOST", name, 0, size);
+    node_resize(x, size);
+    node_sync(x);
+}
+
 bool disk_file(size_t i, const char **ret_name, struct cs_slice *ret)
 {
     if (i >= d.now.n) {
@@ -385,7 +394,7 @@ bool disk_file(size_t i, const char **ret_name, struct cs_slice *ret)
 
 /* ---- the other threads, in turns ---- */
 
-enum { THREADS = 2 };
+enum { THREADS = 3 };
 static struct thread {
     ucontext_t there;
     void *(*fn)(void *);
@@ -416,13 +425,20 @@ static void turn_of(struct thread *t)
 /* Somebody's, whoever it is. */
 static void thread_turn(void)
 {
-    size_t first = (size_t)disk_any(THREADS);
-    turn_of(threads[first].alive ? &threads[first] : &threads[(first + 1) % THREADS]);
+    size_t i = (size_t)disk_any(THREADS);
+    for (size_t n = 1; n < THREADS && !threads[i].alive; n++) {
+        i = (i + 1) % THREADS;
+    }
+    turn_of(&threads[i]);
 }
 
 static bool any_thread(void)
 {
-    return threads[0].alive || threads[1].alive;
+    bool any = false;
+    for (size_t i = 0; i < THREADS; i++) {
+        any |= threads[i].alive;
+    }
+    return any;
 }
 
 static void thread_yield(void)
@@ -508,6 +524,16 @@ static void turns(void)
     } else if (any_thread() && disk_any(4) == 0) {
         thread_turn();
     }
+}
+
+void disk_turns(void)
+{
+    turns();
+}
+
+bool disk_in_thread(void)
+{
+    return inside != NULL;
 }
 
 /* ---- calls ---- */

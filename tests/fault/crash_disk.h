@@ -7,8 +7,8 @@
  * of the directory likewise. After an fsync that failed, what it should have written may be lost
  * although it can still be read, and a second fsync succeeds without writing it.
  *
- * The copier's threads are run here too, in turns with everybody else, so that a seed gives the
- * same order each time. */
+ * The copier's threads and the compressor's helper are run here too, in turns with everybody else,
+ * so that a seed gives the same order each time. */
 #ifndef CS_TEST_CRASH_DISK_H
 #define CS_TEST_CRASH_DISK_H
 
@@ -37,8 +37,14 @@ uint64_t disk_calls(void);
 void disk_up(bool power);
 /* The other thread's turn, until it waits or its next call. */
 void disk_thread(void);
+/* A place where the order may change: somebody else's turn, perhaps. */
+void disk_turns(void);
+/* The one who runs is one of the threads. */
+bool disk_in_thread(void);
 /* A file that is there, durably. */
 void disk_put(const char *name, struct cs_slice bytes);
+/* It loses what it has of this file from `size` on, also what was durable. */
+void disk_lose(const char *name, size_t size);
 /* What is there: false behind the last file. */
 bool disk_file(size_t i, const char **ret_name, struct cs_slice *ret);
 

@@ -39,7 +39,7 @@ static void begin(struct together *t, bool help)
     CS_CHECK(t->copier != NULL && t->recordings != NULL);
     cs_recordings_keys(t->recordings, &t->to);
     if (help) {
-        cs_recordings_help(t->recordings);
+        cs_recordings_help(t->recordings, 0);
     }
 }
 
