@@ -381,6 +381,39 @@ CS_TEST(a_truncated_a_lengthened_and_an_empty_file_are_found)
     }
 }
 
+/* Each in its own right as the log wrote it. */
+CS_TEST(files_that_changed_places_or_stand_twice_are_found)
+{
+    struct store s, t;
+    struct cs_audit_check c;
+    make(&s, 520);
+    for (size_t i = 0; i < s.n; i++) {
+        for (size_t j = 0; j < s.n; j++) {
+            if (i == j) {
+                continue;
+            }
+            t = s; /* j in the place of i, too */
+            t.files[i].p = s.files[j].p;
+            t.files[i].n = s.files[j].n;
+            if (check(&t, CS_SLICE_NULL, &c) != CS_AUDIT_TAMPERED) {
+                CS_FAIL("%s in the place of %s", s.files[j].path, s.files[i].path);
+            }
+            bool alike = s.files[i].n == s.files[j].n; /* two tiles */
+            if (alike) {
+                both(&t, CS_SLICE_NULL, CS_AUDIT_TAMPERED);
+            }
+            t.files[j].p = s.files[i].p; /* and i in that of j */
+            t.files[j].n = s.files[i].n;
+            if (check(&t, CS_SLICE_NULL, &c) != CS_AUDIT_TAMPERED) {
+                CS_FAIL("%s and %s", s.files[i].path, s.files[j].path);
+            }
+            if (alike && i < j) {
+                both(&t, CS_SLICE_NULL, CS_AUDIT_TAMPERED);
+            }
+        }
+    }
+}
+
 /* Leaves of one length, so that they can be moved about inside their bundle. */
 CS_TEST(leaves_changed_swapped_doubled_or_left_out_are_found_and_named)
 {
