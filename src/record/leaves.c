@@ -230,6 +230,22 @@ enum cs_err cs_leaf_of_start(const struct cs_leaves *to, bool crashed, uint64_t 
     return put(to, &l);
 }
 
+enum cs_err cs_leaf_of_repair(const struct cs_leaves *to, const struct cs_id *session,
+                              const char *what)
+{
+    struct cs_audit_hash root;
+    uint64_t size = 0;
+    if (to->ledger == NULL) {
+        return CS_OK;
+    }
+    struct cs_leaf l = leaf_of(CS_LEAF_RECOVERY, cs_wall_ms(), session);
+    cs_ledger_flushed(to->ledger, &size, &root);
+    cs_leaf_set(&l, CS_KEY_WHAT, cs_slice_str(what));
+    cs_leaf_set_uint(&l, CS_KEY_SIZE, size);
+    cs_leaf_set(&l, CS_KEY_ROOT, cs_slice(root.b, sizeof root.b));
+    return put(to, &l);
+}
+
 enum cs_err cs_leaf_of_key(const struct cs_leaves *to)
 {
     uint8_t hash[CS_SHA256];

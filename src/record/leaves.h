@@ -27,6 +27,9 @@ enum cs_err cs_leaf_of_recording(const struct cs_leaves *to, const struct cs_csr
 /* The writer began: after an orderly end, or after a crash. */
 enum cs_err cs_leaf_of_start(const struct cs_leaves *to, bool crashed, uint64_t size,
                              const struct cs_audit_hash *root) CS_MUST_CHECK;
+/* Something of this recording was found that cannot be its own, and taken away; it goes on. */
+enum cs_err cs_leaf_of_repair(const struct cs_leaves *to, const struct cs_id *session,
+                              const char *what) CS_MUST_CHECK;
 /* Recordings are sealed to this key from now on. */
 enum cs_err cs_leaf_of_key(const struct cs_leaves *to) CS_MUST_CHECK;
 

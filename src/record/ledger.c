@@ -239,6 +239,13 @@ enum cs_err cs_ledger_flush(struct cs_ledger *l, uint64_t *ret_size, struct cs_a
     return e;
 }
 
+void cs_ledger_flushed(const struct cs_ledger *l, uint64_t *ret_size,
+                       struct cs_audit_hash *ret_root)
+{
+    *ret_size = l->flushed;
+    *ret_root = l->root;
+}
+
 enum cs_err cs_ledger_consistency(struct cs_ledger *l, uint64_t old, uint64_t size,
                                   struct cs_audit_path *ret)
 {

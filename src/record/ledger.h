@@ -43,8 +43,9 @@ enum cs_err cs_ledger_add(struct cs_ledger *l, uint64_t index, struct cs_slice l
 /* Leaves that are durable, and those of them that are signed. */
 uint64_t cs_ledger_size(const struct cs_ledger *l);
 uint64_t cs_ledger_signed(const struct cs_ledger *l);
-/* The root of all. */
-void cs_ledger_root(const struct cs_ledger *l, struct cs_audit_hash *ret);
+/* What is in the log's files, as flush gave it last. */
+void cs_ledger_flushed(const struct cs_ledger *l, uint64_t *ret_size,
+                       struct cs_audit_hash *ret_root);
 /* Monotonic: since when there is a leaf without a signature; 0: there is none. */
 uint64_t cs_ledger_unsigned_since(const struct cs_ledger *l);
 /* log.pub is there: which key has to sign is settled. */

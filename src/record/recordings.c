@@ -12,6 +12,8 @@
 #include "base/writer.h"
 #include "record/helper.h"
 
+#include <stdio.h>
+
 enum {
     /* So many sessions may be written to in turn without beginning their compression anew, which
      * costs twice the time and most of the ratio. One takes up as much memory as its session wrote
@@ -265,32 +267,46 @@ static enum cs_err end(struct cs_recordings *r, struct recording *x, enum cs_csr
 
 /* ---- opening ---- */
 
-static enum cs_err begin(struct cs_recordings *r, struct recording *x)
+/* The log has it, too: whoever finds the recording shorter than older leaves say shall find why.
+ * SECURITY: not of a session that another gate carries; of those the log knows nothing. */
+static enum cs_err say_repaired(struct cs_recordings *r, const struct recording *x,
+                                const char *what)
+{
+    return x->file.foreign ? CS_OK : cs_leaf_of_repair(&r->leaves, &x->file.session, what);
+}
+
+/* `aside`: something else was there under its name, and is not any more. */
+static enum cs_err begin(struct cs_recordings *r, struct recording *x, bool aside)
 {
     size_t cap = 0, n = 0;
     uint8_t *p = slot_for(r, x, &cap);
     enum cs_err err =
         cs_csr_begin(&x->w, &r->to, &x->file.session, x->file.epoch, cs_wall_ms(), p, cap, &n);
-    if (err == CS_OK) {
-        add_bytes(r, 0, n);
+    if (err != CS_OK) {
+        return err;
     }
-    return err;
+    add_bytes(r, 0, n);
+    return aside ? say_repaired(r, x, "a file that was no recording was set aside") : CS_OK;
 }
 
 static enum cs_err resume(struct cs_recordings *r, struct recording *x,
                           const struct cs_csr_tail *tail)
 {
     size_t cap = 0, n = 0;
+    char what[80];
     enum cs_err err = tail->cut > 0 ? cs_copier_cut(r->copier, &x->file, tail->size) : CS_OK;
     if (err != CS_OK) {
         return err;
     }
     uint8_t *p = slot_for(r, x, &cap);
     err = cs_csr_resume(&x->w, r->gcm, &r->to, tail, cs_wall_ms(), p, cap, &n);
-    if (err == CS_OK) {
-        add_bytes(r, tail->size, n);
+    if (err != CS_OK) {
+        return err;
     }
-    return err;
+    add_bytes(r, tail->size, n);
+    (void)snprintf(what, sizeof what, "%llu bytes behind frame %llu were cut off",
+                   (unsigned long long)tail->cut, (unsigned long long)tail->seq);
+    return tail->cut > 0 ? say_repaired(r, x, what) : CS_OK;
 }
 
 /* What is on disk under this name: nothing, something of this gate's to go on with, or another
@@ -331,7 +347,7 @@ static enum cs_err open_on_disk(struct cs_recordings *r, struct cs_journal_file 
         return CS_ERR_NO_MEMORY;
     }
     *ret = x;
-    return err == CS_OK ? resume(r, x, &tail) : begin(r, x);
+    return err == CS_OK ? resume(r, x, &tail) : begin(r, x, *ret_look != NULL);
 }
 
 static size_t count_of(const struct cs_recordings *r, uint64_t epoch)
@@ -356,7 +372,7 @@ static enum cs_err take_up(struct cs_recordings *r, struct recording *x, const c
     if (err == CS_OK) {
         err = resume(r, x, &tail);
     } else if (err == CS_ERR_NOT_FOUND) {
-        err = begin(r, x);
+        err = begin(r, x, *ret_look != NULL);
     }
     x->found = false;
     return err;
@@ -623,7 +639,6 @@ static bool is_in(uint64_t epoch, const uint64_t *live, size_t n)
 enum cs_err cs_recordings_end(struct cs_recordings *r, uint64_t epoch, const uint64_t *live,
                               size_t n_live, enum cs_csr_end reason, bool *ret_more)
 {
-    const char *look_text;
     *ret_more = false;
     for (size_t i = 0; i < BUCKETS; i++) {
         struct recording *next;
@@ -638,6 +653,7 @@ enum cs_err cs_recordings_end(struct cs_recordings *r, uint64_t epoch, const uin
                 *ret_more = true;
                 return CS_OK;
             }
+            const char *look_text = NULL;
             enum cs_err err = x->found ? take_up(r, x, &look_text) : CS_OK;
             if (err == CS_ERR_CONFLICT) { /* it has an end */
                 x->ended = r->any_ended = true;

@@ -5,6 +5,8 @@
 #include "record/recordings.h"
 #include "scratch.h"
 
+#include <ftw.h>
+
 enum { TEXT = 60000, SESSION = 5 };
 
 struct world {
@@ -12,14 +14,41 @@ struct world {
     struct cs_journal journal;
     struct cs_copier *copier;
     struct cs_recordings *recordings;
+    struct cs_ledger *ledger;
     struct cs_csr_to to;
+    unsigned repairs; /* leaves that tell of one */
+    char repair[CS_LEAF_TEXT_MAX + 1];
 };
 
 static void recordings_open(struct world *w)
 {
+    const char *why = "";
+    CS_EQ_U64(cs_ledger_open(w->journal.dir, &w->ledger, &why), CS_OK);
     w->copier = cs_copier_new(w->journal.dir);
-    w->recordings = cs_recordings_new(&w->journal, w->copier, NULL);
+    w->recordings = cs_recordings_new(&w->journal, w->copier, w->ledger);
     CS_CHECK(w->copier != NULL && w->recordings != NULL);
+}
+
+static void leaf_look(struct world *w, struct cs_slice bytes)
+{
+    struct cs_leaf l;
+    struct cs_id id = id_of(SESSION);
+    CS_CHECK(cs_leaf_read(bytes, &l));
+    if (l.kind == CS_LEAF_RECOVERY) {
+        struct cs_slice what = l.value[CS_KEY_WHAT].bytes;
+        CS_EQ_SLICE(l.value[CS_KEY_SESSION].bytes, cs_slice(id.b, sizeof id.b));
+        memcpy(w->repair, what.p, what.n);
+        w->repair[what.n] = '\0';
+        w->repairs++;
+    }
+}
+
+static enum cs_err take_leaf(struct world *w, const struct cs_journal_entry *e)
+{
+    if (e->offset >= cs_ledger_size(w->ledger)) {
+        leaf_look(w, e->body);
+    }
+    return cs_ledger_add(w->ledger, e->offset, e->body);
 }
 
 static enum cs_err on_entry(void *arg, const struct cs_journal_entry *e)
@@ -27,6 +56,9 @@ static enum cs_err on_entry(void *arg, const struct cs_journal_entry *e)
     struct world *w = arg;
     if (w->recordings == NULL) {
         recordings_open(w);
+    }
+    if (e->kind == CS_JOURNAL_LEAF) {
+        return take_leaf(w, e);
     }
     return cs_recordings_recover(w->recordings, e);
 }
@@ -36,6 +68,7 @@ static void start(struct world *w)
 {
     struct cs_journal_recovery found = {0, 0, 0};
     w->recordings = NULL;
+    w->repairs = 0;
     CS_EQ_U64(cs_journal_open(&w->journal, w->dir.dir, 0, on_entry, w, &found), CS_OK);
     if (w->recordings == NULL) {
         recordings_open(w);
@@ -50,6 +83,7 @@ static void down(struct world *w)
 {
     cs_recordings_free(w->recordings);
     cs_copier_free(w->copier);
+    cs_ledger_free(w->ledger);
     cs_journal_close(&w->journal);
 }
 
@@ -67,8 +101,14 @@ static void commit(struct world *w)
 {
     uint8_t row[16] = {1};
     struct cs_copied got;
+    struct cs_journal_entry e;
     CS_EQ_U64(cs_recordings_finish(w->recordings, cs_slice(row, sizeof row)), CS_OK);
     CS_EQ_U64(cs_journal_sync(&w->journal), CS_OK);
+    for (size_t at = 0; cs_journal_entry(&w->journal, &at, &e);) {
+        if (e.kind == CS_JOURNAL_LEAF) {
+            CS_EQ_U64(take_leaf(w, &e), CS_OK);
+        }
+    }
     cs_copier_copy(w->copier, cs_journal_hand_over(&w->journal));
     cs_recordings_handed(w->recordings);
     CS_CHECK(cs_copier_copied(w->copier, true, &got) && got.err == CS_OK);
@@ -125,6 +165,20 @@ static void expect_sound(const struct world *w, uint64_t epoch, uint64_t frames,
     (void)close(fd);
 }
 
+/* What there is so far is in its files alone. */
+static void retire(struct world *w)
+{
+    uint64_t size = 0;
+    struct cs_audit_hash root;
+    CS_EQ_U64(cs_copier_sync(w->copier), CS_OK);
+    CS_EQ_U64(cs_ledger_flush(w->ledger, &size, &root), CS_OK);
+    CS_EQ_U64(cs_ledger_sync_prepare(w->ledger), CS_OK);
+    CS_EQ_U64(cs_ledger_sync_run(w->ledger), CS_OK);
+    CS_EQ_U64(cs_ledger_sync_done(w->ledger), CS_OK);
+    CS_EQ_U64(cs_journal_rotate(&w->journal), CS_OK);
+    CS_EQ_U64(cs_journal_retire(&w->journal, w->journal.number), CS_OK);
+}
+
 /* A recording whose first half only the file has, and whose second half the journal has, too; and
  * the recorder is down. */
 static struct world halves(void)
@@ -132,9 +186,7 @@ static struct world halves(void)
     struct world w = world_make();
     start(&w);
     note(&w, 1, TEXT);
-    CS_EQ_U64(cs_copier_sync(w.copier), CS_OK);
-    CS_EQ_U64(cs_journal_rotate(&w.journal), CS_OK);
-    CS_EQ_U64(cs_journal_retire(&w.journal, w.journal.number), CS_OK);
+    retire(&w);
     note(&w, 1, TEXT);
     note(&w, 1, TEXT);
     down(&w);
@@ -162,19 +214,25 @@ static struct world half_behind_a_hole(void)
     struct world w = world_make();
     start(&w);
     note(&w, 1, TEXT);
-    CS_EQ_U64(cs_copier_sync(w.copier), CS_OK);
-    CS_EQ_U64(cs_journal_rotate(&w.journal), CS_OK);
-    CS_EQ_U64(cs_journal_retire(&w.journal, w.journal.number), CS_OK);
+    retire(&w);
     note(&w, 1, TEXT);
     down(&w);
     half_lost(&w);
     return w;
 }
 
+static int file_remove(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)st;
+    (void)type;
+    (void)at;
+    return remove(path);
+}
+
 static void done(struct world *w)
 {
     down(w);
-    scratch_done(&w->dir);
+    CS_CHECK(nftw(w->dir.dir, file_remove, 8, FTW_DEPTH | FTW_PHYS) == 0);
     CS_EQ_U64(cs_alloc_live(), 0);
 }
 
@@ -189,6 +247,8 @@ CS_TEST(recording_that_was_cut_and_ended_has_nothing_behind_its_end_after_anothe
         down(&w);
         start(&w);
         expect_sound(&w, 1, 4, true);
+        CS_EQ_U64(w.repairs, 1);
+        CS_CHECK(strstr(w.repair, " bytes behind frame 0 were cut off") != NULL);
     }
     CS_EQ_U64(scratch_count(&w.dir, ".torn"), 1);
     done(&w);
@@ -224,6 +284,8 @@ CS_TEST(recording_that_was_set_aside_and_begun_anew_ends_where_the_new_one_ends)
     down(&w);
     start(&w);
     expect_sound(&w, 1, 5, true);
+    CS_EQ_U64(w.repairs, 1);
+    CS_EQ_STR(cs_slice_str(w.repair), "a file that was no recording was set aside");
     CS_EQ_U64(scratch_count(&w.dir, ".torn"), 1);
     done(&w);
 }
