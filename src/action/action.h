@@ -42,6 +42,7 @@ struct cs_action {
         settings;       /* session settings that are part of what is approved, "name=value\n"… */
     struct cs_slice tx; /* transaction record: empty outside; else what already ran in it */
     bool in_transaction;
+    uint8_t effects;    /* by bits of its protocol's own, of who described it; in no form of it */
     bool changing;      /* has an effect beyond session and read */
     bool defining;      /* may change definitions: tables, functions, rights, settings */
     bool unsettling;    /* may change the settings under which a text is read */

@@ -23,11 +23,17 @@ rules:
     when: |
       sql.text.startsWith("/* free */")
     then: allow
+  - name: lock-own
+    who: { groups: [agents, engineers] }
+    target: { kind: postgres }
+    when: |
+      sql.verb in ["DECLARE CURSOR", "SELECT", "FETCH", "MOVE"] && sql.effects.all(e, e in ["read", "write"]) && sql.functions.all(f, f == "count") && sql.writes.all(w, w.startsWith("own_")) && sql.reads.all(r, r.startsWith("own_"))
+    then: allow
   - name: rest
     who: { groups: [agents, engineers] }
     target: { kind: postgres }
     when: |
-      sql.effects.exists(e, !(e in ["session", "read"])) && !(sql.text.startsWith("/* free */"))
+      sql.effects.exists(e, !(e in ["session", "read"])) && !(sql.text.startsWith("/* free */")) && !(sql.verb in ["DECLARE CURSOR", "SELECT", "FETCH", "MOVE"] && sql.effects.all(e, e in ["read", "write"]) && sql.functions.all(f, f == "count") && sql.writes.all(w, w.startsWith("own_")) && sql.reads.all(r, r.startsWith("own_")))
     then: hold
     approvers: { groups: [dba], within: 15m, valid: 10m, attach: 10m }
 """
@@ -134,6 +140,83 @@ class Cursors(BypassCase):
     def test_a_sequence(self):
         self.approved(query("declare c cursor for select nextval('s_%s')" % self.t))
         self.asked(query("fetch c"))
+
+    def own(self, *names):
+        """Tables that the session may lock by rule, as long as it is known that it is only these."""
+        for name in names:
+            self.sql("create table own_%s_%s (id int); insert into own_%s_%s values (1), (2), (3); grant select, update on own_%s_%s to public" % ((name, self.t) * 3))
+        return ["own_%s_%s" % (name, self.t) for name in names]
+
+    def passes(self, *texts):
+        for text in texts:
+            n = len(self.was_held)
+            self.assertIsNone(error_of(self.said(self.w, query(text))), text)
+            self.assertEqual(len(self.was_held), n, text)
+
+    def locking(self, name, table):
+        return "declare %s cursor for select id from %s for update" % (name, table)
+
+    def test_fetch_writes_what_its_cursor_locks(self):
+        a, b = self.own("a", "b")
+        self.passes(self.locking("c", a), "fetch c", "move c", "fetch all from c", self.locking("d", b), "fetch d", "fetch 2 from d")
+        self.passes("savepoint x", "fetch c")
+        self.assertIsNone(error_of(self.w.ask(parse("fetch c"), bind(), execute(), SYNC)))
+        self.assertIsNone(error_of(self.w.ask(parse("select id from %s for update" % a), bind(portal="p"), SYNC)))
+        self.passes("fetch p")
+
+    def test_fetch_of_another_tables_cursor_is_asked_and_says_what_it_writes(self):
+        self.sql("grant update on %s to public" % self.t)
+        a, = self.own("a")
+        self.passes(self.locking("d", a))
+        cards = []
+        self.approved(query(self.locking("c", self.t)))
+        self.said(self.w, query("fetch c"), held=lambda request: (cards.append(self.gw.json("show", request, who="bob")), self.gw.deny(request, "no")))
+        self.assertEqual(cards[0]["facts"]["sql.writes"], [self.t])
+        self.assertEqual(cards[0]["facts"]["sql.reads"], [self.t])
+
+    def test_a_sequence_is_asked_whatever_else_is_written(self):
+        a, = self.own("a")
+        self.sql("grant usage on sequence s_%s to public" % self.t)
+        self.approved(query("declare c cursor for select nextval('s_%s') from %s for update" % (self.t, a)))
+        self.asked(query("fetch c"))
+
+    def test_nobody_says_what_a_name_of_several_cursors_locks(self):
+        a, b = self.own("a", "b")
+        self.passes(self.locking("c", a), "fetch c", "close c", self.locking("c", b))
+        self.asked(query("fetch c"))
+
+    def test_nor_what_one_locks_that_only_reads_since(self):
+        a, = self.own("a")
+        self.passes(self.locking("c", a), "fetch c", "close c", "declare c cursor for select id from %s" % self.t)
+        self.asked(query("fetch c"))
+
+    def test_nor_what_a_portal_of_a_fetch_locks(self):
+        a, = self.own("a")
+        self.sql("grant update on %s to public" % self.t)
+        self.approved(query(self.locking("c", self.t)))
+        self.approved(parse("fetch c"), bind(portal="p"), SYNC)
+        self.asked(query("fetch p"))
+
+    def test_nor_where_code_may_have_opened_one(self):
+        a, = self.own("a")
+        self.passes(self.locking("c", a), "fetch c")
+        self.approved(query("select open_%s('mine')" % self.t))
+        self.asked(query("fetch c"))
+
+    def test_nor_of_two_in_one_text(self):
+        a, b = self.own("a", "b")
+        self.passes(self.locking("c", a), self.locking("d", b))
+        self.asked(query("fetch c; fetch d"))
+        self.passes(self.locking("e", a) + "; fetch e")  # one text, and all that it locks is in it
+
+    def test_a_fetch_that_is_asked_when_its_transaction_has_ended_behind_it(self):
+        """What is known of the cursor is told to somebody who is asked after the COMMIT before it in the pipeline."""
+        self.sql("grant update on %s to public" % self.t)
+        self.approved(query(self.locking("c", self.t)))
+        got = self.said(self.w, query("commit"), parse("fetch c"), bind(), execute(), SYNC, n=2)
+        self.assertIsNotNone(error_of(got))
+        self.assertEqual(kinds(self.w.ask(query("select 1"))), "TDCZ")
+        self.w.ask(query("begin"))
 
     def test_what_was_declared_while_its_reading_was_in_doubt(self):
         """Approved as two strings, read as one and a call: the call is asked for when it is to run."""

@@ -20,7 +20,21 @@ from pgwire import SYNC, bind, error_of, execute, kinds, parse, query
 WORD = "plant3d-pa55-"
 
 
+# What only the session has cannot run by the elevated credential, and nobody would be asked.
+RULES = harness.RULES + """
+  - name: prepared
+    who: { groups: [agents, engineers] }
+    target: { kind: postgres }
+    when: |
+      sql.verb in ["EXECUTE", "PREPARE"]
+    then: hold
+    approvers: { groups: [dba], within: 15m, valid: 10m, attach: 10m }
+"""
+
+
 class Passwords(GatewayCase):
+    RULES = RULES
+
     def setUp(self):
         self.pg.sql("alter role %s createrole" % self.roles["owner"])
         self.role = fresh_name("role")

@@ -142,16 +142,32 @@ class Real(GatewayCase):
         self.gw.wait_state(r["id"], "void")
         self.assertEqual(self.sql("select count(*) from " + t), [(1,)])
 
-    def test_the_servers_own_prepared_statement_is_not_known_there_and_says_so(self):
+    def test_what_only_the_session_has_is_refused_before_anybody_is_asked(self):
+        """An elevated connection has no statement that SQL prepared here, and no cursor: an approval would be in vain."""
         t = self.table()
         w = self.wire()
         self.assertEqual(kinds(w.ask(query("prepare p(int) as delete from %s where id = $1" % t))), "CZ")
-        w.send(query("execute p(1)"))
-        r = self.held("execute p(1)")
-        self.gw.approve(r["id"])
-        self.assertEqual(error_of(w.until_ready())["C"], "26000")
-        self.gw.wait_state(r["id"], "done")
+        for got in (w.ask(query("execute p(1)")), w.ask(query("select 1; execute p(1)")), w.ask(parse("execute p(1)"), bind(), execute(), SYNC)):
+            e = error_of(got)
+            self.assertEqual((e["C"], e["H"]), ("42501", "Send the statement itself instead."))
+            self.assertIn("was prepared or declared in this session", e["M"])
+        got = w.ask(bind([b"1"], "p"), execute(), SYNC)
+        self.assertEqual((error_of(got)["C"], error_of(got)["H"]), ("42501", "Send the statement itself instead."))
+        self.assertEqual(self.gw.pending(), [])
         self.assertEqual(self.sql("select count(*) from " + t), [(10,)])
+        self.assertEqual(kinds(w.ask(query("select 1"))), "TDCZ")
+
+    def test_what_a_text_makes_for_itself_is_there(self):
+        t = self.table()
+        w = self.wire()
+        for text in ("prepare p(int) as delete from %s where id = $1; execute p(1); execute p(2); deallocate p" % t,
+                     "begin; delete from %s where id = 3; declare c cursor for select id from %s; fetch c; close all; commit" % (t, t)):
+            w.send(query(text))
+            r = self.held(text[:20])
+            self.gw.approve(r["id"])
+            got = w.until_ready()
+            self.assertIsNone(error_of(got))
+        self.assertEqual(self.sql("select count(*) from " + t), [(7,)])
 
     def test_settings_of_the_session_that_were_approved_are_those_that_it_runs_with(self):
         t = self.table()

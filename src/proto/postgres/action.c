@@ -6,6 +6,8 @@
 #include "proto/postgres/frontend.h"
 #include "sql/catalogue.h"
 
+#include <stdio.h>
+
 enum pg_act pg_violation(struct pg *p, const char *what)
 {
     cs_log(CS_EV_PROTOCOL_ERROR, &p->s->id, "client: %s", what);
@@ -49,6 +51,15 @@ enum pg_act pg_settle_first(struct pg *p, struct pg_batch *b)
         return PG_STOP;
     }
     return p->skipping ? PG_DONE : PG_PASS;
+}
+
+void pg_refuse(struct pg *p, struct cs_verdict *v, const char *why, const char *hint)
+{
+    v->outcome = CS_DENY;
+    v->refusal = CS_REFUSAL_RULE;
+    (void)snprintf(v->message, sizeof v->message, "Countersign denied this: %s", why);
+    (void)snprintf(v->hint, sizeof v->hint, "%s", hint);
+    cs_gate_note(p->s, "refused: %s", why);
 }
 
 /* ---- classification ---- */
@@ -114,6 +125,7 @@ static void fact_string(struct cs_action *a, enum cs_fact_id id, struct cs_slice
 
 static void set_effects(struct cs_action *a, uint8_t effects)
 {
+    a->effects = effects;
     a->changing = (effects & ~(unsigned)(CS_SQL_SESSION | CS_SQL_READ)) != 0;
     a->only_session = effects == CS_SQL_SESSION;
     a->defining = (effects & (CS_SQL_DDL | CS_SQL_ADMIN | CS_SQL_OPAQUE)) != 0;
@@ -160,6 +172,9 @@ void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice
                   declared ? &st->memo : NULL, &j);
     widen(&j, pg_cursors_run(p, class), doubted);
     cs_sql_facts(cs_gate_sql(p->s->gate), class, &j, a->bytes, &a->facts);
+    if (!doubted) {
+        pg_cursor_facts(p, class, &a->facts);
+    }
     if (p->replication != PG_REPLICATION_NONE && !class->parsed) {
         /* SECURITY: a newer server may know more commands than we do. */
         fact_string(a, CS_FACT_SQL_VERB, CS_SLICE_LIT("REPLICATION"));

@@ -79,10 +79,7 @@ static void describe(struct pg *p, struct called *c, const struct cs_sql_class *
 
 static enum pg_act refuse(struct pg *p, struct pg_batch *b, struct cs_verdict *v, const char *why)
 {
-    v->outcome = CS_DENY;
-    v->refusal = CS_REFUSAL_RULE;
-    (void)snprintf(v->message, sizeof v->message, "Countersign denied this: %s", why);
-    cs_gate_note(p->s, "refused: FunctionCall: %s", why);
+    pg_refuse(p, v, why, "Call it in SQL.");
     return pg_pass(p, b) && pg_deny_simple(p, v) ? PG_DONE : PG_STOP;
 }
 
@@ -135,7 +132,7 @@ static enum pg_act judge(struct pg *p, struct pg_batch *b, struct called *c,
     case CS_HOLD:
         return v->elevated     ? refuse(p, b, v,
                                         "a FunctionCall runs with the everyday credential only, and a "
-                                            "rule wants the elevated one; call it in SQL")
+                                            "rule wants the elevated one")
                : pg_pass(p, b) ? hold(p, c, class, v, message)
                                : PG_STOP;
     case CS_DENY:
@@ -163,7 +160,7 @@ enum pg_act pg_on_call(struct pg *p, struct pg_batch *b, const struct pg_frame *
     } else if ((c.row = row_of(&c.m)) == NULL) {
         act = refuse(p, b, v,
                      "FunctionCall names a function by number, and this one is none of large "
-                     "objects' with so many arguments; call it in SQL");
+                     "objects' with so many arguments");
     } else {
         read_params(&c);
         write_text(&c);

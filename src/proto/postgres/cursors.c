@@ -9,29 +9,50 @@
 
 enum { CURSORS_MAX = 32 };
 
-static uint8_t effects_of(const struct cs_action *a)
+static void forget(struct pg *p, const struct cs_sql_class **class)
 {
-    static const char *const names[] = {"session", "read", "write", "ddl", "admin", "opaque"};
-    const struct cs_fact *f = &a->facts.v[CS_FACT_SQL_EFFECTS];
-    uint8_t effects = 0;
-    for (size_t i = 0; i < f->u.strings.n; i++) {
-        for (unsigned k = 0; k < CS_ARRAY_LEN(names); k++) {
-            if (cs_slice_eq_str(f->u.strings.v[i], names[k])) {
-                effects |= (uint8_t)(1U << k);
-            }
-        }
+    if (*class != NULL) {
+        cs_sql_release(cs_gate_sql(p->s->gate), *class);
+        *class = NULL;
     }
-    return effects & (uint8_t) ~(unsigned)(CS_SQL_SESSION | CS_SQL_READ);
 }
 
-static void add(struct pg_cursors *c, struct cs_slice name, uint8_t effects)
+static struct pg_cursor *find(const struct pg_cursors *c, struct cs_slice name)
 {
     name = cs_slice_head(name, CS_LIMIT_PG_NAME_BYTES); /* as the target cuts it */
     for (size_t i = 0; i < c->n; i++) {
         if (cs_slice_eq_str(name, c->v[i].name)) {
-            c->v[i].effects |= effects;
-            return;
+            return &c->v[i];
         }
+    }
+    return NULL;
+}
+
+/* Are the facts of this text those of its query? Not of several statements, and not where it runs
+ * something else by its name. */
+static bool speaks_for_itself(const struct cs_sql_class *class)
+{
+    return class != NULL && class->parsed && class->n_statements == 1 && class->n_kept == 1 &&
+           (class->statements[0].kind == CS_SQL_DECLARE ||
+            class->statements[0].kind == CS_SQL_PLAIN);
+}
+
+/* SECURITY: whether it is opened, and which of several is open under a name, the target knows; of
+ * those that only read it may be one, too. Then nobody says what FETCH reads and writes. */
+static void add(struct pg *p, struct cs_slice name, const struct cs_sql_class *class,
+                const struct cs_action *a, uint8_t effects)
+{
+    struct pg_cursors *c = &p->names.cursors;
+    struct pg_cursor *at = find(c, name);
+    if (at != NULL) {
+        at->effects |= effects;
+        if (at->class != class) {
+            forget(p, &at->class);
+        }
+        return;
+    }
+    if (effects == 0) {
+        return;
     }
     if (c->v == NULL) {
         c->v = cs_alloc(CURSORS_MAX * sizeof *c->v);
@@ -40,21 +61,28 @@ static void add(struct pg_cursors *c, struct cs_slice name, uint8_t effects)
         c->any |= effects;
         return;
     }
-    struct pg_cursor *at = &c->v[c->n++];
+    at = &c->v[c->n++];
     *at = (struct pg_cursor){.effects = effects};
+    name = cs_slice_head(name, CS_LIMIT_PG_NAME_BYTES);
     memcpy(at->name, name.p, name.n);
+    if (speaks_for_itself(class)) {
+        cs_sql_keep(class);
+        at->class = class;
+        at->names_known = a->facts.v[CS_FACT_SQL_READS].state == CS_FACT_KNOWN;
+        at->writes_known = a->facts.v[CS_FACT_SQL_WRITES].state == CS_FACT_KNOWN;
+    }
 }
 
 void pg_cursors_sent(struct pg *p, const struct cs_sql_class *class, const struct cs_action *a,
                      struct cs_slice portal)
 {
     struct pg_cursors *c = &p->names.cursors;
-    if (!a->changing || p->elevated != NULL) {
+    uint8_t effects = a->effects & (uint8_t) ~(unsigned)(CS_SQL_SESSION | CS_SQL_READ);
+    if ((!a->changing && c->n == 0) || p->elevated != NULL) {
         return;
     }
-    uint8_t effects = effects_of(a);
     if (portal.n > 0) {
-        add(c, portal, effects);
+        add(p, portal, class, a, effects);
     }
     /* SECURITY: code opens cursors, under any name. */
     if ((effects & CS_SQL_OPAQUE) != 0) {
@@ -62,7 +90,7 @@ void pg_cursors_sent(struct pg *p, const struct cs_sql_class *class, const struc
     }
     for (uint32_t i = 0; class != NULL && i < class->n_kept; i++) {
         if (class->statements[i].kind == CS_SQL_DECLARE) {
-            add(c, class->statements[i].name, effects);
+            add(p, class->statements[i].name, class, a, effects);
         }
     }
 }
@@ -70,14 +98,8 @@ void pg_cursors_sent(struct pg *p, const struct cs_sql_class *class, const struc
 uint8_t pg_cursor_runs(const struct pg *p, struct cs_slice name)
 {
     const struct pg_cursors *c = &p->names.cursors;
-    uint8_t effects = c->any;
-    name = cs_slice_head(name, CS_LIMIT_PG_NAME_BYTES);
-    for (size_t i = 0; i < c->n; i++) {
-        if (cs_slice_eq_str(name, c->v[i].name)) {
-            effects |= c->v[i].effects;
-        }
-    }
-    return effects;
+    const struct pg_cursor *at = find(c, name);
+    return c->any | (at != NULL ? at->effects : 0);
 }
 
 uint8_t pg_cursors_run(const struct pg *p, const struct cs_sql_class *class)
@@ -92,8 +114,46 @@ uint8_t pg_cursors_run(const struct pg *p, const struct cs_sql_class *class)
     return effects;
 }
 
+static void fact_names(struct cs_fact *f, bool known, const struct cs_slice *v, size_t n)
+{
+    f->state = known ? CS_FACT_KNOWN : CS_FACT_UNKNOWN;
+    f->u.strings.v = v;
+    f->u.strings.n = n;
+}
+
+void pg_cursor_facts(struct pg *p, const struct cs_sql_class *class, struct cs_facts *facts)
+{
+    struct pg_cursors *c = &p->names.cursors;
+    if (c->n == 0 || c->any != 0 || !class->parsed || class->n_statements != 1 ||
+        class->n_kept != 1 || class->statements[0].kind != CS_SQL_FETCH) {
+        return;
+    }
+    const struct pg_cursor *at = find(c, class->statements[0].name);
+    if (at == NULL || at->class == NULL) {
+        return;
+    }
+    forget(p, &c->described);
+    cs_sql_keep(at->class);
+    c->described = at->class; /* the transaction may end while somebody is asked */
+    fact_names(&facts->v[CS_FACT_SQL_READS], at->names_known, at->class->reads, at->class->n_reads);
+    fact_names(&facts->v[CS_FACT_SQL_WRITES], at->writes_known, at->class->writes,
+               at->class->n_writes);
+    fact_names(&facts->v[CS_FACT_SQL_FUNCTIONS], at->names_known, at->class->functions,
+               at->class->n_functions);
+}
+
 void pg_cursors_done(struct pg *p)
 {
-    cs_free(p->names.cursors.v);
-    p->names.cursors = (struct pg_cursors){0};
+    struct pg_cursors *c = &p->names.cursors;
+    for (size_t i = 0; i < c->n; i++) {
+        forget(p, &c->v[i].class);
+    }
+    cs_free(c->v);
+    *c = (struct pg_cursors){.described = c->described};
+}
+
+void pg_cursors_free(struct pg *p)
+{
+    pg_cursors_done(p);
+    forget(p, &p->names.cursors.described);
 }

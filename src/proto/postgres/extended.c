@@ -259,6 +259,11 @@ static enum pg_act hold_bind(struct pg *p, const struct pg_bind *m, const struct
     if (!unlock(p)) {
         return PG_STOP;
     }
+    /* SECURITY: what SQL prepared has no class of its own, and is not there either. */
+    if (v->elevated && (st->class == NULL || pg_needs_session(st->class))) {
+        pg_refuse(p, v, PG_NEEDS_SESSION, PG_NEEDS_SESSION_HINT);
+        return pg_deny_extended(p, v) ? PG_DONE : PG_STOP;
+    }
     pg_hold(p, a, class, v);
     if (p->ending || (v->outcome == CS_DENY && v->refusal == CS_REFUSAL_CLOSED)) {
         pg_end(p, p->s->kill.set ? "killed" : "the connection ended while an action was held");

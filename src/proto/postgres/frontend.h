@@ -26,6 +26,13 @@ bool pg_pass(struct pg *p, struct pg_batch *b);
 enum pg_act pg_settle_first(struct pg *p, struct pg_batch *b);
 /* An answer that is owed from here on. NULL: out of memory, the session ends. */
 struct pg_reply *pg_push(struct pg *p, enum pg_reply_kind kind);
+/* The verdict is a refusal of our own making (not of the rules), and recorded as a note. The caller
+ * sends it. `hint`: what to do instead. */
+void pg_refuse(struct pg *p, struct cs_verdict *v, const char *why, const char *hint);
+#define PG_NEEDS_SESSION                                                                           \
+    "what it uses was prepared or declared in this session, and a rule wants it on a connection "  \
+    "with the elevated credential, which has none of that"
+#define PG_NEEDS_SESSION_HINT "Send the statement itself instead."
 /* NUL-terminated and owned; NULL for an empty one. */
 char *pg_name_copy(struct cs_slice s);
 /* A reference; NULL when memory is out. Waits where the text is long: nothing may be half described
@@ -68,7 +75,7 @@ enum pg_act pg_on_execute(struct pg *p, struct pg_batch *b, const struct pg_fram
 enum pg_act pg_on_describe_or_close(struct pg *p, struct pg_batch *b, const struct pg_frame *f);
 
 /* ---- prepare.c ---- */
-/* A refusal of our own making (not of the rules), recorded as a note. */
+/* pg_refuse, sent. */
 enum pg_act pg_refuse_extended(struct pg *p, struct pg_batch *b, const char *message);
 /* May to prepare the text run code already? `a`: what it is, by pg_describe. */
 bool pg_prepare_runs(struct pg *p, const struct cs_sql_class *class, struct cs_slice text,

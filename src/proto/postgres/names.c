@@ -300,6 +300,43 @@ bool pg_names_change(const struct cs_sql_class *class, bool narrowed)
     return false;
 }
 
+/* Does a statement before number `k` of the text make what that one names? */
+static bool makes_before(const struct cs_sql_class *class, uint32_t k, enum cs_sql_kind maker)
+{
+    struct cs_slice name = cs_slice_head(class->statements[k].name, CS_LIMIT_PG_NAME_BYTES);
+    for (uint32_t i = 0; i < k; i++) {
+        const struct cs_sql_statement *st = &class->statements[i];
+        if (st->kind == maker &&
+            (name.n == 0 || cs_slice_eq(cs_slice_head(st->name, CS_LIMIT_PG_NAME_BYTES), name))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool pg_needs_session(const struct cs_sql_class *class)
+{
+    for (uint32_t i = 0; class->parsed && i < class->n_kept; i++) {
+        switch ((int)class->statements[i].kind) {
+        case CS_SQL_EXECUTE:
+        case CS_SQL_DEALLOCATE:
+            if (!makes_before(class, i, CS_SQL_PREPARE)) {
+                return true;
+            }
+            break;
+        case CS_SQL_FETCH:
+        case CS_SQL_CLOSE:
+            if (!makes_before(class, i, CS_SQL_DECLARE)) {
+                return true;
+            }
+            break;
+        default:
+            break;
+        }
+    }
+    return false;
+}
+
 void pg_names_after(struct pg *p, const struct cs_sql_class *class, const char *text, unsigned n)
 {
     if (!pg_names_follow(class) || n >= class->n_kept) {
@@ -344,7 +381,7 @@ void pg_names_done(struct pg *p)
 {
     pg_names_drop_all(p);
     pg_portals_drop_all(p);
-    pg_cursors_done(p);
+    pg_cursors_free(p);
     cs_free(p->names.statements);
     p->names = (struct pg_names){0};
 }

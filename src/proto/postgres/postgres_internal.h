@@ -115,10 +115,13 @@ struct pg_replies {
 /* Cursors and named portals of the open transaction that do more than read: FETCH runs their query,
  * for each row, and again after going back. Behind its end what is left of them was stored. */
 struct pg_cursors {
+    const struct cs_sql_class *described; /* reference: what the last description borrows from */
     uint8_t any; /* effects that any cursor may have: something unreadable may have opened it */
     size_t n;
     struct pg_cursor {
         uint8_t effects;
+        bool names_known, writes_known;
+        const struct cs_sql_class *class; /* reference; NULL: what it reads and writes is unknown */
         char name[CS_LIMIT_PG_NAME_BYTES + 1];
     } * v; /* owned */
 };
@@ -291,6 +294,9 @@ void pg_portal_free(struct pg *p, struct pg_portal *po);
 bool pg_names_change(const struct cs_sql_class *class, bool narrowed);
 /* Can what it does to names be followed statement by statement? */
 bool pg_names_follow(const struct cs_sql_class *class);
+/* Does it use what only the session has: a statement that was prepared before it, a cursor that was
+ * opened before it? On a connection of its own it finds neither. */
+bool pg_needs_session(const struct cs_sql_class *class);
 /* The n-th statement of such a text has succeeded. What cannot be followed makes every name
  * stale. Called for each of thousands of statements: only where one needs the text is its length
  * looked for. */
@@ -306,8 +312,13 @@ void pg_cursors_sent(struct pg *p, const struct cs_sql_class *class, const struc
 uint8_t pg_cursors_run(const struct pg *p, const struct cs_sql_class *class);
 /* The same of Execute with the name of a cursor. */
 uint8_t pg_cursor_runs(const struct pg *p, struct cs_slice name);
+/* A text that is one FETCH or MOVE reads and writes what its cursor does, if that is known: the
+ * facts of then, which borrow from its class until the next call. */
+void pg_cursor_facts(struct pg *p, const struct cs_sql_class *class, struct cs_facts *facts);
 /* The transaction is over. */
 void pg_cursors_done(struct pg *p);
+/* The session is over. */
+void pg_cursors_free(struct pg *p);
 
 /* ---- hold.c ---- */
 /* Parks the action; `class` is that of the text that says what it does: of the prepared statement,

@@ -7,19 +7,13 @@
 #include "base/alloc.h"
 #include "proto/postgres/frontend.h"
 
-#include <stdio.h>
-
 static enum pg_act refuse(struct pg *p, struct pg_batch *b, const char *message, const char *hint)
 {
     struct cs_verdict *v = cs_alloc(sizeof *v);
     bool ok = false;
     if (v != NULL) {
-        v->outcome = CS_DENY;
-        v->refusal = CS_REFUSAL_RULE;
         v->n = p->s->actions;
-        (void)snprintf(v->message, sizeof v->message, "Countersign denied this: %s", message);
-        (void)snprintf(v->hint, sizeof v->hint, "%s", hint);
-        cs_gate_note(p->s, "refused: %s", message);
+        pg_refuse(p, v, message, hint);
         ok = pg_pass(p, b) && pg_deny_extended(p, v);
         cs_free(v);
     }

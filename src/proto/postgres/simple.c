@@ -5,8 +5,6 @@
 #include "proto/postgres/frontend.h"
 #include "sql/catalogue.h"
 
-#include <stdio.h>
-
 /* A simple query being judged. `followed`: its effect on names is known to be none (an EXECUTE of a
  * statement that was seen being prepared). */
 struct asked {
@@ -65,11 +63,7 @@ static bool unseen_data(const struct asked *q, const struct cs_verdict *v)
 /* What cannot be held as it is: refused, with what to do instead. */
 static enum pg_act refuse(struct pg *p, struct cs_verdict *v, const char *why, const char *hint)
 {
-    v->outcome = CS_DENY;
-    v->refusal = CS_REFUSAL_RULE;
-    (void)snprintf(v->message, sizeof v->message, "Countersign denied this: %s", why);
-    (void)snprintf(v->hint, sizeof v->hint, "%s", hint);
-    cs_gate_note(p->s, "refused: %s", why);
+    pg_refuse(p, v, why, hint);
     return pg_deny_simple(p, v) ? PG_DONE : PG_STOP;
 }
 
@@ -82,6 +76,9 @@ static enum pg_act hold_query(struct pg *p, struct asked *q, struct cs_verdict *
     if (v->elevated && replicates(p, q)) { /* that connection would take it for SQL */
         return refuse(p, v, "replication cannot run by the elevated credential",
                       "The rule that holds it must not say run_as: elevated.");
+    }
+    if (v->elevated && pg_needs_session(q->class)) { /* nobody is asked in vain */
+        return refuse(p, v, PG_NEEDS_SESSION, PG_NEEDS_SESSION_HINT);
     }
     pg_hold(p, &q->a, q->prepared != NULL ? q->prepared : q->class, v);
     if (p->ending || (v->outcome == CS_DENY && v->refusal == CS_REFUSAL_CLOSED)) {
