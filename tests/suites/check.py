@@ -23,6 +23,12 @@ rules:
     who: { groups: [engineers] }
     target: { kind: postgres }
     then: allow
+  - name: large-objects
+    who: { groups: [engineers] }
+    target: { kind: postgres }
+    when: |
+      sql.verb == "FUNCTION CALL"
+    then: allow
 """
 WHO = "suite"
 
