@@ -44,8 +44,12 @@ static void add(struct pg *p, struct cs_slice name, const struct cs_sql_class *c
 {
     struct pg_cursors *c = &p->names.cursors;
     struct pg_cursor *at = find(c, name);
+    bool names = a->facts.v[CS_FACT_SQL_READS].state == CS_FACT_KNOWN;
+    bool writes = a->facts.v[CS_FACT_SQL_WRITES].state == CS_FACT_KNOWN;
     if (at != NULL) {
         at->effects |= effects;
+        at->names_known = at->names_known && names;
+        at->writes_known = at->writes_known && writes;
         if (at->class != class) {
             forget(p, &at->class);
         }
@@ -62,14 +66,12 @@ static void add(struct pg *p, struct cs_slice name, const struct cs_sql_class *c
         return;
     }
     at = &c->v[c->n++];
-    *at = (struct pg_cursor){.effects = effects};
+    *at = (struct pg_cursor){.effects = effects, .names_known = names, .writes_known = writes};
     name = cs_slice_head(name, CS_LIMIT_PG_NAME_BYTES);
     memcpy(at->name, name.p, name.n);
     if (speaks_for_itself(class)) {
         cs_sql_keep(class);
         at->class = class;
-        at->names_known = a->facts.v[CS_FACT_SQL_READS].state == CS_FACT_KNOWN;
-        at->writes_known = a->facts.v[CS_FACT_SQL_WRITES].state == CS_FACT_KNOWN;
     }
 }
 
