@@ -128,9 +128,10 @@ def held(gw):
 
 # ---- turns of the loop ----
 
-def turns(pid, out, action):
+def turns(pid, out, action, looks=True):
     """Nanoseconds of each turn of a process's loop while action() runs, from one epoll_wait that returned to the next,
-    without what other processes took of the time in between. None: there is no perf."""
+    without what other processes took of the time in between. None: there is no perf. Without `looks` not of those that
+    began with nothing new from the kernel: a session that had let others run goes on in them, or the loop only looks again."""
     with Perf("record", "-q", "--switch-events", "-e", "syscalls:sys_enter_epoll_wait", "-e", "syscalls:sys_exit_epoll_wait",
               "-o", out, "-p", str(pid)) as perf:
         if not perf.works:
@@ -141,7 +142,7 @@ def turns(pid, out, action):
     for at, what in re.findall(r"(?m)^\s*(\d+\.\d+): *(.*)$", text):
         at = int(at.replace(".", ""))
         if "sys_exit_epoll_wait" in what:
-            began = at if not what.rstrip().endswith("0x0") else None  # nothing came: it only looked
+            began = at if looks or not what.rstrip().endswith("0x0") else None
         elif began is not None and "SWITCH" in what:
             if "OUT" in what:
                 left = at
@@ -202,7 +203,7 @@ def loop_turn(peers):
     ping.until_ready()
     pings(200)
     out = os.path.join(peers.dir, "turns")
-    quiet = turns(gate, out, lambda: pings(2000))
+    quiet = turns(gate, out, lambda: pings(2000), looks=False)
     if not quiet:
         note("not measured: perf is not there, or may not trace system calls")
         return

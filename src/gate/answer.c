@@ -45,8 +45,21 @@ static enum cs_err add_data(struct cs_session *s, struct cs_answer *a, bool from
         e = cs_gate_append(s, CS_FRAME_DATA, &f, false);
         a->at[from_client] += f.data.n;
         bytes = cs_slice_from(bytes, f.data.n);
+        (void)cs_co_breathe(); /* safe where appending is, which may wait */
     }
     return e;
+}
+
+/* Others run between the pieces: the bytes lie in the session's own buffer, and are sent on behind
+ * this. */
+static void add_hash(struct cs_hasher *h, struct cs_slice bytes)
+{
+    while (bytes.n > 0) {
+        struct cs_slice piece = cs_slice_head(bytes, CS_LIMIT_PIECE_BYTES);
+        cs_hasher_add(h, piece);
+        bytes = cs_slice_from(bytes, piece.n);
+        (void)cs_co_breathe();
+    }
 }
 
 enum cs_err cs_answer_add(struct cs_session *s, struct cs_answer *a, bool from_client,
@@ -66,7 +79,7 @@ enum cs_err cs_answer_add(struct cs_session *s, struct cs_answer *a, bool from_c
         if (h->ctx == NULL) {
             cs_hasher_start(h);
         }
-        cs_hasher_add(h, rest);
+        add_hash(h, rest);
     }
     a->rest[from_client] += rest.n;
     return CS_OK;

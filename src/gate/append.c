@@ -15,18 +15,24 @@
 /* How long an action waits for the disk before it is refused. */
 #define DURABLE_WAIT_NS (30 * CS_NS_PER_S)
 #define LATE_PAUSE_NS   (CS_NS_PER_S / 2)
+/* What is copied once, into the ring, and not into the scratch buffer before. */
+#define APART_BYTES 4096
 
 static enum cs_err try_append(struct cs_gate *g, const struct cs_frame_head *head,
                               const void *frame, size_t *ret_n, uint64_t *ret_seq)
 {
     struct cs_writer w = cs_writer(g->scratch, CS_LIMIT_RECORD_FRAME_BYTES);
-    cs_frame_encode(&w, head, frame);
-    if (w.overflow) {
+    struct cs_slice apart;
+    size_t at;
+    cs_frame_encode_apart(&w, head, frame, APART_BYTES, &apart, &at);
+    if (w.overflow || apart.n > CS_LIMIT_RECORD_FRAME_BYTES) {
         return CS_ERR_TOO_LARGE;
     }
-    struct cs_slice piece = cs_writer_done(&w);
-    *ret_n = piece.n;
-    return cs_ring_append(&g->ring, &piece, 1, ret_seq);
+    struct cs_slice all = cs_writer_done(&w);
+    struct cs_slice pieces[3] = {cs_slice_head(all, at), apart, cs_slice_from(all, at)};
+    *ret_n = all.n + apart.n;
+    return apart.n > 0 ? cs_ring_append(&g->ring, pieces, 3, ret_seq)
+                       : cs_ring_append(&g->ring, &all, 1, ret_seq);
 }
 
 static enum cs_err append(struct cs_gate *g, const struct cs_frame_head *head, const void *frame,

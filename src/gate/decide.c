@@ -18,25 +18,68 @@ static void say(char *out, size_t n, const char *text)
     (void)snprintf(out, n, "%s", text);
 }
 
-/* What the rules say. Two things need no rule on an open session (product.md, Semantics): an action
+/* Between two pieces of a judgement others run, and with them whoever brings new rules, a new
+ * catalogue, or the end of this session.
+ *
+ * SECURITY: what a judgement reads stays as it is: the rules are the session's own view, which only
+ * its own coroutine moves (cs_session_refresh), and its reference keeps the configuration; the
+ * action is the caller's, who waits for us. What came meanwhile is looked for behind the last piece
+ * (is_current), and whoever finds something has judged nothing. */
+static void let_others_run(void *session)
+{
+    struct cs_session *s = session;
+    if (!s->at_once) {
+        (void)cs_co_breathe(); /* cancelled: the next wait says so */
+    }
+}
+
+struct basis { /* what a judgement rests on beside the action */
+    const struct cs_gate_config *config;
+    uint64_t catalogue; /* the action's facts were made by it */
+};
+
+static struct basis basis_of(const struct cs_session *s)
+{
+    return (struct basis){s->gate->config, s->gate->catalogue_generation};
+}
+
+/* Only once in a row: whoever makes the catalogue another all the time must not keep a session from
+ * ever being judged, and the next time it takes as long as it takes. */
+static bool is_current(struct cs_session *s, struct basis b)
+{
+    struct basis now = basis_of(s);
+    bool same = now.config == b.config && now.catalogue == b.catalogue;
+    s->at_once = !same;
+    return same;
+}
+
+/* What the rules say; false: they are others by now, or what the action's facts came from is, and
+ * `ret` is a deny. Two things need no rule on an open session (product.md, Semantics): an action
  * that is only `session`, and one that is only ROLLBACK, which is never denied or held because
  * refusing it would keep locks and a half-done transaction alive. */
-static void rules_say(struct cs_session *s, const struct cs_action *a, struct cs_decision *ret)
+static bool rules_say(struct cs_session *s, const struct cs_action *a, struct cs_decision *ret)
 {
+    struct basis basis = basis_of(s);
     *ret = (struct cs_decision){.outcome = CS_DENY};
     if (!cs_session_refresh(s)) {
         say(ret->why, sizeof ret->why, "the target is no longer in the configuration");
         if (a->only_rollback) {
             ret->outcome = CS_ALLOW;
         }
-        return;
+        return true;
     }
     if (a->only_rollback || a->only_session) {
         ret->outcome = CS_ALLOW;
         say(ret->why, sizeof ret->why, "no effect beyond the session");
-        return;
+        return true;
     }
-    cs_policy_decide(s->policy, &a->facts, ret);
+    cs_policy_decide_in_pieces(s->policy, &a->facts, let_others_run, s, ret);
+    if (!is_current(s, basis)) {
+        *ret = (struct cs_decision){.outcome = CS_DENY};
+        say(ret->why, sizeof ret->why, "the rules changed while it was judged");
+        return false;
+    }
+    return true;
 }
 
 static struct cs_slice joined_rules(const struct cs_decision *d, struct cs_writer *w)
@@ -62,6 +105,21 @@ static struct cs_slice joined_effects(const struct cs_action *a, struct cs_write
     return cs_writer_done(w);
 }
 
+/* As cs_writer_slice. Others run between the pieces of a long one: it lies with the caller, who
+ * waits, and goes into memory of this call's. */
+static void pack_bytes(struct cs_writer *w, struct cs_slice bytes)
+{
+    cs_writer_u32le(w, (uint32_t)bytes.n);
+    while (bytes.n > 0) {
+        struct cs_slice piece = cs_slice_head(bytes, CS_LIMIT_PIECE_BYTES);
+        cs_writer_bytes(w, piece);
+        bytes = cs_slice_from(bytes, piece.n);
+        if (bytes.n > 0) {
+            (void)cs_co_breathe();
+        }
+    }
+}
+
 /* Parameters as the record keeps them: per parameter u8 null, u16le format, u32le type, slice. The
  * memory is this call's own: appending to a full ring waits, and other sessions run meanwhile. */
 static struct cs_slice packed_params(const struct cs_action *a, uint8_t *mem, size_t cap)
@@ -71,7 +129,7 @@ static struct cs_slice packed_params(const struct cs_action *a, uint8_t *mem, si
         cs_writer_u8(&w, a->params[i].null ? 1 : 0);
         cs_writer_u16le(&w, a->params[i].format);
         cs_writer_u32le(&w, a->params[i].type);
-        cs_writer_slice(&w, a->params[i].bytes);
+        pack_bytes(&w, a->params[i].bytes);
     }
     return cs_writer_done(&w);
 }
@@ -175,18 +233,22 @@ void cs_verdict_free(struct cs_session *s, struct cs_verdict *v)
     }
 }
 
-enum cs_outcome cs_gate_preview(struct cs_session *s, const struct cs_action *a)
+bool cs_gate_preview(struct cs_session *s, const struct cs_action *a, enum cs_outcome *ret)
 {
     struct cs_decision d;
-    rules_say(s, a, &d);
-    return d.outcome;
+    bool current = rules_say(s, a, &d);
+    *ret = d.outcome;
+    return current;
 }
 
 bool cs_gate_covers_data(struct cs_session *s, const struct cs_action *a)
 {
     struct cs_decision d;
-    rules_say(s, a, &d);
-    return d.outcome == CS_HOLD && !d.copy_uncovered;
+    bool at_once = s->at_once;
+    s->at_once = true; /* one short statement; and no answer would be none */
+    bool current = rules_say(s, a, &d);
+    s->at_once = at_once;
+    return current && d.outcome == CS_HOLD && !d.copy_uncovered;
 }
 
 /* True when the memo's decision is still the answer: same view of the rules, same transaction
@@ -226,17 +288,24 @@ void cs_memo_done(struct cs_memo *m)
     *m = (struct cs_memo){0};
 }
 
-void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_memo *memo,
+bool cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_memo *memo,
                     struct cs_verdict *ret)
 {
     verdict_clear(ret);
     uint64_t began_ns = cs_count_begin(s->gate);
-    ret->n = ++s->actions;
     if (!remembered(s, a, memo, CS_VERDICT_DECISION(ret))) {
-        rules_say(s, a, CS_VERDICT_DECISION(ret));
+        if (!rules_say(s, a, CS_VERDICT_DECISION(ret))) {
+            outcome_to_verdict(ret);
+            return false;
+        }
         remember(s, a, CS_VERDICT_DECISION(ret), memo);
     }
+    ret->n = ++s->actions;
     outcome_to_verdict(ret);
+    if (s->kill.set && ret->outcome != CS_DENY) {
+        /* Also one that came while it was judged. */
+        refuse(ret, CS_REFUSAL_CLOSED, "Countersign denied this: the session is being ended", "");
+    }
     if (a->unkeyed && ret->outcome != CS_DENY) {
         refuse(ret, CS_REFUSAL_RECORD,
                "Countersign denied this: it may have a password in it, and the key with which "
@@ -270,6 +339,7 @@ void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_m
         cs_log(CS_EV_ACTION_DENIED, &s->id, "action=%llu why=%s", (unsigned long long)ret->n,
                cs_log_quote(cs_slice_str(ret->message)).text);
     }
+    return true;
 }
 
 enum cs_err cs_gate_may_open(struct cs_session *s, char *why, size_t why_size)

@@ -164,15 +164,19 @@ void cs_memo_done(struct cs_memo *m);
 struct cs_verdict *cs_verdict_new(struct cs_session *s);
 void cs_verdict_free(struct cs_session *s, struct cs_verdict *v);
 
-/* Decides and records; `memo` may be NULL. Never allocates for an allowed action; waits only for
- * durability where the action changes something. */
-void cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_memo *memo,
+/* Decides and records; `memo` may be NULL. Never allocates for an allowed action; waits for
+ * durability where the action changes something, and lets others run while many rules are asked, or
+ * much is recorded. Nothing may wait between the description of the action and this. False: nothing
+ * is decided (`ret` is a DENY) nor recorded, because the rules or a catalogue changed meanwhile:
+ * describe the action again, and call it again. That does not come twice in a row. */
+bool cs_gate_decide(struct cs_session *s, const struct cs_action *a, struct cs_memo *memo,
                     struct cs_verdict *ret);
 
 /* Looks only: the outcome that the action would get now, unrecorded. For messages that prepare an
  * action (PostgreSQL's Parse): a DENY is refused there already, anything else is decided when it is
- * about to run. */
-enum cs_outcome cs_gate_preview(struct cs_session *s, const struct cs_action *a);
+ * about to run. False, and DENY: as cs_gate_decide, describe it again first. */
+bool cs_gate_preview(struct cs_session *s, const struct cs_action *a,
+                     enum cs_outcome *ret) CS_MUST_CHECK;
 /* Looks only: it would be held, and the data that a client sends for it is part of what is approved
  * (a rule's `copy`): it must be there before the action is asked. */
 bool cs_gate_covers_data(struct cs_session *s, const struct cs_action *a);

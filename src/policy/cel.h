@@ -38,11 +38,22 @@ enum cs_err cs_cel_compile(struct cs_slice text, struct cs_arena *a, struct cs_b
 /* Validates compiled bytes; strings borrow from `code`. CS_ERR_CORRUPT, CS_ERR_NO_MEMORY. */
 enum cs_err cs_cel_load(struct cs_slice code, struct cs_arena *a, struct cs_cel *ret) CS_MUST_CHECK;
 
+/* A build that lets others run wherever it may (runtime/loop.c) sets it to a few. */
+#ifndef CS_PIECE_STEPS
+#define CS_PIECE_STEPS CS_LIMIT_PIECE_STEPS
+#endif
+/* For who evaluates many conditions and has others waiting: called each CS_PIECE_STEPS. */
+struct cs_cel_pause {
+    void (*fn)(void *arg);
+    void *arg;
+    uint32_t left; /* steps until then */
+};
 /* Facts made ready for many conditions. */
 struct cs_cel_input {
     const struct cs_facts *facts; /* borrowed */
     bool effects_known;
-    uint8_t effects; /* sql.effects as bits */
+    uint8_t effects;            /* sql.effects as bits */
+    struct cs_cel_pause *pause; /* borrowed; NULL, as cs_cel_prepare leaves it: none */
 };
 void cs_cel_prepare(const struct cs_facts *facts, struct cs_cel_input *ret);
 /* Absent and unknown facts are unknown; so is what takes more than CS_LIMIT_CEL_STEPS. */

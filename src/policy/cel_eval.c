@@ -30,7 +30,7 @@ struct ev {
     const struct cs_cel_node *n;
     const struct cs_facts *facts;
     const struct cs_cel_input *in;
-    uint32_t steps;
+    uint32_t steps, until; /* until: where there is something to do about them */
     struct val vars[CS_CEL_VARS];
     uint32_t n_vars;
 };
@@ -40,6 +40,18 @@ struct ev {
 #define SEPARATE __attribute__((noinline))
 
 static enum cs_tri eval_bool(struct ev *e, uint32_t at);
+
+/* Steps are used up, all of them or those of one piece. True: nothing more is evaluated. */
+static SEPARATE bool stops(struct ev *e)
+{
+    struct cs_cel_pause *pause = e->in->pause;
+    if (e->steps > CS_LIMIT_CEL_STEPS || pause == NULL) {
+        return true;
+    }
+    pause->fn(pause->arg);
+    e->until = CS_MIN(e->steps + CS_PIECE_STEPS, (uint32_t)CS_LIMIT_CEL_STEPS);
+    return false;
+}
 
 static enum cs_tri tri(bool b)
 {
@@ -256,7 +268,7 @@ static SEPARATE struct val eval_cond(struct ev *e, uint32_t at)
 static struct val eval_val(struct ev *e, uint32_t at)
 {
     const struct cs_cel_node *n = &e->n[at];
-    if (e->steps++ >= CS_LIMIT_CEL_STEPS) {
+    if (e->steps++ >= e->until && stops(e)) {
         return (struct val){.kind = V_UNKNOWN};
     }
     switch (n->op) {
@@ -487,7 +499,7 @@ static SEPARATE enum cs_tri eval_plain(struct ev *e, uint32_t at)
 static enum cs_tri eval_bool(struct ev *e, uint32_t at)
 {
     const struct cs_cel_node *n = &e->n[at];
-    if (e->steps++ >= CS_LIMIT_CEL_STEPS) {
+    if (e->steps++ >= e->until && stops(e)) {
         return CS_TRI_UNKNOWN;
     }
     switch (n->op) {
@@ -537,6 +549,7 @@ void cs_cel_prepare(const struct cs_facts *facts, struct cs_cel_input *ret)
     const struct cs_fact *f = &facts->v[CS_FACT_SQL_EFFECTS];
     ret->facts = facts;
     ret->effects = 0;
+    ret->pause = NULL;
     /* SECURITY: empty is unknown, as in fact_val. */
     ret->effects_known = f->state == CS_FACT_KNOWN && f->u.strings.n > 0;
     for (size_t i = 0; ret->effects_known && i < f->u.strings.n; i++) {
@@ -556,8 +569,12 @@ enum cs_tri cs_cel_eval(const struct cs_cel *c, const struct cs_cel_input *in)
     e.facts = in->facts;
     e.in = in;
     e.steps = 0;
+    e.until = in->pause != NULL ? in->pause->left : CS_LIMIT_CEL_STEPS;
     e.n_vars = 0;
     enum cs_tri t = eval_bool(&e, 0);
+    if (in->pause != NULL) {
+        in->pause->left = e.until > e.steps ? e.until - e.steps : 0;
+    }
     /* SECURITY: out of steps, part of the answer is missing: an attacker who makes a deny rule
      * expensive must not make it false. */
     return e.steps >= CS_LIMIT_CEL_STEPS ? CS_TRI_UNKNOWN : t;

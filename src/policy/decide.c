@@ -280,8 +280,8 @@ static const struct cs_principal *uncovered(const struct cs_policy_session *s, u
     return NULL;
 }
 
-void cs_policy_decide(const struct cs_policy_session *s, const struct cs_facts *facts,
-                      struct cs_decision *ret)
+static void decide(const struct cs_policy_session *s, const struct cs_facts *facts,
+                   struct cs_cel_pause *pause, struct cs_decision *ret)
 {
     uint8_t covered = 0;
     *ret = (struct cs_decision){.outcome = CS_DENY};
@@ -291,6 +291,7 @@ void cs_policy_decide(const struct cs_policy_session *s, const struct cs_facts *
     }
     struct cs_cel_input in;
     cs_cel_prepare(facts, &in);
+    in.pause = pause;
     struct cs_slice named = must_be_named(facts);
     match_strict(s, &in, named, 0, s->end[CS_DENY], &covered, ret);
     if (ret->n_rules > 0) {
@@ -314,6 +315,19 @@ void cs_policy_decide(const struct cs_policy_session *s, const struct cs_facts *
     }
     ret->outcome = held ? CS_HOLD : CS_ALLOW;
     say_rule(ret, held ? "holds" : "allows");
+}
+
+void cs_policy_decide(const struct cs_policy_session *s, const struct cs_facts *facts,
+                      struct cs_decision *ret)
+{
+    decide(s, facts, NULL, ret);
+}
+
+void cs_policy_decide_in_pieces(const struct cs_policy_session *s, const struct cs_facts *facts,
+                                void (*fn)(void *arg), void *arg, struct cs_decision *ret)
+{
+    struct cs_cel_pause pause = {.fn = fn, .arg = arg, .left = CS_PIECE_STEPS};
+    decide(s, facts, &pause, ret);
 }
 
 bool cs_policy_names(const struct cs_policy_session *s, enum cs_named family)

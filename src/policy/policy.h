@@ -112,6 +112,10 @@ struct cs_decision {
  * not allocate. */
 void cs_policy_decide(const struct cs_policy_session *s, const struct cs_facts *facts,
                       struct cs_decision *ret);
+/* The same in pieces: calls fn(arg) between them, which may let others run. The session's view, its
+ * policy and the facts must be the same when it returns. */
+void cs_policy_decide_in_pieces(const struct cs_policy_session *s, const struct cs_facts *facts,
+                                void (*fn)(void *arg), void *arg, struct cs_decision *ret);
 
 /* ---- about the configuration, for checks of a target; no decision rests on these ---- */
 /* Could an action with these facts run with the target's everyday credential, for anybody, after

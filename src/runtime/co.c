@@ -93,12 +93,13 @@ void cs_co_pause(struct cs_co *co)
     to_main(co);
 }
 
-void cs_co_resume(struct cs_co *co)
+void cs_co_resume(struct cs_co *co, uint64_t since_ns)
 {
     cs_assert(running == NULL && co->state == CS_CO_QUEUED);
     struct cs_loop *loop = co->loop;
     co->state = CS_CO_RUNNING;
     co->instant = 0;
+    co->since_ns = since_ns;
     running = co;
     to_co(co);
     while (loop->big_fn != NULL) {
@@ -212,6 +213,22 @@ bool cs_co_yield(void)
         cs_co_later(co);
     }
     return !co->cancelled;
+}
+
+/* Not the turn's time: behind others in it, one would have spent its share before it began, and
+ * would go round the loop for each piece. */
+bool cs_co_spent(void)
+{
+    struct cs_co *co = running;
+    if (co == NULL || on_big_stack || co->cancelled) {
+        return false;
+    }
+    return cs_mono_ns() - co->since_ns >= co->loop->share_ns;
+}
+
+bool cs_co_breathe(void)
+{
+    return cs_co_spent() ? cs_co_yield() : running == NULL || !running->cancelled;
 }
 
 bool cs_co_sleep(uint64_t ns)

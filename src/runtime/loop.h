@@ -34,6 +34,11 @@ uint64_t cs_loop_now(const struct cs_loop *loop);
  * half the latency of a relay for processor time that is otherwise idle. 0: sleeps at once. */
 void cs_loop_busy_poll(struct cs_loop *loop, uint64_t ns);
 
+/* How long one coroutine may keep the others waiting, of those that ask (cs_co_breathe):
+ * CS_LIMIT_SHARE_US unless this says otherwise. 0: they let others run each time, which is for
+ * tests. */
+void cs_loop_share(struct cs_loop *loop, uint64_t ns);
+
 /* ---- coroutines ---- */
 typedef void (*cs_co_fn)(void *arg);
 /* Starts when the caller gives up the processor. `name` is a literal, for debugging. CS_ERR_LIMIT /
@@ -48,6 +53,13 @@ struct cs_loop *cs_co_loop(void);
 cs_handle cs_co_self(void);
 /* Lets others run; false when cancelled. */
 bool cs_co_yield(void);
+/* The same, but only where this coroutine has had the processor for as long as others should wait
+ * for it (cs_loop_share): for long work in pieces, one call after each. What the work rests on may
+ * have changed when it returns, as after any wait: say at each call what is pinned and what is
+ * looked at again. Outside a coroutine, and on the main stack, nobody can run: true. */
+bool cs_co_breathe(void);
+/* Would it let others run? For who must put something in order before it may. */
+bool cs_co_spent(void);
 /* False when cancelled. */
 bool cs_co_sleep(uint64_t ns);
 /* Runs fn(arg) on the process's main stack and returns when it is done. fn must not wait. Called

@@ -43,7 +43,8 @@ struct cs_co {
     cs_handle self;
     uint8_t *stack; /* owned: its lowest byte */
     uint64_t deadline_ns;
-    uint32_t heap_at; /* index + 1 in the heap of deadlines, 0 = not in it */
+    uint64_t since_ns; /* when it got the processor */
+    uint32_t heap_at;  /* index + 1 in the heap of deadlines, 0 = not in it */
     enum cs_co_state state;
     uint32_t instant;
     bool cancelled, timed_out, done;
@@ -78,6 +79,7 @@ struct cs_loop {
     int epfd;              /* owned */
     int timer;             /* owned: a timerfd, heard by epfd */
     uint64_t rings_ns;     /* when it does; 0: never */
+    uint64_t share_ns;     /* how long one that asks may have the processor */
     uint64_t busy_poll_ns; /* how long it looks before it sleeps; 0: not at all */
     uint32_t looks_pay, leave_out, looks_left_out, crowd, few_next;
     uint64_t few[CS_FEW];
@@ -106,8 +108,8 @@ void cs_co_pause(struct cs_co *co);
 void cs_co_wake(struct cs_co *co);
 /* Lets the running coroutine go on after the kernel was asked again. */
 void cs_co_later(struct cs_co *co);
-/* Runs it until it pauses or ends. */
-void cs_co_resume(struct cs_co *co);
+/* Runs it until it pauses or ends. `since_ns`: the present time. */
+void cs_co_resume(struct cs_co *co, uint64_t since_ns);
 void cs_co_free(struct cs_co *co);
 
 void cs_co_queue_init(struct cs_co_queue *q);

@@ -209,6 +209,12 @@ uint8_t pg_prepared_effects(struct pg *p, const struct pg_statement *st,
     return declared ? j.effects : st->effects | j.effects;
 }
 
+bool pg_surely_allowed(struct pg *p, const struct cs_action *a)
+{
+    enum cs_outcome o;
+    return cs_gate_preview(p->s, a, &o) && o == CS_ALLOW;
+}
+
 /* The statement's text, without passwords, into `settings`. */
 static void add_prepared_text(struct pg *p, struct cs_action *a, const struct pg_statement *st,
                               struct cs_buf *settings)
@@ -276,6 +282,22 @@ void pg_describe_prepared(struct pg *p, struct cs_action *a, const struct pg_sta
     a->settings = cs_buf_slice(settings);
 }
 
+/* Others run between the pieces of a long text: both lie where only this session's coroutine, which
+ * waits here, changes them. */
+static void hash_ran(struct cs_slice before, struct cs_slice text, uint8_t ret[static CS_SHA256])
+{
+    struct cs_hasher h = {NULL};
+    cs_hasher_start(&h);
+    cs_hasher_add(&h, before);
+    while (text.n > 0) {
+        struct cs_slice piece = cs_slice_head(text, CS_LIMIT_PIECE_BYTES);
+        cs_hasher_add(&h, piece);
+        text = cs_slice_from(text, piece.n);
+        (void)cs_co_breathe(); /* the verdict stands, as while an action is made durable */
+    }
+    cs_hasher_finish(&h, ret);
+}
+
 /* Remembers what ran since the target was last idle: part of the digest of whatever is held later
  * in the same transaction, and on its card. Long texts are there as their hash. */
 void pg_remember(struct pg *p, const struct cs_action *a)
@@ -295,9 +317,7 @@ void pg_remember(struct pg *p, const struct cs_action *a)
         cs_buf_u8(&p->ran, '\n');
         return;
     }
-    const struct cs_slice pieces[2] = {p->ran.len > 16384 ? cs_buf_slice(&p->ran) : CS_SLICE_NULL,
-                                       a->bytes};
-    cs_sha256_pieces(pieces, 2, sum);
+    hash_ran(p->ran.len > 16384 ? cs_buf_slice(&p->ran) : CS_SLICE_NULL, a->bytes, sum);
     cs_hex(cs_slice(sum, sizeof sum), hex);
     if (p->ran.len > 16384) {
         p->ran.len = 0;

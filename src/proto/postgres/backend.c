@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 enum act { PASS, DROP, REPLACED };
+enum { BREATHE_EACH = 64 }; /* messages of a few bytes */
 
 /* ---- results ---- */
 
@@ -422,7 +423,13 @@ static bool pass(struct pg *p, struct batch *b)
 {
     struct cs_slice range = cs_slice_head(cs_slice_from(b->in, b->pass_from), b->at - b->pass_from);
     b->pass_from = b->at;
-    return pg_record_flush(p) && (range.n == 0 || pg_to_client(p, range));
+    if (!pg_record_flush(p)) {
+        return false;
+    }
+    if (range.n >= CS_LIMIT_PIECE_BYTES) {
+        (void)cs_co_breathe(); /* safe where sending is, which may wait */
+    }
+    return range.n == 0 || pg_to_client(p, range);
 }
 
 /* Handles what is in the buffer; false when the batch must end here. */
@@ -471,6 +478,20 @@ static bool one(struct pg *p, struct pg_upstream *u, struct batch *b)
     return !p->ending;
 }
 
+/* The messages of a buffer. In the middle of many small ones others run: what stands in the buffer
+ * stays there, and nobody but this session's coroutine, which waits here, reads on or sends. */
+static void run_batch(struct pg *p, struct pg_upstream *u, struct batch *b)
+{
+    for (unsigned n = 1; b->at < b->in.n && one(p, u, b); n++) {
+        if (p->elevated_over) {
+            break; /* its work is over: the rest is not for the client */
+        }
+        if (n % BREATHE_EACH == 0) {
+            (void)cs_co_breathe(); /* cancelled: the next wait says so */
+        }
+    }
+}
+
 void pg_backend(struct pg *p)
 {
     for (unsigned n = 0; !p->ending && cs_stream_queued(&p->s->client) == 0; n++) {
@@ -480,11 +501,7 @@ void pg_backend(struct pg *p)
         }
         struct pg_upstream *u = pg_now(p);
         struct batch b = {.in = cs_stream_peek(&u->stream)};
-        while (b.at < b.in.n && one(p, u, &b)) {
-            if (p->elevated_over) {
-                break; /* its work is over: the rest is not for the client */
-            }
-        }
+        run_batch(p, u, &b);
         if (b.at > b.pass_from) { /* also when ending: a FATAL of the target is for the client */
             (void)pass(p, &b);
         }
@@ -496,9 +513,17 @@ void pg_backend(struct pg *p)
             pg_elevated_end(p);
             return;
         }
+        if (b.in.n >= CS_LIMIT_PIECE_BYTES && cs_co_spent()) {
+            p->more = true;
+            return;
+        }
         enum cs_io io = cs_stream_fill(&u->stream);
-        if (io == CS_IO_OK) {
+        if (io == CS_IO_OK && !cs_co_spent()) {
             continue;
+        }
+        if (io == CS_IO_OK) {
+            p->more = true;
+            return;
         }
         if (io != CS_IO_AGAIN) {
             pg_fatal(p, "57P01", "the target closed the connection");

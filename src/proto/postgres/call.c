@@ -123,8 +123,9 @@ static enum pg_act judge(struct pg *p, struct pg_batch *b, struct called *c,
             return first;
         }
     }
-    describe(p, c, class);
-    cs_gate_decide(p->s, &c->a, NULL, v);
+    do {
+        describe(p, c, class);
+    } while (!cs_gate_decide(p->s, &c->a, NULL, v));
     switch (v->outcome) {
     case CS_ALLOW:
         pg_remember(p, &c->a);

@@ -276,10 +276,9 @@ static enum pg_act run(struct pg *p, const struct cs_action *a, struct cs_verdic
 
 /* ---- asking ---- */
 
-static enum pg_act decide(struct pg *p, struct cs_action *a, struct cs_verdict *v)
+static enum pg_act decided(struct pg *p, struct cs_action *a, struct cs_verdict *v)
 {
     struct pg_copying *c = p->copying;
-    cs_gate_decide(p->s, a, NULL, v);
     if (v->outcome == CS_HOLD) {
         pg_hold(p, a, c->class, v);
         if (p->ending || (v->outcome == CS_DENY && v->refusal == CS_REFUSAL_CLOSED)) {
@@ -328,11 +327,13 @@ static enum pg_act ask(struct pg *p)
         pg_end(p, "out of memory");
         return PG_STOP;
     }
-    pg_describe(p, c->class, text, false, NULL, &a);
-    a.params = &shown;
-    a.n_params = 1;
-    a.settings = cs_slice_str(c->line);
-    enum pg_act act = decide(p, &a, v);
+    do {
+        pg_describe(p, c->class, text, false, NULL, &a);
+        a.params = &shown;
+        a.n_params = 1;
+        a.settings = cs_slice_str(c->line);
+    } while (!cs_gate_decide(p->s, &a, NULL, v));
+    enum pg_act act = decided(p, &a, v);
     cs_verdict_free(p->s, v);
     pg_copy_free(p);
     return act;

@@ -28,6 +28,24 @@ static struct pg_statement *statement_of(struct pg *p, const struct pg_parse *m)
     return st;
 }
 
+/* Refuses the Parse of a statement that would be denied. False: it is not decided, describe it
+ * again. */
+static bool deny_parse(struct pg *p, struct pg_batch *b, const struct cs_action *a,
+                       enum pg_act *ret)
+{
+    struct cs_verdict *v = cs_alloc(sizeof *v);
+    bool decided = true;
+    *ret = PG_STOP;
+    if (v != NULL) {
+        decided = cs_gate_decide(p->s, a, NULL, v); /* recorded like any other denial */
+        if (decided && v->outcome == CS_DENY && pg_pass(p, b) && pg_deny_extended(p, v)) {
+            *ret = PG_DONE;
+        }
+    }
+    cs_free(v);
+    return decided;
+}
+
 /* Parse runs nothing of the statement but what its literals run (prepare.c keeps such a text back);
  * a statement that would be denied is refused here already; one that would be held is decided when
  * its parameters are known, at Bind. */
@@ -62,18 +80,17 @@ enum pg_act pg_on_parse(struct pg *p, struct pg_batch *b, const struct pg_frame 
         return PG_STOP;
     }
     st->doubted = p->unsettled;
-    pg_describe(p, st->class, st->text, st->doubted, st, &a);
-    enum cs_outcome preview = cs_gate_preview(p->s, &a);
+    enum cs_outcome preview = CS_DENY;
+    enum pg_act denied = PG_STOP;
+    bool known = false;
+    while (!known) {
+        pg_describe(p, st->class, st->text, st->doubted, st, &a);
+        known = cs_gate_preview(p->s, &a, &preview) &&
+                (preview != CS_DENY || deny_parse(p, b, &a, &denied));
+    }
     if (preview == CS_DENY) {
-        struct cs_verdict *v = cs_alloc(sizeof *v);
-        bool ok = false;
-        if (v != NULL) {
-            cs_gate_decide(p->s, &a, NULL, v); /* recorded like any other denial */
-            ok = v->outcome == CS_DENY && pg_pass(p, b) && pg_deny_extended(p, v);
-        }
-        cs_free(v);
         pg_statement_unref(p, st);
-        return ok ? PG_DONE : PG_STOP;
+        return denied;
     }
     if (preview != CS_ALLOW && pg_prepare_runs(p, st->class, st->text, &a)) {
         return pg_prepare_later(p, b, st);
@@ -281,24 +298,32 @@ static enum pg_act hold_bind(struct pg *p, const struct pg_bind *m, const struct
     return push_bind(p, m, st, a, v) && pg_to_server(p, message) ? PG_DONE : PG_STOP;
 }
 
-static enum pg_act decide_bind(struct pg *p, struct pg_batch *b, const struct pg_bind *m,
-                               struct pg_statement *st, struct cs_action *a,
-                               const struct cs_sql_class *class, struct cs_verdict *v,
-                               struct cs_slice message)
+/* False: it is not decided, describe it again. */
+static bool decide_bind(struct pg *p, struct pg_batch *b, const struct pg_bind *m,
+                        struct pg_statement *st, struct cs_action *a,
+                        const struct cs_sql_class *class, struct cs_verdict *v,
+                        struct cs_slice message, enum pg_act *ret)
 {
     bool certain = a->facts.v[CS_FACT_SQL_TX].state == CS_FACT_KNOWN;
     bool same =
         st->class != NULL && certain && !pg_in_doubt(p, st) && pg_cursors_run(p, st->class) == 0;
-    cs_gate_decide(p->s, a, same ? &st->memo : NULL, v);
+    if (!cs_gate_decide(p->s, a, same ? &st->memo : NULL, v)) {
+        return false;
+    }
+    *ret = PG_STOP;
     switch (v->outcome) {
     case CS_ALLOW:
-        return pg_freshen(p, b, st) && push_bind(p, m, st, a, v) ? PG_PASS : PG_STOP;
+        *ret = pg_freshen(p, b, st) && push_bind(p, m, st, a, v) ? PG_PASS : PG_STOP;
+        break;
     case CS_HOLD:
-        return pg_pass(p, b) ? hold_bind(p, m, st, a, class, v, message) : PG_STOP;
+        *ret = pg_pass(p, b) ? hold_bind(p, m, st, a, class, v, message) : PG_STOP;
+        break;
     case CS_DENY:
     default:
-        return pg_pass(p, b) && pg_deny_extended(p, v) ? PG_DONE : PG_STOP;
+        *ret = pg_pass(p, b) && pg_deny_extended(p, v) ? PG_DONE : PG_STOP;
+        break;
     }
+    return true;
 }
 
 static void describe_bind(struct pg *p, const struct cs_sql_class *class, struct pg_statement *st,
@@ -359,17 +384,22 @@ static enum pg_act judge_bind(struct pg *p, struct pg_batch *b, const struct pg_
     if (params != NULL && v != NULL && class != NULL) {
         read_params(m, st, params);
         redact_params(p, class, params, m->n_params, &secrets);
-        describe_bind(p, class, st, params, m->n_params, &secrets, names, &settings, &a);
-        act = PG_PASS;
-        if (p->replies.count > 0 && cs_gate_preview(p->s, &a) != CS_ALLOW) {
-            act = pg_settle_first(p, b);
+        bool decided = false;
+        while (!decided) { /* more than once where rules or catalogue change in the middle */
             describe_bind(p, class, st, params, m->n_params, &secrets, names, &settings, &a);
-        }
-        if (act == PG_PASS && m->n_params == 0 && st->class != NULL && !pg_in_doubt(p, st) &&
-            pg_copy_wanted(p, class, &a)) {
-            act = pg_freshen(p, b, st) ? bind_copy(p, m, st) : PG_STOP;
-        } else if (act == PG_PASS) {
-            act = decide_bind(p, b, m, st, &a, class, v, message);
+            act = PG_PASS;
+            if (p->replies.count > 0 && !pg_surely_allowed(p, &a)) {
+                act = pg_settle_first(p, b);
+                describe_bind(p, class, st, params, m->n_params, &secrets, names, &settings, &a);
+            }
+            decided = act != PG_PASS;
+            if (!decided && m->n_params == 0 && st->class != NULL && !pg_in_doubt(p, st) &&
+                pg_copy_wanted(p, class, &a)) {
+                act = pg_freshen(p, b, st) ? bind_copy(p, m, st) : PG_STOP;
+                decided = true;
+            } else if (!decided) {
+                decided = decide_bind(p, b, m, st, &a, class, v, message, &act);
+            }
         }
     } else {
         pg_fatal(p, "53200", "out of memory");

@@ -153,6 +153,8 @@ static enum step one(struct pg *p, struct pg_batch *b)
     if (act == PG_DONE) {
         b->pass_from = b->at;
     }
+    b->last = f.type;
+    b->judged += f.type == 'Q' || f.type == 'P' || f.type == 'B' || f.type == 'F';
     return NEXT;
 }
 
@@ -182,6 +184,14 @@ static bool big_message(struct pg *p)
     return ok;
 }
 
+/* Others run between two messages, and only once what has its verdict has left: a verdict is of the
+ * state in which it is sent. Who asks one thing at a time, in however many messages, does not even
+ * look at the clock. */
+static bool may_stop(const struct pg_batch *b)
+{
+    return b->judged >= 3 || (b->judged > 0 && (b->last == 'S' || b->last == 'Q'));
+}
+
 /* Handles what is in the buffer. */
 static enum step batch_run(struct pg *p)
 {
@@ -189,6 +199,10 @@ static enum step batch_run(struct pg *p)
     struct pg_batch b = {.in = cs_stream_peek(c)};
     enum step step = NEED;
     while (b.at < b.in.n && (step = one(p, &b)) == NEXT) {
+        if (b.at < b.in.n && may_stop(&b) && cs_co_spent()) {
+            p->more = true;
+            break;
+        }
     }
     if (!p->ending && pg_pass(p, &b) && p->group_open && p->replies.count >= CS_LIMIT_PG_PIPELINE) {
         /* The client is not read until answers come, and without its Sync the target keeps them to
@@ -237,6 +251,9 @@ void pg_frontend(struct pg *p)
         }
         if (step == BLOCK) {
             p->blocked = true;
+            return;
+        }
+        if (p->more) {
             return;
         }
         if (p->big_need == 0 && !refill(p)) {

@@ -14,6 +14,8 @@ enum pg_act {
 struct pg_batch {
     struct cs_slice in;
     size_t at, pass_from;
+    unsigned judged; /* messages that take some time: those of texts and parameters */
+    uint8_t last;    /* type of the last message */
 };
 
 /* ---- action.c ---- */
@@ -58,6 +60,8 @@ void pg_describe_call(struct pg *p, const struct cs_sql_class *class, struct cs_
  * what it does was classified when it was prepared. Its text becomes part of what is approved. */
 void pg_describe_prepared(struct pg *p, struct cs_action *a, const struct pg_statement *st,
                           struct cs_slice effect_name[static 6], struct cs_buf *settings);
+/* Would it be allowed as it was described? It may be described again after this. */
+bool pg_surely_allowed(struct pg *p, const struct cs_action *a);
 /* Remembers what ran since the target was last idle: part of the digest of whatever is held later
  * in the same transaction, and on its card. */
 void pg_remember(struct pg *p, const struct cs_action *a);

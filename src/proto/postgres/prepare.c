@@ -76,12 +76,17 @@ enum pg_act pg_before_describe(struct pg *p, struct pg_batch *b, struct pg_state
     pg_statement_ref(st);
     pg_describe(p, class, st->text, pg_in_doubt(p, st), st, &a);
     if (pg_prepare_runs(p, class, st->text, &a) && p->replies.count > 0 &&
-        cs_gate_preview(p->s, &a) != CS_ALLOW) {
+        !pg_surely_allowed(p, &a)) {
         act = pg_settle_first(p, b);
         pg_describe(p, class, st->text, pg_in_doubt(p, st), st, &a);
     }
-    if (act == PG_PASS && pg_prepare_runs(p, class, st->text, &a) &&
-        cs_gate_preview(p->s, &a) != CS_ALLOW) {
+    enum cs_outcome outcome = CS_ALLOW;
+    while (act == PG_PASS && pg_prepare_runs(p, class, st->text, &a) &&
+           !cs_gate_preview(p->s, &a, &outcome)) { /* the rules have just become others */
+        pg_describe(p, class, st->text, pg_in_doubt(p, st), st, &a);
+        outcome = CS_ALLOW;
+    }
+    if (act == PG_PASS && outcome != CS_ALLOW) {
         act = refuse(p, b, "to describe this statement may already run code that needs approval",
                      "Send its values as parameters instead of literals, or bind and execute it "
                      "without asking for its description.");

@@ -5,6 +5,7 @@
 #include "proto/postgres/postgres_internal.h"
 
 #define PEER_STUCK_NS (60 * CS_NS_PER_S)
+enum { SEND_AT_ONCE = CS_IOBUF / 2 }; /* the kernel takes its time for more */
 
 void pg_end(struct pg *p, const char *why)
 {
@@ -33,12 +34,15 @@ static bool send_all(struct pg *p, struct cs_stream *to, struct cs_slice bytes)
 {
     uint64_t deadline = 0;
     while (bytes.n > 0) {
-        size_t n = CS_MIN(bytes.n, cs_stream_room(to));
+        size_t n = CS_MIN(bytes.n, CS_MIN(cs_stream_room(to), (size_t)SEND_AT_ONCE));
         if (n > 0) {
             if (cs_stream_put(to, cs_slice_head(bytes, n)) != CS_OK) {
                 return false;
             }
             bytes = cs_slice_from(bytes, n);
+            if (bytes.n > 0) {
+                (void)cs_co_breathe(); /* safe where waiting for room is */
+            }
             continue;
         }
         struct cs_wait items[2] = {cs_stream_wait_write(to),

@@ -99,10 +99,9 @@ static enum pg_act hold_query(struct pg *p, struct asked *q, struct cs_verdict *
     return push_query(p, q, v) && pg_to_server(p, q->message) ? PG_DONE : PG_STOP;
 }
 
-static enum pg_act decide_query(struct pg *p, struct pg_batch *b, struct asked *q,
-                                struct cs_verdict *v)
+static enum pg_act decided_query(struct pg *p, struct pg_batch *b, struct asked *q,
+                                 struct cs_verdict *v)
 {
-    cs_gate_decide(p->s, &q->a, NULL, v);
     switch (v->outcome) {
     case CS_ALLOW:
         pg_remember(p, &q->a);
@@ -200,27 +199,41 @@ static enum pg_act describe_query(struct pg *p, struct asked *q, struct cs_slice
 }
 
 /* Anything but a plain allow is judged again when nothing is outstanding: the state of the
- * transaction is part of the question. */
-static enum pg_act judge_settled(struct pg *p, struct pg_batch *b, struct asked *q,
-                                 struct cs_slice text, struct cs_slice names[static 6],
-                                 struct cs_buf *settings, struct cs_verdict *v)
+ * transaction is part of the question. False: *ret says what becomes of the message. */
+static bool settled(struct pg *p, struct pg_batch *b, struct asked *q, struct cs_slice text,
+                    struct cs_slice names[static 6], struct cs_buf *settings, enum pg_act *ret)
 {
     enum pg_act ready = describe_query(p, q, text, names, settings);
     bool owed = p->replies.count > 0;
-    if (ready == PG_STOP || (owed && p->unsettled) ||
-        (owed && cs_gate_preview(p->s, &q->a) != CS_ALLOW)) {
-        enum pg_act first = pg_settle_first(p, b);
-        if (first != PG_PASS) {
-            return first;
+    if (ready == PG_STOP || (owed && p->unsettled) || (owed && !pg_surely_allowed(p, &q->a))) {
+        *ret = pg_settle_first(p, b);
+        if (*ret != PG_PASS) {
+            return false;
         }
         (void)describe_query(p, q, text, names, settings);
     }
     if (!p->unsettled && pg_copy_wanted(p, q->class, &q->a)) {
-        enum pg_act first = pg_settle_first(p, b);
-        return first != PG_PASS ? first
-                                : pg_copy_begin(p, q->class, NULL, CS_SLICE_NULL, q->message);
+        *ret = pg_settle_first(p, b);
+        if (*ret == PG_PASS) {
+            *ret = pg_copy_begin(p, q->class, NULL, CS_SLICE_NULL, q->message);
+        }
+        return false;
     }
-    return decide_query(p, b, q, v);
+    return true;
+}
+
+/* From the description on once more where rules or catalogue have changed in the middle. */
+static enum pg_act judge_settled(struct pg *p, struct pg_batch *b, struct asked *q,
+                                 struct cs_slice text, struct cs_slice names[static 6],
+                                 struct cs_buf *settings, struct cs_verdict *v)
+{
+    enum pg_act act = PG_STOP;
+    do {
+        if (!settled(p, b, q, text, names, settings, &act)) {
+            return act;
+        }
+    } while (!cs_gate_decide(p->s, &q->a, NULL, v));
+    return decided_query(p, b, q, v);
 }
 
 static enum pg_act judge_query(struct pg *p, struct pg_batch *b, struct cs_slice text,

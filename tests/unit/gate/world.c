@@ -73,9 +73,9 @@ static struct cs_slice policy(struct world *w, bool hold)
 {
     static struct cs_slice who = {(const uint8_t *)"engineers", 9};
     static struct cs_slice dba = {(const uint8_t *)"dba", 3};
-    struct cs_rule_full rules[2];
+    struct cs_rule_full rules[3];
     memset(rules, 0, sizeof rules);
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 3; i++) {
         rules[i].rule.title = CS_SLICE_LIT("A title");
         rules[i].rule.then = CS_ALLOW;
         rules[i].who.groups = (struct cs_names){&who, 1};
@@ -88,6 +88,9 @@ static struct cs_slice policy(struct world *w, bool hold)
     }
     rules[1].rule.name = CS_SLICE_LIT("read-orders");
     rules[1].code = condition(w, "sql.effects.all(e, e in [\"session\", \"read\"])");
+    rules[2].rule.name = CS_SLICE_LIT("slow");
+    rules[2].rule.then = CS_DENY;
+    rules[2].code = condition(w, "sql.writes.exists(t, size(t) > 70)");
     struct cs_target target = {.name = CS_SLICE_LIT("orders"),
                                .kind = CS_SLICE_LIT("postgres"),
                                .address = CS_SLICE_LIT("127.0.0.1:1"),
@@ -95,7 +98,7 @@ static struct cs_slice policy(struct world *w, bool hold)
                                .tls = CS_SLICE_LIT("off"),
                                .user = CS_SLICE_LIT("orders_ro"),
                                .password = CS_SLICE_LIT("orders-ro")};
-    struct cs_policy_source src = {w->version, rules, 2, &target, 1};
+    struct cs_policy_source src = {w->version, rules, w->slow ? 3 : 2, &target, 1};
     struct cs_buf out = cs_buf(1U << 20);
     cs_policy_build(&src, &out);
     CS_CHECK(!out.bad);

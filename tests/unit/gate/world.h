@@ -56,6 +56,7 @@ struct world {
     int listener;
     uint16_t port;
     uint64_t version, busy_poll_us; /* of the next snapshot */
+    bool slow; /* … it has a rule that takes time, and denies what writes a long name */
     struct cs_event ready, news, recorder, accepted;
     struct world_in in[WORLD_MESSAGES];
     size_t n_in;

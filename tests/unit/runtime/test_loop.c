@@ -67,6 +67,111 @@ CS_TEST(coroutines_run_in_the_order_in_which_they_came)
     CS_EQ_STR(cs_slice_str(trace), "abcABC");
 }
 
+static void breather(void *arg)
+{
+    const char *c = arg;
+    say(c[0]);
+    CS_CHECK(cs_co_breathe());
+    say(c[1]);
+}
+
+static void two_breathe(uint64_t share_ns)
+{
+    static char x[2][3] = {"aA", "bB"};
+    begin();
+    cs_loop_share(the_loop, share_ns);
+    spawn(breather, x[0]);
+    spawn(breather, x[1]);
+    end();
+}
+
+CS_TEST(who_has_spent_its_share_lets_others_run)
+{
+    two_breathe(0);
+    CS_EQ_STR(cs_slice_str(trace), "abAB");
+}
+
+CS_TEST(who_has_not_spent_its_share_goes_on)
+{
+    two_breathe(CS_NS_PER_S * 3600);
+    CS_EQ_STR(cs_slice_str(trace), "aAbB");
+}
+
+static void long_work(void *arg)
+{
+    int *fd = arg;
+    unsigned n = 0;
+    CS_CHECK(write(fd[1], "x", 1) == 1);
+    while (fd[2] == 0) { /* until the other has read it: the kernel was asked, and it ran */
+        CS_CHECK(n++ < 100000000 && cs_co_breathe());
+    }
+    say('w');
+}
+
+static void reads(void *arg)
+{
+    int *fd = arg;
+    struct cs_fd f;
+    char byte;
+    CS_CHECK(cs_fd_open(the_loop, &f, fd[0]) == CS_OK);
+    struct cs_wait item = CS_WAIT_ON(CS_WAIT_READ, &f);
+    CS_CHECK(cs_wait(&item, 1, CS_FOREVER) == CS_WOKE_READY);
+    CS_CHECK(read(f.fd, &byte, 1) == 1);
+    say('r');
+    fd[2] = 1;
+    cs_fd_close(&f);
+}
+
+CS_TEST(long_work_in_pieces_keeps_nobody_from_what_the_kernel_has_for_them)
+{
+    static int fd[3];
+    begin();
+    CS_CHECK(pipe2(fd, O_CLOEXEC) == 0);
+    spawn(reads, fd);
+    spawn(long_work, fd);
+    end();
+    CS_EQ_STR(cs_slice_str(trace), "rw");
+    (void)close(fd[1]);
+}
+
+static void cancelled_breather(void *arg)
+{
+    (void)arg;
+    cs_co_cancel(the_loop, cs_co_self());
+    CS_CHECK(!cs_co_breathe() && !cs_co_spent());
+    say('c');
+}
+
+CS_TEST(who_is_cancelled_lets_nobody_run_and_is_told)
+{
+    begin();
+    cs_loop_share(the_loop, 0);
+    spawn(cancelled_breather, NULL);
+    end();
+    CS_EQ_STR(cs_slice_str(trace), "c");
+}
+
+static void on_main_stack(void *arg)
+{
+    (void)arg;
+    CS_CHECK(cs_co_breathe() && !cs_co_spent()); /* nobody may wait here */
+}
+
+static void calls_main_stack(void *arg)
+{
+    (void)arg;
+    cs_big_stack_call(on_main_stack, NULL);
+}
+
+CS_TEST(on_the_main_stack_and_outside_a_coroutine_nobody_is_let_run)
+{
+    CS_CHECK(cs_co_breathe() && !cs_co_spent());
+    begin();
+    cs_loop_share(the_loop, 0);
+    spawn(calls_main_stack, NULL);
+    end();
+}
+
 CS_TEST(loop_without_coroutines_returns)
 {
     begin();
