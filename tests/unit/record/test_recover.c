@@ -337,3 +337,94 @@ CS_TEST(recording_begun_anew_by_another_gate_is_that_gates_after_recovery)
     expect_sound(&w, 2, 3, true);
     done(&w);
 }
+
+/* ---- what only the journal has ---- */
+
+static off_t size_of(const struct world *w)
+{
+    char path[400];
+    struct stat st;
+    path_of(w, path);
+    CS_CHECK(stat(path, &st) == 0);
+    return st.st_size;
+}
+
+static void cut_to(const struct world *w, off_t size)
+{
+    char path[400];
+    path_of(w, path);
+    CS_CHECK(size > 0 ? truncate(path, size) == 0 : unlink(path) == 0);
+}
+
+CS_TEST(recording_whose_end_only_the_journal_has_is_whole_after_it_and_takes_nothing_more)
+{
+    struct world w = world_make();
+    start(&w);
+    note(&w, 1, 1000);
+    off_t half = size_of(&w);
+    CS_EQ_U64(add(&w, 1, CS_FRAME_SESSION_CLOSE, 0), CS_OK);
+    commit(&w);
+    off_t whole = size_of(&w);
+    const off_t left[] = {0, 40, half / 2, half, half + 1, whole - 1, whole};
+    for (size_t i = 0; i < CS_ARRAY_LEN(left); i++) {
+        down(&w);
+        cut_to(&w, left[i]);
+        start(&w);
+        expect_sound(&w, 1, 4, true); /* both events, INDEX, END */
+        CS_EQ_U64(size_of(&w), whole);
+        CS_EQ_U64(add(&w, 1, CS_FRAME_NOTE, 10), CS_ERR_CONFLICT);
+    }
+    CS_EQ_U64(scratch_count(&w.dir, ".torn"), 0);
+    CS_EQ_U64(w.repairs, 0);
+    done(&w);
+}
+
+CS_TEST(recording_in_two_segments_is_whole_after_its_file_was_lost_and_goes_on)
+{
+    struct world w = world_make();
+    start(&w);
+    note(&w, 1, 1000);
+    CS_EQ_U64(cs_journal_rotate(&w.journal), CS_OK);
+    note(&w, 1, 1000);
+    down(&w);
+    cut_to(&w, 0);
+    start(&w);
+    expect_sound(&w, 1, 2, false);
+    note(&w, 1, 1000);
+    expect_sound(&w, 1, 4, false);
+    down(&w);
+    cut_to(&w, 100);
+    start(&w);
+    expect_sound(&w, 1, 4, false);
+    CS_EQ_U64(scratch_count(&w.dir, ".torn"), 0);
+    done(&w);
+}
+
+/* The segment between two others cannot be read, and the file lacks what it had. */
+CS_TEST(recording_goes_on_before_a_hole_that_a_damaged_segment_left_and_stays_so)
+{
+    struct world w = world_make();
+    char path[400];
+    start(&w);
+    note(&w, 1, 1000);
+    off_t first = size_of(&w);
+    CS_EQ_U64(cs_journal_rotate(&w.journal), CS_OK);
+    note(&w, 1, 1000);
+    CS_EQ_U64(cs_journal_rotate(&w.journal), CS_OK);
+    note(&w, 1, TEXT);
+    down(&w);
+    cut_to(&w, first);
+    scratch_path(&w.dir, "journal-00000002.csj", path);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    CS_CHECK(fd >= 0 && pwrite(fd, "not an entry", 12, CS_SEGMENT_HEAD) == 12 && close(fd) == 0);
+    start(&w);
+    note(&w, 1, 100);
+    expect_sound(&w, 1, 3, false); /* the event before it, RECOVER, and a new one */
+    CS_EQ_U64(scratch_count(&w.dir, ".torn"), 2);
+    down(&w);
+    start(&w);
+    expect_sound(&w, 1, 3, false);
+    CS_EQ_U64(w.repairs, 1);
+    CS_EQ_U64(scratch_count(&w.dir, ".torn"), 2);
+    done(&w);
+}
