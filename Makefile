@@ -16,7 +16,7 @@ check: build          ## every test; the closing line counts them
 check-drivers: build  ## the clients that need Java, Go, Rust or Node; says which of them it could not install
 	@tools/deps drivers
 	@$(PYTHON) tests/drivers/check.py --build $(BUILD)
-check-suites: build   ## test suites of clients, at the server and through the gateway; their source comes from elsewhere (about 20 minutes)
+check-suites: build   ## test suites of clients, at the server and through the gateway; their source comes from elsewhere (about 40 minutes)
 	@tools/deps suites
 	@$(PYTHON) tests/suites/check.py --build $(BUILD)
 asan: deps            ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
