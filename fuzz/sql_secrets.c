@@ -39,6 +39,7 @@ static void look_into(struct cs_slice value)
     struct cs_redact_span spans[CS_REDACT_SPANS];
     size_t end = 0, n = cs_sql_value_secrets(value, spans);
     check(n <= CS_REDACT_SPANS);
+    check(n == 0 || cs_sql_value_marked(value));
     for (size_t i = 0; i < n; i++) {
         check(spans[i].how != CS_REDACT_WHOLE && spans[i].at >= end && spans[i].at <= value.n &&
               spans[i].n <= value.n - spans[i].at);

@@ -623,6 +623,12 @@ static bool has_mark_outside(struct cs_slice text, const struct cs_redact_span *
     }
 }
 
+bool cs_sql_value_marked(struct cs_slice piece)
+{
+    return has_byte(piece, ':') || has_byte(piece, '=') || has_byte(piece, '\'') ||
+           has_byte(piece, '$') || has_byte(piece, '<');
+}
+
 size_t cs_sql_value_secrets(struct cs_slice value,
                             struct cs_redact_span spans[static CS_REDACT_SPANS])
 {

@@ -122,6 +122,9 @@ void cs_sql_facts(const struct cs_sql *sql, const struct cs_sql_class *c,
  * string or URI, of a statement. How many spans; 0 is cheap. */
 size_t cs_sql_value_secrets(struct cs_slice value,
                             struct cs_redact_span spans[static CS_REDACT_SPANS]);
+/* Can a value that this is a piece of have any? One of whose pieces none is marked has none: for
+ * who looks at long values in pieces. */
+bool cs_sql_value_marked(struct cs_slice piece);
 /* Every constant string of a text, for who cannot say which of them is secret: arguments of
  * EXECUTE. */
 size_t cs_sql_strings(struct cs_slice text, struct cs_redact_span spans[static CS_REDACT_SPANS]);

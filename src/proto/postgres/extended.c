@@ -149,6 +149,20 @@ static void redact_param(struct pg *p, const struct cs_redact_span *spans, size_
     cs_buf_done(&out);
 }
 
+/* Others run between the pieces of a long one: it lies in the client's message, which waits for us,
+ * and nothing is described yet. */
+static size_t secrets_of(struct cs_slice value, struct cs_redact_span spans[static CS_REDACT_SPANS])
+{
+    bool marked = value.n <= CS_LIMIT_PIECE_BYTES;
+    for (struct cs_slice rest = value; !marked && rest.n > 0;) {
+        struct cs_slice piece = cs_slice_head(rest, CS_LIMIT_PIECE_BYTES);
+        rest = cs_slice_from(rest, piece.n);
+        marked = cs_sql_value_marked(piece);
+        (void)cs_co_breathe(); /* cancelled: the next wait says so */
+    }
+    return marked ? cs_sql_value_secrets(value, spans) : 0;
+}
+
 static void redact_params(struct pg *p, const struct cs_sql_class *class, struct cs_param *params,
                           size_t n, struct secret_params *x)
 {
@@ -161,7 +175,7 @@ static void redact_params(struct pg *p, const struct cs_sql_class *class, struct
         if ((class->secret_params >> CS_MIN(i, (size_t)63) & 1) != 0) {
             spans[k++] = (struct cs_redact_span){0, (uint32_t)params[i].bytes.n, CS_REDACT_PART};
         } else {
-            k = cs_sql_value_secrets(params[i].bytes, spans);
+            k = secrets_of(params[i].bytes, spans);
         }
         if (k > 0) {
             redact_param(p, spans, k, &params[i], x);

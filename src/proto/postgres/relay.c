@@ -275,6 +275,14 @@ void pg_relay(struct pg *p)
         if (p->ending) {
             break;
         }
+        /* What was left of the client's for later need not come in the same turn as answers. */
+        if (cs_stream_peek(&p->s->client).n > 0 && cs_co_spent()) {
+            bool more = p->more;
+            if (!pg_breathe(p)) {
+                break;
+            }
+            p->more = more;
+        }
         if (client_wanted(p)) {
             pg_frontend(p);
         }

@@ -109,16 +109,16 @@ CS_TEST(cel_in_pieces_says_the_same_and_pauses_in_between)
     f.v[CS_FACT_SQL_WRITES].u.strings.n = CS_ARRAY_LEN(many);
     struct cs_cel c;
     struct cs_cel_input in;
-    struct cs_cel_pause pause = {.fn = pause_here, .arg = &pauses, .left = CS_LIMIT_PIECE_STEPS};
+    struct cs_cel_pause pause = {.fn = pause_here, .arg = &pauses, .left = CS_PIECE_STEPS};
     CS_CHECK(cs_cel_load(compile("sql.writes.exists(t, size(t) == 9)"), &arena, &c) == CS_OK);
     cs_cel_prepare(&f, &in);
     CS_EQ_U64(cs_cel_eval(&c, &in), CS_TRI_FALSE);
     in.pause = &pause;
     CS_EQ_U64(cs_cel_eval(&c, &in), CS_TRI_FALSE);
-    CS_CHECK(pauses >= CS_ARRAY_LEN(many) / CS_LIMIT_PIECE_STEPS);
+    CS_CHECK(pauses >= CS_ARRAY_LEN(many) / CS_PIECE_STEPS);
     /* Pieces of conditions add up. */
     CS_CHECK(cs_cel_load(compile("size(sql.verb) == 3"), &arena, &c) == CS_OK);
-    for (unsigned i = pauses = 0; i < CS_LIMIT_PIECE_STEPS; i++) {
+    for (unsigned i = pauses = 0; i < CS_PIECE_STEPS; i++) {
         (void)cs_cel_eval(&c, &in);
     }
     CS_CHECK(pauses > 0);
@@ -137,13 +137,13 @@ CS_TEST(cel_out_of_steps_is_unknown_in_pieces_too)
     f.v[CS_FACT_SQL_WRITES].u.strings.n = CS_ARRAY_LEN(many);
     struct cs_cel c;
     struct cs_cel_input in;
-    struct cs_cel_pause pause = {.fn = pause_here, .arg = &pauses, .left = CS_LIMIT_PIECE_STEPS};
+    struct cs_cel_pause pause = {.fn = pause_here, .arg = &pauses, .left = CS_PIECE_STEPS};
     CS_CHECK(cs_cel_load(compile("sql.writes.exists(t, size(t) == 9)"), &arena, &c) == CS_OK);
     cs_cel_prepare(&f, &in);
     CS_EQ_U64(cs_cel_eval(&c, &in), CS_TRI_UNKNOWN);
     in.pause = &pause;
     CS_EQ_U64(cs_cel_eval(&c, &in), CS_TRI_UNKNOWN);
-    CS_CHECK(pauses <= CS_LIMIT_CEL_STEPS / CS_LIMIT_PIECE_STEPS + 1);
+    CS_CHECK(pauses <= CS_LIMIT_CEL_STEPS / CS_PIECE_STEPS + 1);
 }
 
 #define T CS_TRI_TRUE

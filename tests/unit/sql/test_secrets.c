@@ -300,6 +300,10 @@ CS_TEST(values_show_their_secret_parts)
         struct cs_slice v = cs_slice_str(values[i].value);
         size_t n = cs_sql_value_secrets(v, spans);
         CS_EQ_U64(n, values[i].n);
+        for (size_t at = 0; n > 0 && at <= v.n; at++) { /* wherever it is cut */
+            CS_CHECK(cs_sql_value_marked(cs_slice_head(v, at)) ||
+                     cs_sql_value_marked(cs_slice_from(v, at)));
+        }
         if (n > 0) {
             struct cs_buf out = cs_buf(4096);
             cs_redact(v, spans, n, key, &out);
