@@ -44,23 +44,38 @@ const struct cs_field *cs_frame_fields(unsigned kind, size_t *ret_n)
     return cs_frame_name(kind) != NULL ? kinds[kind].fields(ret_n) : NULL;
 }
 
+static const struct cs_field *encode_head(struct cs_writer *w, const struct cs_frame_head *head,
+                                          size_t *ret_n)
+{
+    const struct cs_field *f = cs_frame_fields((unsigned)head->kind, ret_n);
+    if (f == NULL) {
+        w->overflow = true;
+        return NULL;
+    }
+    cs_writer_u8(w, (uint8_t)head->kind);
+    cs_writer_u64le(w, head->wall_ms);
+    cs_writer_bytes(w, cs_slice(head->session.b, CS_ID_BYTES));
+    return f;
+}
+
 void cs_frame_encode(struct cs_writer *w, const struct cs_frame_head *head, const void *frame)
 {
-    struct cs_slice none;
-    size_t at;
-    cs_frame_encode_apart(w, head, frame, SIZE_MAX, &none, &at);
+    size_t n;
+    const struct cs_field *f = encode_head(w, head, &n);
+    if (f != NULL) {
+        cs_fields_encode(w, f, n, frame);
+    }
 }
 
 /* The field that stays apart; n: none. */
-static size_t longest(const struct cs_field *f, size_t n, const void *frame, size_t least,
-                      struct cs_slice *ret)
+static size_t longest(const struct cs_field *f, size_t n, const void *frame, struct cs_slice *ret)
 {
     size_t found = n;
     for (size_t i = 0; i < n; i++) {
         struct cs_slice s;
         if (f[i].kind == CS_FIELD_KIND_SLICE) {
             memcpy(&s, (const uint8_t *)frame + f[i].offset, sizeof s);
-            if (s.n >= least && s.n > ret->n && s.n <= UINT32_MAX) {
+            if (s.n > ret->n && s.n <= UINT32_MAX) {
                 *ret = s;
                 found = i;
             }
@@ -70,20 +85,16 @@ static size_t longest(const struct cs_field *f, size_t n, const void *frame, siz
 }
 
 void cs_frame_encode_apart(struct cs_writer *w, const struct cs_frame_head *head, const void *frame,
-                           size_t least, struct cs_slice *ret, size_t *ret_at)
+                           struct cs_slice *ret, size_t *ret_at)
 {
     size_t n;
     *ret = CS_SLICE_NULL;
     *ret_at = 0;
-    const struct cs_field *f = cs_frame_fields((unsigned)head->kind, &n);
+    const struct cs_field *f = encode_head(w, head, &n);
     if (f == NULL) {
-        w->overflow = true;
         return;
     }
-    cs_writer_u8(w, (uint8_t)head->kind);
-    cs_writer_u64le(w, head->wall_ms);
-    cs_writer_bytes(w, cs_slice(head->session.b, CS_ID_BYTES));
-    size_t apart = least < SIZE_MAX ? longest(f, n, frame, least, ret) : n;
+    size_t apart = longest(f, n, frame, ret);
     cs_fields_encode(w, f, apart, frame);
     if (apart < n) {
         cs_writer_u32le(w, (uint32_t)ret->n);

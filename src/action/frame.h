@@ -26,10 +26,10 @@ struct cs_frame_head {
 };
 
 void cs_frame_encode(struct cs_writer *w, const struct cs_frame_head *head, const void *frame);
-/* The same without the bytes of its longest slice, where that has `least` or more: those are *ret,
- * and belong at *ret_at of what is written. Else *ret is empty. */
+/* The same without the bytes of its longest slice: those are *ret, and belong at *ret_at of what is
+ * written. Empty where it has none. */
 void cs_frame_encode_apart(struct cs_writer *w, const struct cs_frame_head *head, const void *frame,
-                           size_t least, struct cs_slice *ret, size_t *ret_at);
+                           struct cs_slice *ret, size_t *ret_at);
 /* `ret` is at least CS_FRAME_STRUCT_MAX bytes; slices borrow from `in`. Strict. */
 bool cs_frame_decode(struct cs_slice in, struct cs_frame_head *ret_head, void *ret);
 /* Just the head: what the recorder looks at. */

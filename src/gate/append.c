@@ -18,21 +18,41 @@
 /* What is copied once, into the ring, and not into the scratch buffer before. */
 #define APART_BYTES 4096
 
+/* Bytes that a frame may carry of a client's or a target's. */
+static size_t carried(enum cs_frame_kind kind, const void *frame)
+{
+    if (kind == CS_FRAME_ACTION) {
+        const struct cs_frame_action *a = frame;
+        return CS_MAX(a->text.n, a->params.n);
+    }
+    return kind == CS_FRAME_DATA ? ((const struct cs_frame_data *)frame)->data.n : 0;
+}
+
 static enum cs_err try_append(struct cs_gate *g, const struct cs_frame_head *head,
                               const void *frame, size_t *ret_n, uint64_t *ret_seq)
 {
     struct cs_writer w = cs_writer(g->scratch, CS_LIMIT_RECORD_FRAME_BYTES);
-    struct cs_slice apart;
-    size_t at;
-    cs_frame_encode_apart(&w, head, frame, APART_BYTES, &apart, &at);
+    struct cs_slice apart = CS_SLICE_NULL;
+    size_t at = 0;
+    if (carried(head->kind, frame) >= APART_BYTES) {
+        cs_frame_encode_apart(&w, head, frame, &apart, &at);
+    } else {
+        cs_frame_encode(&w, head, frame);
+    }
     if (w.overflow || apart.n > CS_LIMIT_RECORD_FRAME_BYTES) {
         return CS_ERR_TOO_LARGE;
     }
     struct cs_slice all = cs_writer_done(&w);
-    struct cs_slice pieces[3] = {cs_slice_head(all, at), apart, cs_slice_from(all, at)};
+    struct cs_slice pieces[3] = {cs_slice_from(all, at), CS_SLICE_NULL, CS_SLICE_NULL};
+    size_t n = 1;
+    if (apart.n > 0) {
+        pieces[0] = cs_slice_head(all, at);
+        pieces[1] = apart;
+        pieces[2] = cs_slice_from(all, at);
+        n = 3;
+    }
     *ret_n = all.n + apart.n;
-    return apart.n > 0 ? cs_ring_append(&g->ring, pieces, 3, ret_seq)
-                       : cs_ring_append(&g->ring, &all, 1, ret_seq);
+    return cs_ring_append(&g->ring, pieces, n, ret_seq);
 }
 
 static enum cs_err append(struct cs_gate *g, const struct cs_frame_head *head, const void *frame,

@@ -50,6 +50,7 @@ static SEPARATE bool stops(struct ev *e)
     }
     pause->fn(pause->arg);
     e->until = CS_MIN(e->steps + CS_PIECE_STEPS, (uint32_t)CS_LIMIT_CEL_STEPS);
+    e->steps--; /* the one that came here is taken again */
     return false;
 }
 
@@ -265,11 +266,17 @@ static SEPARATE struct val eval_cond(struct ev *e, uint32_t at)
                : (struct val){.kind = V_UNKNOWN};
 }
 
+/* Apart, or each step would pay for what one in hundreds does. */
+static SEPARATE struct val next_val(struct ev *e, uint32_t at)
+{
+    return stops(e) ? (struct val){.kind = V_UNKNOWN} : eval_val(e, at);
+}
+
 static struct val eval_val(struct ev *e, uint32_t at)
 {
     const struct cs_cel_node *n = &e->n[at];
-    if (e->steps++ >= e->until && stops(e)) {
-        return (struct val){.kind = V_UNKNOWN};
+    if (e->steps++ >= e->until) {
+        return next_val(e, at);
     }
     switch (n->op) {
     case CS_CEL_FACT:
@@ -496,11 +503,16 @@ static SEPARATE enum cs_tri eval_plain(struct ev *e, uint32_t at)
     return v.kind == V_BOOL ? tri(v.u.b) : CS_TRI_UNKNOWN;
 }
 
+static SEPARATE enum cs_tri next_bool(struct ev *e, uint32_t at)
+{
+    return stops(e) ? CS_TRI_UNKNOWN : eval_bool(e, at);
+}
+
 static enum cs_tri eval_bool(struct ev *e, uint32_t at)
 {
     const struct cs_cel_node *n = &e->n[at];
-    if (e->steps++ >= e->until && stops(e)) {
-        return CS_TRI_UNKNOWN;
+    if (e->steps++ >= e->until) {
+        return next_bool(e, at);
     }
     switch (n->op) {
     case CS_CEL_EFFECTS_ANY:

@@ -216,14 +216,19 @@ bool cs_co_yield(void)
 }
 
 /* Not the turn's time: behind others in it, one would have spent its share before it began, and
- * would go round the loop for each piece. */
+ * would go round the loop for each piece. Who is not the first in its turn is counted from where it
+ * asks for the first time, so that those who never ask pay for no look at the clock. */
 bool cs_co_spent(void)
 {
     struct cs_co *co = running;
     if (co == NULL || on_big_stack || co->cancelled) {
         return false;
     }
-    return cs_mono_ns() - co->since_ns >= co->loop->share_ns;
+    uint64_t now = cs_mono_ns();
+    if (co->since_ns == 0) {
+        co->since_ns = now;
+    }
+    return now - co->since_ns >= co->loop->share_ns;
 }
 
 bool cs_co_breathe(void)

@@ -122,7 +122,7 @@ static void run_queue(struct cs_loop *loop)
         if (co == NULL) {
             break;
         }
-        cs_co_resume(co, i == 0 ? loop->now_ns : cs_mono_ns());
+        cs_co_resume(co, i == 0 ? loop->now_ns : 0);
     }
 }
 

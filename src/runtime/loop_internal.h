@@ -43,7 +43,7 @@ struct cs_co {
     cs_handle self;
     uint8_t *stack; /* owned: its lowest byte */
     uint64_t deadline_ns;
-    uint64_t since_ns; /* when it got the processor */
+    uint64_t since_ns; /* when it got the processor; 0: nobody has looked yet */
     uint32_t heap_at;  /* index + 1 in the heap of deadlines, 0 = not in it */
     enum cs_co_state state;
     uint32_t instant;
@@ -108,7 +108,7 @@ void cs_co_pause(struct cs_co *co);
 void cs_co_wake(struct cs_co *co);
 /* Lets the running coroutine go on after the kernel was asked again. */
 void cs_co_later(struct cs_co *co);
-/* Runs it until it pauses or ends. `since_ns`: the present time. */
+/* Runs it until it pauses or ends. `since_ns`: the present time, 0 where that is not known. */
 void cs_co_resume(struct cs_co *co, uint64_t since_ns);
 void cs_co_free(struct cs_co *co);
 
