@@ -59,6 +59,12 @@ static enum cs_err append(struct cs_gate *g, const struct cs_frame_head *head, c
                           bool durable)
 {
     uint64_t deadline = 0, seq = 0;
+    bool large = carried(head->kind, frame) >= CS_LIMIT_PIECE_BYTES;
+    if (large) {
+        /* It is copied at once, for the ring has one writer: what was done for it is another turn's
+         * work, and so is what follows. Whoever appends may wait for room as well. */
+        (void)cs_co_breathe();
+    }
     for (;;) {
         size_t n = 0;
         enum cs_err e = try_append(g, head, frame, &n, &seq);
@@ -75,6 +81,9 @@ static enum cs_err append(struct cs_gate *g, const struct cs_frame_head *head, c
         if (e != CS_OK) {
             return e;
         }
+    }
+    if (large) {
+        (void)cs_co_breathe();
     }
     if (!durable) {
         return CS_OK;
