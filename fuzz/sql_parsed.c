@@ -54,6 +54,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check(again != NULL && again->effects == c->effects && again->n_kept == c->n_kept);
     check(again->secret_params == c->secret_params);
     check(again->by_strangers == c->by_strangers && again->writes_known == c->writes_known);
+    for (uint32_t i = 0; i < c->n_kept; i++) {
+        check(again->statements[i].analysed == c->statements[i].analysed);
+        check(again->statements[i].binary == c->statements[i].binary);
+    }
     cs_sql_release(sql, again);
     cs_sql_release(sql, c);
     cs_buf_done(&b);

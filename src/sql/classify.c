@@ -165,6 +165,20 @@ const struct cs_sql_class *cs_sql_record_class(const struct cs_sql_build *b)
     return r != NULL ? &r->class : &cs_sql_record_nomem()->class;
 }
 
+const struct cs_sql_class *cs_sql_record_class_of(struct cs_sql *sql, struct cs_slice text)
+{
+    uint64_t hash = 0;
+    bool small = text.n <= CS_LIMIT_SQL_CACHE_TEXT;
+    /* Another session's may have come while this one was parsed elsewhere. */
+    bool there = small && cs_sql_cache_find(sql->cache, text, &hash) != NULL;
+    bool keep = small && !there && cs_sql_cache_wants(sql->cache, hash);
+    struct cs_sql_record *r = cs_sql_record_new(&sql->build, text, keep);
+    if (keep && r != NULL) {
+        cs_sql_cache_add(sql->cache, r, hash);
+    }
+    return r != NULL ? &r->class : &cs_sql_record_nomem()->class;
+}
+
 static struct cs_sql_record *record(struct cs_sql *sql, struct cs_slice text, bool keep_text)
 {
     struct cs_sql_record *r = cs_sql_record_new(&sql->build, text, keep_text);
@@ -198,6 +212,14 @@ struct cs_sql_record *cs_sql_classify_fresh(struct cs_sql *sql, struct cs_slice 
     pg_query_free_parse_result((struct cs_pg_parse_result){NULL, parse.stderr_buffer, parse.error});
     pg_query_exit_memory_context(context);
     return r;
+}
+
+const struct cs_sql_class *cs_sql_unparsed(struct cs_sql *sql, struct cs_slice text)
+{
+    cs_sql_build_reset(&sql->build);
+    cs_sql_build_opaque(&sql->build, "no process could parse it");
+    cs_sql_secrets_find(text, NULL, false, &sql->build.secrets);
+    return &record(sql, text, false)->class;
 }
 
 const struct cs_sql_class *cs_sql_cached(struct cs_sql *sql, struct cs_slice text)

@@ -15,4 +15,7 @@ struct cs_sql_build *cs_sql_build_of(struct cs_sql *sql);
 /* What was put together there, as a class with one reference for the caller. */
 const struct cs_sql_class *cs_sql_record_class(const struct cs_sql_build *b);
 
+/* The same for this text, which the cache keeps when it comes for the second time. */
+const struct cs_sql_class *cs_sql_record_class_of(struct cs_sql *sql, struct cs_slice text);
+
 #endif

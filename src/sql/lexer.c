@@ -10,6 +10,7 @@
 #include "sql/lexer.h"
 
 #include "base/limits.h"
+#include "sql/sql.h"
 
 enum lex_class { L_OTHER, L_SPACE, L_IDENT, L_DIGIT, L_QUOTE, L_DQUOTE, L_DOLLAR, L_OP };
 
@@ -333,6 +334,13 @@ static bool plain_ascii(struct cs_slice text, bool *ret_nul)
 const char *cs_sql_lexer_refuses(struct cs_slice text)
 {
     return cs_sql_lexer_refuses_over(text, CS_LIMIT_SQL_INLINE_BYTES, CS_LIMIT_SQL_TOKENS);
+}
+
+bool cs_sql_is_quick(struct cs_slice text)
+{
+    enum { ALWAYS = 256 }; /* as many tokens as bytes take no longer */
+    return text.n <= ALWAYS || cs_sql_lexer_refuses_over(text, CS_LIMIT_SQL_TURN_BYTES,
+                                                         CS_LIMIT_SQL_TURN_TOKENS) == NULL;
 }
 
 const char *cs_sql_lexer_refuses_over(struct cs_slice text, size_t bytes, size_t tokens)

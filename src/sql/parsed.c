@@ -14,6 +14,7 @@ enum {
     VERB_MAX = 64,
     NAME_MAX_BYTES = 1024, /* three parts of 63 bytes, each of them quotes, and room */
 };
+enum statement_flag { BINARY = 1, ANALYSED = 2, STATEMENT_FLAGS_ALL = 3 };
 enum flag { PARSED = 1, WRITES_UNKNOWN = 2, OPAQUE_OTHERWISE = 4, PREPARES = 8, FLAGS_ALL = 15 };
 
 /* ---- writing ---- */
@@ -65,7 +66,7 @@ void cs_sql_class_write(struct cs_buf *out, const struct cs_sql_class *c, size_t
         cs_buf_u8(out, (uint8_t)st->kind);
         cs_buf_u8(out, st->effects);
         cs_buf_u8(out, st->inner_effects);
-        cs_buf_u8(out, st->binary ? 1 : 0);
+        cs_buf_u8(out, (uint8_t)((st->binary ? BINARY : 0) | (st->analysed ? ANALYSED : 0)));
         put_u32(out, st->columns);
         put_u32(out, st->offset);
         put_u32(out, st->length);
@@ -87,12 +88,6 @@ void cs_sql_class_write(struct cs_buf *out, const struct cs_sql_class *c, size_t
 }
 
 /* ---- reading ---- */
-
-static bool flag(struct cs_reader *r, uint8_t *ret)
-{
-    *ret = cs_reader_u8(r);
-    return *ret <= 1;
-}
 
 /* What the grammar and the walk make of names: UTF-8, no NUL. */
 static bool is_name(struct cs_slice s, size_t max)
@@ -118,22 +113,23 @@ static bool in_text(const struct cs_sql_statement *st, uint32_t from, size_t tex
 static bool read_statement(struct cs_reader *r, uint32_t from, size_t text_n,
                            struct cs_sql_statement *st)
 {
-    uint8_t kind = cs_reader_u8(r), binary = 0;
+    uint8_t kind = cs_reader_u8(r);
     st->effects = cs_reader_u8(r);
     st->inner_effects = cs_reader_u8(r);
-    bool ok = flag(r, &binary);
+    uint8_t flags = cs_reader_u8(r);
     uint32_t columns = cs_reader_u32le(r);
     st->kind = (enum cs_sql_kind)kind;
-    st->binary = binary != 0;
+    st->binary = (flags & BINARY) != 0;
+    st->analysed = (flags & ANALYSED) != 0;
     st->columns = (uint16_t)(columns & UINT16_MAX);
     st->offset = cs_reader_u32le(r);
     st->length = cs_reader_u32le(r);
     st->name = cs_reader_slice(r);
     st->verb = cs_reader_slice(r);
-    return ok && !r->bad && kind <= CS_SQL_REASON && kind != CS_SQL_EMPTY && st->effects != 0 &&
-           st->effects <= EFFECTS_ALL && st->inner_effects <= EFFECTS_ALL &&
-           columns <= UINT16_MAX && in_text(st, from, text_n) && is_name(st->name, text_n) &&
-           is_verb(st->verb);
+    return !r->bad && flags <= STATEMENT_FLAGS_ALL && kind <= CS_SQL_REASON &&
+           kind != CS_SQL_EMPTY && st->effects != 0 && st->effects <= EFFECTS_ALL &&
+           st->inner_effects <= EFFECTS_ALL && columns <= UINT16_MAX && in_text(st, from, text_n) &&
+           is_name(st->name, text_n) && is_verb(st->verb);
 }
 
 /* The statements, and the effects that they have together. */
@@ -219,10 +215,9 @@ static bool consistent(const struct cs_sql_build *b, uint8_t of_statements)
            (!b->opaque_otherwise || opaque) && (!opaque || strangers || b->opaque_otherwise);
 }
 
-const struct cs_sql_class *cs_sql_class_read(struct cs_sql *sql, struct cs_slice in, size_t text_n)
+static bool read_class(struct cs_sql_build *b, struct cs_slice in, size_t text_n)
 {
     struct cs_reader r = cs_reader(in);
-    struct cs_sql_build *b = cs_sql_build_of(sql);
     uint8_t of_statements = 0;
     cs_sql_build_reset(b);
     bool ok = cs_reader_u32le(&r) == MAGIC && cs_reader_u32le(&r) == text_n;
@@ -243,5 +238,17 @@ const struct cs_sql_class *cs_sql_class_read(struct cs_sql *sql, struct cs_slice
     }
     ok = ok && read_secrets(&r, &b->secrets, text_n) && cs_reader_done(&r) &&
          consistent(b, of_statements);
-    return ok ? cs_sql_record_class(b) : NULL;
+    return ok;
+}
+
+const struct cs_sql_class *cs_sql_class_read(struct cs_sql *sql, struct cs_slice in, size_t text_n)
+{
+    struct cs_sql_build *b = cs_sql_build_of(sql);
+    return read_class(b, in, text_n) ? cs_sql_record_class(b) : NULL;
+}
+
+const struct cs_sql_class *cs_sql_class_read_of(struct cs_sql *sql, struct cs_slice in,
+                                                struct cs_slice text)
+{
+    return read_class(cs_sql_build_of(sql), in, text.n) ? cs_sql_record_class_of(sql, text) : NULL;
 }

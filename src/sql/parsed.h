@@ -14,5 +14,9 @@ void cs_sql_class_write(struct cs_buf *out, const struct cs_sql_class *c, size_t
 /* Strict. NULL when it is none, or not for a text of `text_n` bytes. One reference for the caller;
  * it borrows nothing from `in`. */
 const struct cs_sql_class *cs_sql_class_read(struct cs_sql *sql, struct cs_slice in, size_t text_n);
+/* The same of this text; like what cs_sql_classify() makes itself, it gets into the cache when the
+ * text comes for the second time. */
+const struct cs_sql_class *cs_sql_class_read_of(struct cs_sql *sql, struct cs_slice in,
+                                                struct cs_slice text);
 
 #endif

@@ -109,6 +109,12 @@ const struct cs_sql_class *cs_sql_classify(struct cs_sql *sql, struct cs_slice t
 /* The same of a text on a replication connection, where the server takes some first words for
  * replication commands (action/named.def has them) and the rest for SQL. */
 const struct cs_sql_class *cs_sql_classify_replication(struct cs_sql *sql, struct cs_slice text);
+/* Whether the classifier takes so little time for it that a loop that serves others may wait:
+ * about 40 µs. Linear, and little beside that. */
+bool cs_sql_is_quick(struct cs_slice text);
+/* The class of a text that nobody could parse: opaque. What looks like a password in it is found
+ * without the grammar. One reference for the caller. */
+const struct cs_sql_class *cs_sql_unparsed(struct cs_sql *sql, struct cs_slice text);
 /* As classify, but from the cache only: NULL when it is not there. Cheap; any stack. */
 const struct cs_sql_class *cs_sql_cached(struct cs_sql *sql, struct cs_slice text);
 void cs_sql_keep(const struct cs_sql_class *c);

@@ -1,5 +1,6 @@
 #include "base/limits.h"
 #include "sql/lexer.h"
+#include "sql/sql.h"
 #include "tap.h"
 
 static bool takes(const char *s)
@@ -29,6 +30,30 @@ CS_TEST(lexer_takes_ordinary_texts)
     CS_CHECK(takes("-- only a comment"));
     CS_CHECK(takes("/* a /* b */ c */ SELECT 1"));
     CS_CHECK(takes("SELECT '\xc3\xa4' AS \xc3\xa4"));
+}
+
+static bool quick(const char *before, const char *part, size_t n, const char *after)
+{
+    return cs_sql_is_quick(cs_slice_str(repeat(before, part, n, after)));
+}
+
+CS_TEST(lexer_tells_texts_that_take_the_grammar_a_moment)
+{
+    CS_CHECK(cs_sql_is_quick(cs_slice_str("")));
+    CS_CHECK(quick("", "a;", 256, ""));
+    CS_CHECK(quick("SELECT '", "a", CS_LIMIT_SQL_TURN_BYTES - 9, "'"));
+    CS_CHECK(quick("SELECT 1", " + 1", 2 * (CS_LIMIT_SQL_TURN_TOKENS - 2), ""));
+    CS_CHECK(quick("SELECT ", "\"t0\".\"a_long_column_name\" AS \"c0\", ", 1000, "1"));
+}
+
+CS_TEST(lexer_tells_texts_that_take_the_grammar_long)
+{
+    CS_CHECK(!quick("SELECT '", "a", CS_LIMIT_SQL_TURN_BYTES - 8, "'"));
+    CS_CHECK(!quick("SELECT 1", " + 1", 2 * CS_LIMIT_SQL_TURN_TOKENS, ""));
+    CS_CHECK(!quick("", "a;", 402, ""));
+    CS_CHECK(!quick("", "SET a=b;", 400, ""));
+    CS_CHECK(!quick("SELECT 1", " /* a */ + 1", 1600, "")); /* what is none may be counted */
+    CS_CHECK(!quick("SELECT '", "a", 300, ""));             /* refused: not this one's to say */
 }
 
 CS_TEST(lexer_refuses_nul_and_bad_utf8)

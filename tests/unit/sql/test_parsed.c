@@ -69,6 +69,14 @@ static void same(const struct cs_sql_class *a, const struct cs_sql_class *b)
     for (uint32_t i = 0; i < a->n_kept; i++) {
         CS_CHECK(cs_slice_eq(a->statements[i].name, b->statements[i].name));
         CS_EQ_U64(a->statements[i].offset, b->statements[i].offset);
+        CS_EQ_U64(a->statements[i].kind, b->statements[i].kind);
+        CS_EQ_U64(a->statements[i].effects, b->statements[i].effects);
+        CS_EQ_U64(a->statements[i].length, b->statements[i].length);
+        CS_CHECK(cs_slice_eq(a->statements[i].verb, b->statements[i].verb));
+        CS_CHECK(a->statements[i].binary == b->statements[i].binary);
+        /* Without it a long text would seem to make no values of its literals when it is only
+         * prepared. */
+        CS_CHECK(a->statements[i].analysed == b->statements[i].analysed);
         CS_EQ_U64(a->statements[i].columns, b->statements[i].columns);
         CS_EQ_U64(a->statements[i].inner_effects, b->statements[i].inner_effects);
     }
@@ -134,6 +142,76 @@ CS_TEST(parsed_record_with_any_byte_changed_is_refused_or_one_that_can_be)
         cs_buf_done(&b);
         cs_sql_release(sql, c);
     }
+    cs_sql_free(sql);
+}
+
+/* As if it came from a parser of the gate's. */
+static const struct cs_sql_class *comes(struct cs_sql *job, struct cs_sql *gate,
+                                        struct cs_slice text)
+{
+    const struct cs_sql_class *c = cs_sql_classify(job, text);
+    struct cs_buf b = written(c, text.n);
+    const struct cs_sql_class *r = cs_sql_class_read_of(gate, cs_buf_slice(&b), text);
+    CS_CHECK(r != NULL);
+    cs_buf_done(&b);
+    cs_sql_release(job, c);
+    return r;
+}
+
+CS_TEST(what_was_parsed_elsewhere_is_remembered_when_it_comes_again)
+{
+    struct cs_sql *job = new_sql(false), *gate = new_sql(false);
+    struct cs_slice text = cs_slice_str(texts[3]), other = cs_slice_str(texts[4]);
+    cs_sql_release(gate, comes(job, gate, text));
+    CS_CHECK(cs_sql_cached(gate, text) == NULL);
+    const struct cs_sql_class *second = comes(job, gate, text);
+    const struct cs_sql_class *third = comes(job, gate, text); /* beside it: kept once */
+    const struct cs_sql_class *kept = cs_sql_cached(gate, text);
+    CS_CHECK(kept == second && third != second);
+    if (kept != NULL) {
+        same(kept, third);
+    }
+    CS_CHECK(cs_sql_cached(gate, other) == NULL);
+    cs_sql_release(gate, kept);
+    cs_sql_release(gate, third);
+    cs_sql_release(gate, second);
+    cs_sql_free(gate);
+    cs_sql_free(job);
+}
+
+CS_TEST(what_is_longer_than_the_cache_takes_is_not_remembered)
+{
+    static char text[CS_LIMIT_SQL_CACHE_TEXT + 1];
+    struct cs_sql *job = new_sql(false), *gate = new_sql(false);
+    memset(text, ' ', sizeof text);
+    memcpy(text, "SELECT 1", 8);
+    for (int i = 0; i < 3; i++) {
+        cs_sql_release(gate, comes(job, gate, cs_slice(text, sizeof text)));
+    }
+    CS_CHECK(cs_sql_cached(gate, cs_slice(text, sizeof text)) == NULL);
+    cs_sql_free(gate);
+    cs_sql_free(job);
+}
+
+CS_TEST(a_record_that_is_none_is_not_remembered)
+{
+    struct cs_sql *gate = new_sql(false);
+    struct cs_slice text = cs_slice_str("SELECT 1");
+    for (int i = 0; i < 3; i++) {
+        CS_CHECK(cs_sql_class_read_of(gate, cs_slice_str("SELECT 1"), text) == NULL);
+    }
+    CS_CHECK(cs_sql_cached(gate, text) == NULL);
+    cs_sql_free(gate);
+}
+
+CS_TEST(a_text_that_nobody_parsed_is_opaque_and_its_passwords_are_found)
+{
+    struct cs_sql *sql = new_sql(false);
+    const struct cs_sql_class *c =
+        cs_sql_unparsed(sql, cs_slice_str("ALTER ROLE r PASSWORD 'secret one'"));
+    CS_CHECK(!c->parsed && c->effects == CS_SQL_OPAQUE && !c->writes_known && !c->by_strangers);
+    CS_EQ_U64(c->n_secrets, 1);
+    cs_sql_release(sql, c);
     cs_sql_free(sql);
 }
 
