@@ -3,6 +3,7 @@
 #define CS_GATE_GATE_H
 
 #include "action/redact.h"
+#include "gate/parser.h"
 #include "gate/session.h"
 #include "ipc/ipc.h"
 #include "ipc/ring.h"
@@ -67,6 +68,7 @@ struct cs_gate {
     uint32_t state_count[CS_SESSION_STATES];
     uint64_t decisions; /* so far (count.c) */
     struct cs_sql *sql;
+    struct cs_gate_parser parser;         /* for what would take `sql` too long (parser.c) */
     struct cs_gate_catalogue *catalogues; /* catalogue.c */
     struct cs_verdict *spare_verdict;     /* owned: of cs_verdict_new */
     uint64_t catalogue_generation;        /* counts whatever may change a judgement */

@@ -144,6 +144,7 @@ static void maybe_ready(struct cs_gate *g)
         return;
     }
     cs_channel_run_phase(g->supervisor);
+    cs_gate_parser_begin(g);
     cs_log(CS_EV_STARTED, NULL, "policy=%016llx rules=%zu",
            (unsigned long long)cs_policy_version(g->config->policy),
            cs_policy_rule_count(g->config->policy));
@@ -386,6 +387,7 @@ enum cs_err cs_gate_new(struct cs_loop *loop, int supervisor_fd, struct cs_gate 
         return CS_ERR_NO_MEMORY;
     }
     g->loop = loop;
+    g->parser.fd.fd = -1;
     g->scratch = cs_alloc(CS_LIMIT_RECORD_FRAME_BYTES);
     cs_pool_init(&g->sessions, sizeof(struct cs_session), sessions_max());
     enum cs_err e = g->scratch != NULL ? cs_sql_new(&g->sql) : CS_ERR_NO_MEMORY;
@@ -415,6 +417,7 @@ void cs_gate_free(struct cs_gate *g)
     if (g->supervisor != NULL) {
         cs_channel_close(g->supervisor);
     }
+    cs_fd_close(&g->parser.fd);
     for (unsigned i = 0; i < g->n_listeners; i++) {
         cs_fd_close(&g->listeners[i].fd);
     }

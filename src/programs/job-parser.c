@@ -1,17 +1,24 @@
 /* job-parser: classifies one text that is too long to be parsed in a gate, and ends. Started by the
  * supervisor (roles/parse.c). Descriptor 3 is a SOCK_SEQPACKET socket: it says u64le CS_JOB_ASKS
  * (roles/job.h) when it is within its walls, gets the text in a sealed memfd, and answers u64le 0
- * with what it made of it (sql/parsed.h) in another.
+ * with what it made of it (sql/parsed.h) in another. Started with the name of a gate
+ * (roles/own_parser.c) it is that gate's own parser: descriptor 3 is a socket to the gate, and it
+ * goes on from text to text (ipc/parcel.h) until nobody is there.
  *
  * SECURITY: what it reads is a stranger's, by a parser in C that takes its time. So it has its own
- * walls (S in runtime/sandbox.def), and so much processor time and memory: the kernel ends it, with
- * a timer that it cannot reach any more. It must never read a second text. */
+ * walls (S in runtime/sandbox.def). The one that reads a single text has so much processor time and
+ * memory: the kernel ends it, with a timer that it cannot reach any more; it must never read a
+ * second text. The gate's own reads no text over 64 KiB, and the gate has it killed when it is
+ * late; it must keep nothing of a text for the next. */
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/reader.h"
 #include "base/writer.h"
 #include "ipc/ipc.h"
+#include "ipc/parcel.h"
 #include "runtime/process.h"
 #include "runtime/sandbox.h"
+#include "sql/classify.h"
 #include "sql/parsed.h"
 
 #include <errno.h>
@@ -32,6 +39,12 @@ union fd_room {
     struct cmsghdr align;
 };
 
+static bool memory_bounded(void)
+{
+    struct rlimit memory = {CS_LIMIT_PARSER_BYTES, CS_LIMIT_PARSER_BYTES};
+    return cs_sandbox_is_off() || setrlimit(RLIMIT_AS, &memory) == 0;
+}
+
 /* The process is killed when it has used so much of the processor from now on, in memory of that
  * size. A sanitizer needs many times as much of both. */
 static bool bounded(void)
@@ -39,11 +52,9 @@ static bool bounded(void)
     struct sigevent kills = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
     uint64_t ns = CS_LIMIT_PARSER_MS * CS_NS_PER_MS * (cs_sandbox_is_off() ? 20 : 1);
     struct itimerspec when = {.it_value = {(time_t)(ns / CS_NS_PER_S), (long)(ns % CS_NS_PER_S)}};
-    struct rlimit memory = {CS_LIMIT_PARSER_BYTES, CS_LIMIT_PARSER_BYTES};
     timer_t timer;
     return timer_create(CLOCK_PROCESS_CPUTIME_ID, &kills, &timer) == 0 &&
-           timer_settime(timer, 0, &when, NULL) == 0 &&
-           (cs_sandbox_is_off() || setrlimit(RLIMIT_AS, &memory) == 0);
+           timer_settime(timer, 0, &when, NULL) == 0 && memory_bounded();
 }
 
 static bool say(uint64_t word, int fd)
@@ -105,12 +116,60 @@ static bool classify(struct cs_sql *sql, struct cs_slice text)
     return !out.bad && cs_sealed_make("parsed", cs_buf_slice(&out), &fd) == CS_OK && say(0, fd);
 }
 
-int main(void)
+/* ---- a gate's own ---- */
+
+static bool answer(struct cs_sql *sql, struct cs_slice in, struct cs_buf *out)
+{
+    struct cs_reader r = cs_reader(in);
+    uint64_t id = cs_reader_u64le(&r);
+    struct cs_slice text = cs_reader_rest(&r);
+    if (r.bad) {
+        return false;
+    }
+    /* Without a cache: one session's text must leave nothing behind for another's. */
+    struct cs_sql_record *record = cs_sql_classify_fresh(sql, text, false);
+    out->len = 0;
+    cs_sql_class_write(out, &record->class, text.n);
+    cs_sql_release(sql, &record->class);
+    return !out->bad &&
+           cs_parcel_send_record(SOCKET, id, cs_parcel_mark(id, text), cs_buf_slice(out));
+}
+
+static int serve_gate(void)
+{
+    static uint8_t room[CS_PARCEL_TEXT_HEAD + CS_LIMIT_SQL_INLINE_BYTES];
+    struct cs_sql *sql = NULL;
+    struct cs_slice in;
+    struct cs_buf out = cs_buf(CS_LIMIT_PARSER_RECORD_BYTES);
+    if (cs_sql_new(&sql) != CS_OK || !memory_bounded() ||
+        cs_sandbox_enter(CS_SANDBOX_PARSER, NULL, 0) != CS_OK) {
+        cs_log(CS_EV_INTERNAL, NULL, "start failed");
+        return 1;
+    }
+    bool ok = cs_parcel_send_record(SOCKET, 0, 0, CS_SLICE_NULL);
+    while (ok) {
+        struct pollfd waits = {SOCKET, POLLIN, 0};
+        enum cs_parcel got = cs_parcel_receive(SOCKET, room, sizeof room, &in);
+        if (got == CS_PARCEL_BROKEN) {
+            return 0; /* the gate has done with it */
+        }
+        ok = got == CS_PARCEL_NONE ? poll(&waits, 1, -1) >= 0 || errno == EINTR
+                                   : answer(sql, in, &out);
+    }
+    return 1;
+}
+
+/* ---- one text ---- */
+
+int main(int argc, char **argv)
 {
     struct cs_sql *sql = NULL;
     struct cs_slice text;
     cs_log_init("job-parser", CS_LEVEL_INFO);
     cs_process_harden();
+    if (argc > 1 && strncmp(argv[1], "gate/", 5) == 0) {
+        return serve_gate();
+    }
     if (cs_sql_new_large(&sql) != CS_OK || !bounded() ||
         cs_sandbox_enter(CS_SANDBOX_PARSER, NULL, 0) != CS_OK) {
         cs_log(CS_EV_INTERNAL, NULL, "start failed");

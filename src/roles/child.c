@@ -92,6 +92,9 @@ static void on_message(struct cs_channel *ch, const struct cs_channel_in *in, vo
     case CS_MSG_PARSE:
         cs_parse(c, in->corr, in->fd[0]);
         break;
+    case CS_MSG_PARSER:
+        cs_own_parser(c, in->corr);
+        break;
     case CS_MSG_REDACT_KEY_NEW:
         cs_wire_redact_key(c->sv, in->msg);
         break;
@@ -266,6 +269,7 @@ static void run_once(struct cs_child *c)
         cs_log(CS_EV_ROLE_DIED, NULL, "role=%s why=\"cannot be started\" program=%s error=%s",
                c->name, cs_program_path(c->sv, c->row->program, path), cs_err_name(err));
     }
+    cs_own_parsers_end(c->sv, c);
     cs_master_keys_close(&c->keys);
     cs_channel_close(c->channel);
     c->channel = NULL;

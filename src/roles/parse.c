@@ -224,6 +224,7 @@ void cs_parse(struct cs_child *asker, uint32_t corr, int fd)
 void cs_parsers_leave(struct cs_supervisor *sv)
 {
     give_up(sv, CS_ERR_UNAVAILABLE);
+    cs_own_parsers_end(sv, NULL);
     for (struct cs_parser *p = sv->parsers.first; p != NULL; p = p->next) {
         cs_event_set(&p->given);
     }

@@ -309,7 +309,7 @@ static void stop_all(struct cs_supervisor *sv)
         stop_stage(sv, stage);
     }
     cs_parsers_leave(sv);
-    while (sv->reloading || sv->replays > 0 || sv->parsers.n > 0) {
+    while (sv->reloading || sv->replays > 0 || sv->parsers.n > 0 || sv->parsers.own != NULL) {
         /* their jobs end by themselves, or are killed */
         struct cs_wait w = CS_WAIT_ON(CS_WAIT_EVENT, &sv->changed);
         cs_event_clear(&sv->changed);

@@ -62,6 +62,7 @@ struct cs_child {
     bool adopted;      /* the program before us has started it */
     uint64_t started_ns, ready_ns;
     uint64_t restarts;
+    uint64_t parser_ns;     /* a gate: when the parser of its own was last started */
     struct cs_event poke;   /* look at the flags */
     struct cs_key_fds keys; /* keeper: opened for this start, gone when they are handed over */
     /* Gates: the ring in use, and the one of the gate before it: what the recorder has not read of
@@ -118,10 +119,12 @@ struct cs_legacy {
 
 struct cs_parse;
 struct cs_parser;
+struct cs_own_parser;
 struct cs_parsers {          /* parse.c */
     struct cs_parser *first; /* owned by their coroutines */
     unsigned n;
-    struct cs_parse *waiting; /* owned, oldest first */
+    struct cs_parse *waiting;  /* owned, oldest first */
+    struct cs_own_parser *own; /* of gates; owned by their coroutines (own_parser.c) */
 };
 
 struct cs_supervisor {
@@ -304,6 +307,12 @@ void cs_answer_replay_go(struct cs_child *asker, uint32_t corr, const struct cs_
 void cs_parse(struct cs_child *asker, uint32_t corr, int fd);
 /* Jobs without a text go, and none comes while the gateway stops or an upgrade is under way. */
 void cs_parsers_leave(struct cs_supervisor *sv);
+
+/* ---- own_parser.c: a gate's own parser ---- */
+/* Ends the one that the gate has, and starts another. */
+void cs_own_parser(struct cs_child *gate, uint32_t corr);
+/* The gate has ended, or everything does (NULL): so do they. */
+void cs_own_parsers_end(struct cs_supervisor *sv, const struct cs_child *gate);
 
 /* Sends unless the asker has been restarted meanwhile. */
 void cs_answer(struct cs_child *asker, uint64_t epoch, enum cs_msg_type t, uint32_t corr,

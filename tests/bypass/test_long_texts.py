@@ -1,6 +1,8 @@
-"""Texts that are too long to be parsed in a gate: a job of its own parses each, and may be killed over it. What hides
-behind length must be found, what takes too long must be held, and a job that was taken over can lie about one text
-and reach nothing else."""
+"""Texts that are too long to be parsed in a gate's loop. One over 64 KiB has a job of its own, which may be killed over
+it; shorter ones that take longer than a moment go to the gate's own parser, one after another. What hides behind length
+must be found, what takes too long must be held, a job that was taken over can lie about one text and reach nothing else,
+and a gate's own parser about that gate's texts; without it they are parsed all the same."""
+import contextlib
 import os
 import re
 import signal
@@ -83,8 +85,12 @@ class LongCase(GatewayCase):
         self.assertNotIn("sql.verb", {k for k, v in facts.items() if v not in (None, "unknown", {"unknown": True})})
 
     def jobs(self):
-        """Pids of the gateway's parser jobs."""
-        return [pid for pid, line in children(self.gw.process.pid) if "job-parser" in line]
+        """Pids of the gateway's parser jobs for one text each."""
+        return [pid for pid, line in children(self.gw.process.pid) if "job-parser" in line and "\0gate/" not in line]
+
+    def own(self):
+        """Pids of the gate's own parser: one, but for moments."""
+        return [pid for pid, line in children(self.gw.process.pid) if "job-parser" in line and "\0gate/" in line]
 
     def insert_passes(self, w=None):
         """A long text that a rule allows for what it writes: so it was parsed."""
@@ -230,11 +236,169 @@ class LongTexts(LongCase):
         self.assertEqual(sorted(os.listdir("/proc/%d/fd" % pid)), ["0", "1", "2", "3"])
 
 
+def busy(n):
+    """A text that reads, of so many tokens twice."""
+    return "select 1 where 1 in (1" + ",1" * n + ")"
+
+
+def medium(table, n=3000):
+    """A DROP behind so many bytes that are more than a moment's work."""
+    return "select 1;" * (n // 9) + "drop table " + table
+
+
+class OwnParser(LongCase):
+    def asked(self):
+        """Texts that the gate's own parser has answered so far, as the kernel counts its sleeps."""
+        total = 0
+        for pid in self.own():
+            with contextlib.suppress(OSError), open("/proc/%d/status" % pid) as f:  # it may end meanwhile
+                total += int(re.search(r"\nvoluntary_ctxt_switches:\t(\d+)", f.read()).group(1))
+        return total
+
+    def is_asked(self, w=None):
+        """The parser is there and gets what is neither short nor quick."""
+        w = w or self.session()
+
+        def woken():
+            before = self.asked()
+            self.assertEqual(kinds(w.ask(query(busy(1500)))), "TDCZ")
+            return before > 0 and self.asked() > before
+        harness.wait_until("the gate's own parser to be asked", woken)
+        return w
+
+    def test_it_says_what_the_gate_would_say(self):
+        w = self.is_asked()
+        for sql, verb, effects in (("/*%s*/ drop table %s" % ("x" * 3000, self.t), "DROP TABLE", ["ddl"]),
+                                   ("update %s set note = '%s'" % (self.t, "x" * 60000), "UPDATE", ["write"]),
+                                   (medium(self.t), "SELECT", ["read", "ddl"]),
+                                   (medium(self.t, 65000), "SELECT", ["read", "ddl"])):
+            with self.subTest(sql[:20]):
+                facts = self.asks(query(sql))["facts"]
+                self.assertEqual((facts["sql.verb"], facts["sql.effects"]), (verb, effects))
+                self.deny_all()
+        self.assertEqual(kinds(w.ask(query("insert into bulk values (1, '%s')" % ("x" * 5000)))), "CZ")
+        e = error_of(w.ask(query("insert into %s values (1, '%s')" % (self.t, "x" * 5000))))
+        self.assertEqual(e["C"], "42501")
+
+    def test_a_password_in_a_text_of_3_kb_is_not_told(self):
+        self.is_asked()
+        card = self.asks(query("alter role %s password 'planted-%s' /*%s*/" % (self.roles["user"], self.t, "x" * 3000)))
+        self.assertNotIn("planted-" + self.t, str(card))
+        self.assertIn("hmac-sha256:", str(card))
+
+    def test_a_prepared_statement_and_a_text_that_came_before_do_not_ask_it_again(self):
+        w = self.is_asked()
+        long, short = busy(2000), busy(300)
+        self.assertLess(len(short), 2048)
+        self.assertEqual(kinds(w.ask(parse(long, name="kept"), SYNC)), "1Z")
+        for _ in range(2):
+            w.ask(query(short))
+        before = self.asked()
+        for _ in range(20):
+            self.assertEqual(kinds(w.ask(bind(statement="kept"), execute(), SYNC)), "2DCZ")
+            self.assertEqual(kinds(w.ask(query(short))), "TDCZ")
+        self.assertLess(self.asked() - before, 10)
+
+    def test_texts_of_many_sessions_each_get_their_own_answer_in_their_order(self):
+        """Pipelined, reading and writing ones mixed: what comes behind a text waits for it, and nobody gets another's verdict."""
+        self.is_asked()
+        many = [self.session() for _ in range(8)]
+        good = [query(busy(400 + 300 * i)) for i in range(8)]
+        bad = [query("insert into %s values (%d, '%s')" % (self.t, i, "x" * (3000 + 999 * i))) for i in range(8)]
+        for _ in range(5):
+            for i, w in enumerate(many):
+                w.send(*([good[i], bad[i], query("select 'short'"), good[i]] if i % 2 else [bad[i], good[i], query("select 'short'"), bad[i]]))
+            for i, w in enumerate(many):
+                for expected in ("TDCZ", "EZ", "TDCZ", "TDCZ") if i % 2 else ("EZ", "TDCZ", "TDCZ", "EZ"):
+                    got = w.until_ready()
+                    self.assertEqual(kinds(got), expected)
+                    if expected == "EZ":
+                        self.assertEqual(error_of(got)["C"], "42501")
+        self.assertEqual(self.sql("select count(*) from " + self.t)[0][0], 10)
+
+    def test_killed_it_is_replaced_and_nothing_is_opaque_meanwhile(self):
+        w = self.is_asked()
+        for _ in range(3):
+            old = self.own()
+            for pid in old:
+                os.kill(pid, signal.SIGKILL)
+            for i in range(30):
+                self.assertEqual(kinds(w.ask(query("insert into bulk values (%d, '%s')" % (i, "x" * 3000)))), "CZ")
+            harness.wait_until("another one", lambda: self.own() and not set(old) & set(self.own()))
+        self.is_asked()
+        facts = self.asks(query(medium(self.t)))["facts"]
+        self.assertEqual(facts["sql.effects"], ["read", "ddl"])
+
+    def test_while_it_hangs_others_go_on_and_its_text_is_parsed_elsewhere(self):
+        w = self.is_asked()
+        old = self.own()
+        other = self.session()
+        for pid in old:
+            os.kill(pid, signal.SIGSTOP)
+        w.send(query("insert into bulk values (1, '%s')" % ("x" * 5000)))
+        for _ in range(20):
+            self.assertEqual(kinds(other.ask(query("select 1"))), "TDCZ")
+        self.assertEqual(kinds(w.until_ready()), "CZ")
+        harness.wait_until("another one", lambda: self.own() and not set(old) & set(self.own()))
+        self.is_asked()
+
+    def test_a_session_that_ends_while_its_text_is_there_leaves_no_answer_to_another(self):
+        """Its answer comes when somebody else waits, and is nobody's."""
+        w = self.is_asked()
+        for i in range(10):
+            gone = self.session()
+            gone.send(query(medium(self.t, 60000)))
+            gone.close()
+            self.assertEqual(kinds(w.ask(query("insert into bulk values (%d, '%s')" % (i, "x" * 3000)))), "CZ")
+        self.deny_all()
+        self.is_asked(w)
+
+    def test_a_session_that_is_killed_while_its_text_is_there_ends_and_nothing_of_it_runs(self):
+        def in_time():
+            w = self.is_asked()
+            ids = [s["id"] for s in self.gw.json("sessions")["sessions"]]
+            note = "killed-%d" % time.monotonic_ns()
+            for pid in self.own():
+                os.kill(pid, signal.SIGSTOP)
+            began = time.monotonic()
+            w.send(query("insert into bulk values (1, '%s')" % (note + "x" * 3000)))
+            for i in ids:
+                self.assertEqual(self.gw.api("POST", "/v1/sessions/%s/kill" % i, {"reason": "enough"})[0], 200)
+            took = time.monotonic() - began
+            self.assertTrue(w.closed())
+            ran = self.sql("select count(*) from bulk where note like '%s%%'" % note)[0][0]
+            # later than that the text may have been parsed elsewhere before the order came
+            return took < 0.2 and ran == 0
+        harness.wait_until("an order in time", in_time)
+        self.is_asked()
+
+    def test_it_ends_with_its_gate(self):
+        self.is_asked()
+        old = self.own()
+        for pid in self.gw.pids("gate"):
+            os.kill(pid, signal.SIGKILL)
+        harness.wait_until("the next gate's", lambda: self.own() and not set(old) & set(self.own()))
+        self.is_asked()
+
+    def test_its_walls(self):
+        if harness.sanitized():
+            return
+        self.is_asked()
+        (pid,) = self.own()
+        with open("/proc/%d/status" % pid) as f:
+            self.assertRegex(f.read(), r"NoNewPrivs:\t1\nSeccomp:\t2\n")
+        self.assertEqual(sorted(os.listdir("/proc/%d/fd" % pid)), ["0", "1", "2", "3"])
+
+
 # What a job that was taken over may say: written in place of the program, so that it lies from its first word.
 HOSTILE = r'''#!/usr/bin/python3
 import array, fcntl, os, socket, struct, sys, time
 MODE = %(mode)r
+OWN = len(sys.argv) > 1
+if MODE == "real" or (OWN and not %(own)r) or (%(own)r and not OWN):
+    os.execv(%(real)r, ["job-parser"] + sys.argv[1:])
 s = socket.socket(fileno=3)
+s.setblocking(True)  # or it dies instead of lying when it is faster than the text
 ASKS, OK = b"\xff" * 8, b"\0" * 8
 def memfd(data, seal=True):
     fd = os.memfd_create("x", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -254,6 +418,77 @@ def record(n, effects=2, flags=1, statements=1, kept=None, st_effects=None, kind
     names = u32(len(reads)) + b"".join(map(s_, reads))
     return (u32(0x31525043, n) + bytes([flags, effects]) + bytes(32) + u32(statements, kept) + st * kept + names + u32(0) * 3 +
             u32(len(secrets)) + b"".join(u32(a, b) + bytes([h]) for a, b, h in secrets) + bytes(8))
+def rotl(x, b):
+    return (x << b | x >> 64 - b) & M64
+M64 = 2 ** 64 - 1
+def sip(k0, k1, data):
+    v = [k0 ^ 0x736f6d6570736575, k1 ^ 0x646f72616e646f6d, k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573]
+    def rounds(n):
+        for _ in range(n):
+            v[0] = (v[0] + v[1]) & M64; v[1] = rotl(v[1], 13) ^ v[0]; v[0] = rotl(v[0], 32)
+            v[2] = (v[2] + v[3]) & M64; v[3] = rotl(v[3], 16) ^ v[2]
+            v[0] = (v[0] + v[3]) & M64; v[3] = rotl(v[3], 21) ^ v[0]
+            v[2] = (v[2] + v[1]) & M64; v[1] = rotl(v[1], 17) ^ v[2]; v[2] = rotl(v[2], 32)
+    padded = data + bytes(-(len(data) + 1) %% 8) + bytes([len(data) & 255])
+    for (m,) in struct.iter_unpack("<Q", padded):
+        v[3] ^= m
+        rounds(2)
+        v[0] ^= m
+    v[2] ^= 255
+    rounds(4)
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
+def mark(id_, text):
+    return sip(id_, 0x6b72616d2d786574, text)
+def own():
+    """As the gate's own parser: for each text, what MODE says, until the gate has enough of it."""
+    if MODE == "own silent":
+        time.sleep(60)
+    if MODE == "own early":
+        s.send(struct.pack("<QQ", 1, 0) + record(3000))
+    s.send(bytes(16) if MODE != "own another first word" else bytes(17))
+    last = None
+    while True:
+        data = s.recv(1 << 17)
+        if not data:
+            return
+        (id_,), text = struct.unpack("<Q", data[:8]), data[8:]
+        n = len(text)
+        with open(%(log)r, "ab") as f:
+            f.write(MODE.encode() + b"\n")
+        right = struct.pack("<QQ", id_, mark(id_, text)) + record(n)
+        truth = right[:16] + record(n, effects=10)
+        if MODE == "own dies":
+            os.kill(os.getpid(), 11)
+        elif MODE == "own goes":
+            return
+        elif MODE == "own hangs":
+            time.sleep(60)
+        elif MODE == "own with a descriptor":
+            s.sendmsg([right], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))])
+        elif MODE == "own twice":
+            s.send(truth)
+            s.send(truth)
+        else:
+            s.send({
+                "own a lie": lambda: right,
+                "own another number": lambda: struct.pack("<QQ", id_ + 1, mark(id_ + 1, text)) + record(n),
+                "own an earlier number": lambda: struct.pack("<QQ", id_ - 1, mark(id_ - 1, text)) + record(n),
+                "own the first word again": lambda: bytes(16),
+                "own another mark": lambda: struct.pack("<QQ", id_, mark(id_, text) ^ 1) + record(n),
+                "own another text": lambda: struct.pack("<QQ", id_, mark(id_, text[:-1])) + record(n - 1),
+                "own the answer before": lambda: last or truth,
+                "own nothing": lambda: right[:16], "own no head": lambda: right[:15], "own short": lambda: right[:-1],
+                "own longer": lambda: right + b"\0", "own noise": lambda: right[:16] + os.urandom(500),
+                "own huge": lambda: right + bytes(160000),
+                "own a kind that is none": lambda: right[:16] + record(n, kind=99),
+                "own statements that are not there": lambda: right[:16] + record(n, statements=3, kept=1),
+                "own harmless and unparsed": lambda: right[:16] + record(n, flags=0, statements=0),
+                "own a flag beyond": lambda: right[:16] + record(n, flags=17),
+            }[MODE]())
+        last = truth
+if OWN:
+    own()
+    sys.exit(0)
 if MODE == "silent":
     time.sleep(60)
 if MODE == "early":
@@ -311,7 +546,9 @@ if MODE == "twice":
     say(OK, memfd(record(n)))
 '''
 LIES = ["dies", "hangs", "silent", "early", "asks twice", "asks again", "no descriptor", "two descriptors", "a socket", "a file", "the text", "unsealed",
-        "an error with an answer", "more words", "a long message", "huge", *re.findall(r'"([^"]+)": lambda', HOSTILE)]
+        "an error with an answer", "more words", "a long message", "huge", *[m for m in re.findall(r'"([^"]+)": lambda', HOSTILE) if not m.startswith("own ")]]
+OWN_LIES = ["own dies", "own goes", "own hangs", "own with a descriptor", "own twice",
+            *[m for m in re.findall(r'"([^"]+)": lambda', HOSTILE) if m.startswith("own ") and m != "own a lie"]]
 
 
 class TakenOver(LongCase):
@@ -335,10 +572,27 @@ class TakenOver(LongCase):
 
     @classmethod
     def job(cls, mode):
+        """The gate's own parser is what `mode` says, or that of one text, and the other of them the real one."""
         path = os.path.join(cls.libexec, "job-parser")
-        with open(path, "w") as f:
-            f.write(HOSTILE % {"mode": mode})
-        os.chmod(path, 0o755)
+        with open(path + ".new", "w") as f:
+            f.write(HOSTILE % {"mode": mode, "own": mode.startswith("own "), "real": os.path.join(PROGRAMS, "job-parser"),
+                               "log": os.path.join(cls.libexec, "asked")})
+        os.chmod(path + ".new", 0o755)
+        os.rename(path + ".new", path)
+
+    def replace_own(self):
+        """Another one starts, as job() has said."""
+        old = self.own()
+        for pid in old:
+            os.kill(pid, signal.SIGKILL)
+        harness.wait_until("another one", lambda: self.own() and not set(old) & set(self.own()))
+
+    def times_asked(self, mode):
+        path = os.path.join(self.libexec, "asked")
+        if not os.path.exists(path):
+            return 0
+        with open(path) as f:
+            return f.read().split("\n").count(mode)
 
     def no_jobs(self):
         """Spares of the last mode are gone."""
@@ -367,6 +621,59 @@ class TakenOver(LongCase):
         self.assertIn("owner", e["M"])
         self.assertTrue(self.exists(self.t))
         self.assertEqual(self.asks(query("drop table " + self.t))["facts"]["sql.verb"], "DROP TABLE")
+
+    def test_a_gates_own_parser_that_lies_reaches_texts_of_that_gate_and_nothing_else(self):
+        """It can call a DROP a read, whoever sent it, also when the text comes again: it stands where the gate's own parsing
+        stood, and behind it the everyday role."""
+        self.job("own a lie")
+        self.replace_own()
+        w = self.session(options="-c countersign.mode=async")
+
+        def lied():
+            e = error_of(w.ask(query(medium(self.t))))
+            self.deny_all()
+            return e if e["C"] != "CS001" else None
+        e = harness.wait_until("the lie to be believed", lied)
+        self.assertEqual(e["C"], "42501", "the server refuses it: the everyday role may not")
+        self.assertIn("owner", e["M"])
+        self.assertTrue(self.exists(self.t))
+        self.assertEqual(self.asks(query("drop table " + self.t))["facts"]["sql.verb"], "DROP TABLE")
+        self.assertEqual(self.asks(query("/*" + "x" * LONG + "*/drop table " + self.t))["facts"]["sql.verb"], "DROP TABLE")
+
+    def test_whatever_else_a_gates_own_parser_says_the_text_is_parsed_elsewhere(self):
+        gates = self.gw.pids("gate")
+        other = self.session()
+        for mode in OWN_LIES:
+            with self.subTest(mode):
+                self.job(mode)
+                self.no_jobs()
+                self.replace_own()
+                w = self.session(options="-c countersign.mode=async")
+
+                def asked():
+                    """Two texts in a row, each another: what is one's answer must not be the other's."""
+                    for n in (3000, 4000):
+                        e = error_of(w.ask(query(medium(self.t, n))))
+                        self.assertEqual(e["C"], "CS001", (mode, e))
+                        facts = self.gw.json("show", self.gw.pending()[0]["id"], who="bob")["facts"]
+                        self.assertEqual(facts["sql.effects"], ["read", "ddl"])
+                        self.deny_all()
+                    return self.times_asked(mode) > 0
+                harness.wait_until("it to have been asked", asked)
+                self.assertEqual(kinds(other.ask(query("select 1"))), "TDCZ")
+                self.assertEqual(kinds(other.ask(query("insert into bulk values (1, '%s')" % ("x" * 3000)))), "CZ")
+                self.assertTrue(self.exists(self.t))
+        self.assertEqual(self.gw.pids("gate"), gates)
+
+    def test_without_a_parser_that_gets_ready_the_gate_parses_for_itself(self):
+        for mode in ("own silent", "own early", "own another first word"):
+            with self.subTest(mode):
+                self.job(mode)
+                self.replace_own()
+                facts = self.asks(query(medium(self.t)))["facts"]
+                self.assertEqual(facts["sql.effects"], ["read", "ddl"])
+                self.deny_all()
+                self.assertEqual(kinds(self.session().ask(query("insert into bulk values (1, '%s')" % ("x" * 3000)))), "CZ")
 
     def test_whatever_else_it_says_the_text_is_opaque(self):
         gates = self.gw.pids("gate")

@@ -80,8 +80,14 @@ static void classify_deep(void *arg)
 
 const struct cs_sql_class *pg_classify(struct pg *p, struct cs_slice text)
 {
-    bool by_job = text.n > CS_LIMIT_SQL_INLINE_BYTES && p->replication == PG_REPLICATION_NONE;
-    const struct cs_sql_class *class = by_job ? cs_gate_parse(p->s, text) : NULL;
+    bool asks = text.n > CS_GATE_PARSES_HERE && p->replication == PG_REPLICATION_NONE;
+    const struct cs_sql_class *class = asks ? cs_gate_parse(p->s, text) : NULL;
+    if (asks && p->s->kill.set) {
+        /* SECURITY: the order came while the text was elsewhere: nothing of it goes upstream. */
+        pg_fatal(p, "57P01", p->s->kill_why);
+        pg_end(p, "killed");
+        return class != NULL ? class : cs_sql_unparsed(cs_gate_sql(p->s->gate), text);
+    }
     return class != NULL ? class : pg_classify_now(p, text);
 }
 
