@@ -125,6 +125,33 @@ def long_text(peers):
 
 
 @bench
+def text_3kb(peers):
+    """A statement of 3 KB as a mapper writes them, new each time: the gate's own parser parses it. What the gateway adds
+    to it, beyond what it adds to a new short one, which it parses itself."""
+    columns = ", ".join('t0."column_number_%d" AS "t0_column_number_%d"' % (i, i) for i in range(45))
+    values = ", ".join("%d AS column_number_%d" % (i, i) for i in range(45))
+    made = {"short": "SELECT ?", "long": "SELECT %s FROM (SELECT %s) t0 WHERE ? = 1" % (columns, values)}
+    gw = peers.gateway()
+    c = {"gateway": gw.connect("alice", "bench"), "direct": peers.pg.connect("bench", "bench", "bench")}
+    took = {(n, k): [] for n in c for k in made}
+    for x in c.values():
+        x.autocommit = True
+    for i in range(1000):
+        for k, sql in made.items():
+            for n in c:
+                with c[n].cursor() as cur:
+                    began = time.monotonic()
+                    cur.execute(sql.replace("?", str(100000 + i)))
+                    took[n, k].append((time.monotonic() - began) * 1e6)
+    added = {k: statistics.median(a - b for a, b in zip(took["gateway", k], took["direct", k])) for k in made}
+    note("%d bytes: direct %.0f us, gateway %.0f us, added %.0f us; a short one: added %.0f us (medians)" % (
+        len(made["long"]), statistics.median(took["direct", "long"]), statistics.median(took["gateway", "long"]), added["long"], added["short"]))
+    figure("text-3kb-added", added["long"] - added["short"], "us", 200)
+    for x in c.values():
+        x.close()
+
+
+@bench
 def decision(peers):
     exe = os.path.join(harness.BUILD, "bench", "decide")
     out = subprocess.run([exe], capture_output=True, text=True, check=True).stdout
