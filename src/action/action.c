@@ -28,13 +28,19 @@ static bool is_bytes(enum cs_fact_id id)
     return id == CS_FACT_SQL_TEXT;
 }
 
+/* So does the fact that is the values of its parameters. */
+static bool is_params(enum cs_fact_id id)
+{
+    return id == CS_FACT_SQL_PARAMS;
+}
+
 static void fact_encode(struct cs_writer *w, enum cs_fact_id id, const struct cs_fact *f,
                         struct cs_slice bytes)
 {
     const struct cs_fact_info *info = cs_fact_info(id);
     cs_writer_slice(w, cs_slice_str(info->name));
     cs_writer_u8(w, (uint8_t)f->state);
-    if (f->state != CS_FACT_KNOWN) {
+    if (f->state != CS_FACT_KNOWN || is_params(id)) {
         return;
     }
     if (is_bytes(id)) {
@@ -71,7 +77,7 @@ static size_t fact_size(enum cs_fact_id id, const struct cs_fact *f)
     if (f->state == CS_FACT_KNOWN && info->type == CS_FACT_STRING && !is_bytes(id)) {
         n += f->u.string.n;
     }
-    if (f->state == CS_FACT_KNOWN && info->type == CS_FACT_STRINGS) {
+    if (f->state == CS_FACT_KNOWN && info->type == CS_FACT_STRINGS && !is_params(id)) {
         for (size_t i = 0; i < f->u.strings.n; i++) {
             n += 4 + f->u.strings.v[i].n;
         }
@@ -113,7 +119,7 @@ static bool strings_decode(struct cs_reader *r, struct cs_arena *arena, struct c
 }
 
 static bool fact_decode(struct cs_reader *r, struct cs_arena *arena, enum cs_fact_id id,
-                        struct cs_slice bytes, struct cs_fact *f)
+                        const struct cs_action *of, struct cs_fact *f)
 {
     unsigned state = cs_reader_u8(r);
     if (state != CS_FACT_UNKNOWN && state != CS_FACT_KNOWN) {
@@ -124,8 +130,11 @@ static bool fact_decode(struct cs_reader *r, struct cs_arena *arena, enum cs_fac
         return true;
     }
     if (is_bytes(id)) {
-        f->u.string = bytes;
+        f->u.string = of->bytes;
         return !r->bad;
+    }
+    if (is_params(id)) {
+        return cs_params_fact(of->params, of->n_params, arena, f) && !r->bad;
     }
     unsigned b;
     switch (cs_fact_info(id)->type) {
@@ -145,7 +154,7 @@ static bool fact_decode(struct cs_reader *r, struct cs_arena *arena, enum cs_fac
     return !r->bad;
 }
 
-static bool facts_decode(struct cs_reader *r, struct cs_arena *arena, struct cs_slice bytes,
+static bool facts_decode(struct cs_reader *r, struct cs_arena *arena, const struct cs_action *of,
                          struct cs_facts *ret)
 {
     size_t n = cs_reader_u32le(r);
@@ -156,7 +165,7 @@ static bool facts_decode(struct cs_reader *r, struct cs_arena *arena, struct cs_
     for (size_t i = 0; i < n; i++) {
         enum cs_fact_id id = cs_fact_by_name(cs_reader_slice(r));
         if (r->bad || id >= CS_FACT_MAX || id < next ||
-            !fact_decode(r, arena, id, bytes, &ret->v[id])) {
+            !fact_decode(r, arena, id, of, &ret->v[id])) {
             return false;
         }
         next = (unsigned)id + 1;
@@ -266,7 +275,7 @@ bool cs_action_decode(struct cs_reader *r, struct cs_arena *arena, struct cs_act
     a.settings = cs_reader_slice(r);
     a.tx = cs_reader_slice(r);
     if (r->bad || a.bytes.n > CS_LIMIT_HELD_BYTES || !params_decode(r, arena, &a) ||
-        !facts_decode(r, arena, a.bytes, &a.facts)) {
+        !facts_decode(r, arena, &a, &a.facts)) {
         return false;
     }
     *ret = a;

@@ -65,6 +65,11 @@ bool cs_action_fits(const struct cs_action *a);
 /* Slices borrow from the reader's bytes, arrays come from the arena. */
 bool cs_action_decode(struct cs_reader *r, struct cs_arena *arena, struct cs_action *ret);
 
+/* The fact sql.params of these parameters; `mem` has what had to be put into words, the rest
+ * borrows. False: unknown, because one has no certain text. (params.c) */
+bool cs_params_fact(const struct cs_param *params, size_t n, struct cs_arena *mem,
+                    struct cs_fact *ret);
+
 void cs_action_match(const struct cs_action *a, const struct cs_chain *chain,
                      struct cs_slice target, uint8_t ret[static CS_DIGEST]);
 void cs_action_digest(const uint8_t match[static CS_DIGEST], struct cs_slice request_id,

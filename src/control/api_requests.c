@@ -91,7 +91,8 @@ static json_t *facts_json(const struct cs_facts *facts, struct cs_arena *a)
     for (unsigned i = 0; i < CS_FACT_MAX; i++) {
         const struct cs_fact *f = &facts->v[i];
         const struct cs_fact_info *info = cs_fact_info((enum cs_fact_id)i);
-        if (f->state == CS_FACT_ABSENT || i == CS_FACT_SQL_TEXT) { /* the card has it as "text" */
+        if (f->state == CS_FACT_ABSENT || i == CS_FACT_SQL_TEXT ||
+            i == CS_FACT_SQL_PARAMS) { /* the card has them as "text" and "params" */
             continue;
         }
         if (!cs_json_put(o, info->name, fact_json(f, info, a))) {

@@ -256,7 +256,7 @@ bool cs_gate_covers_data(struct cs_session *s, const struct cs_action *a)
 static bool remembered(struct cs_session *s, const struct cs_action *a, const struct cs_memo *m,
                        struct cs_decision *ret)
 {
-    if (m == NULL || m->decision == NULL || !cs_session_refresh(s) ||
+    if (m == NULL || m->decision == NULL || !cs_session_refresh(s) || s->reads_params ||
         m->generation != s->policy_generation || m->catalogue != s->gate->catalogue_generation ||
         !cs_slice_eq(m->tx, a->facts.v[CS_FACT_SQL_TX].u.string)) {
         return false;
@@ -268,7 +268,8 @@ static bool remembered(struct cs_session *s, const struct cs_action *a, const st
 static void remember(const struct cs_session *s, const struct cs_action *a,
                      const struct cs_decision *d, struct cs_memo *m)
 {
-    if (m == NULL || d->outcome != CS_ALLOW || a->narrowed) {
+    /* SECURITY: by the same statement with other values it may be another decision. */
+    if (m == NULL || d->outcome != CS_ALLOW || a->narrowed || s->reads_params) {
         return;
     }
     if (m->decision == NULL) {
@@ -368,6 +369,11 @@ enum cs_err cs_gate_may_open(struct cs_session *s, char *why, size_t why_size)
 bool cs_gate_names(const struct cs_session *s, enum cs_named family)
 {
     return s->policy != NULL && cs_policy_names(s->policy, family);
+}
+
+bool cs_gate_reads_params(const struct cs_session *s)
+{
+    return s->reads_params;
 }
 
 struct cs_slice cs_gate_database(const struct cs_session *s, bool elevated)

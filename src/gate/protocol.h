@@ -78,6 +78,9 @@ enum cs_err cs_gate_auth_certificate(struct cs_session *s, struct cs_slice user,
 enum cs_err cs_gate_may_open(struct cs_session *s, char *why, size_t why_size) CS_MUST_CHECK;
 /* Is there a rule for this session that may permit one of these verbs (action/named.def)? */
 bool cs_gate_names(const struct cs_session *s, enum cs_named family);
+/* Does a rule of this session look at the values of parameters? Else nobody needs that fact, and
+ * it may stay unknown. */
+bool cs_gate_reads_params(const struct cs_session *s);
 /* A connection to the session's target, TCP only; the name to log in with there. For the elevated
  * credential `grant` is one that was consumed for this session. */
 struct cs_upstream {

@@ -114,6 +114,7 @@ bool cs_session_refresh(struct cs_session *s)
     if (s->target != NULL && s->chain != NULL) {
         s->policy = cs_policy_session_new(now->policy, s->chain, s->target, &s->policy_arena);
     }
+    s->reads_params = s->policy != NULL && cs_policy_reads(s->policy, CS_FACT_SQL_PARAMS);
     cs_gate_config_unref(old);
     return s->target != NULL && s->policy != NULL;
 }

@@ -53,6 +53,7 @@ struct cs_session {
         *config; /* reference: the snapshot that `target` and `policy` come from */
     const struct cs_target *target;
     struct cs_policy_session *policy;
+    bool reads_params;          /* a rule of `policy` looks at sql.params */
     bool at_once;               /* the next judgement is made without a pause (decide.c) */
     uint64_t policy_generation; /* counts the views that `policy` has been */
     struct cs_arena policy_arena;

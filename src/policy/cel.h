@@ -62,5 +62,7 @@ enum cs_tri cs_cel_eval(const struct cs_cel *c, const struct cs_cel_input *in);
 bool cs_cel_names_verb(const struct cs_cel *c, struct cs_slice verb);
 /* … with one of the verbs of this family, which rules must name? */
 bool cs_cel_names_family(const struct cs_cel *c, enum cs_named family);
+/* Does it look at this fact, whatever comes of it? */
+bool cs_cel_reads(const struct cs_cel *c, enum cs_fact_id fact);
 
 #endif

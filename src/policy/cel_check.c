@@ -437,3 +437,15 @@ bool cs_cel_names_family(const struct cs_cel *c, enum cs_named family)
     }
     return false;
 }
+
+/* What was lowered keeps the node of its fact. */
+bool cs_cel_reads(const struct cs_cel *c, enum cs_fact_id fact)
+{
+    for (uint32_t i = 0; i < c->n_nodes; i++) {
+        uint8_t op = c->nodes[i].op;
+        if ((op == CS_CEL_FACT || op == CS_CEL_HAS) && c->nodes[i].u.i == (int64_t)fact) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -339,3 +339,13 @@ bool cs_policy_names(const struct cs_policy_session *s, enum cs_named family)
     }
     return false;
 }
+
+bool cs_policy_reads(const struct cs_policy_session *s, enum cs_fact_id fact)
+{
+    for (uint32_t i = 0; i < s->end[CS_ALLOW]; i++) {
+        if (cs_cel_reads(&s->rules[s->e[i].rule].when, fact)) {
+            return true;
+        }
+    }
+    return false;
+}

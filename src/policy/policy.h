@@ -93,6 +93,8 @@ struct cs_policy_session *cs_policy_session_new(const struct cs_policy *p,
 bool cs_policy_may_open(const struct cs_policy_session *s, const struct cs_principal **ret_who);
 /* Is there a rule that may permit one of these verbs, which rules must name? */
 bool cs_policy_names(const struct cs_policy_session *s, enum cs_named family);
+/* Does one of them look at this fact? */
+bool cs_policy_reads(const struct cs_policy_session *s, enum cs_fact_id fact);
 
 enum { CS_RULES_FIRED = 16 };
 struct cs_decision {

@@ -189,6 +189,8 @@ void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice
         /* A rule that denies by what is in it must not be told that there is nothing. */
         a->facts.v[CS_FACT_SQL_TEXT].state = CS_FACT_UNKNOWN;
     }
+    /* What a statement is prepared for is known at Bind; a text has no parameters. */
+    a->facts.v[CS_FACT_SQL_PARAMS].state = st != NULL ? CS_FACT_UNKNOWN : CS_FACT_KNOWN;
     fact_string(a, CS_FACT_SQL_DATABASE, a->database);
     fact_string(a, CS_FACT_SQL_ROLE, a->role);
     fact_string(a, CS_FACT_SQL_TX, cs_slice_str(tx_name(p)));
@@ -266,6 +268,7 @@ void pg_describe_call(struct pg *p, const struct cs_sql_class *class, struct cs_
     fact_effects(a, effects, names);
     fact_string(a, CS_FACT_SQL_VERB, CS_SLICE_LIT(CS_VERB_FUNCTION_CALL));
     fact_string(a, CS_FACT_SQL_TEXT, a->bytes);
+    a->facts.v[CS_FACT_SQL_PARAMS].state = CS_FACT_UNKNOWN; /* its arguments: on the card */
     a->facts.v[CS_FACT_SQL_READS].state = CS_FACT_UNKNOWN;
     a->facts.v[CS_FACT_SQL_WRITES].state = CS_FACT_UNKNOWN;
     struct cs_fact *f = &a->facts.v[CS_FACT_SQL_FUNCTIONS];

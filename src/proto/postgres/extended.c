@@ -85,8 +85,12 @@ enum pg_act pg_on_parse(struct pg *p, struct pg_batch *b, const struct pg_frame 
     bool known = false;
     while (!known) {
         pg_describe(p, st->class, st->text, st->doubted, st, &a);
-        known = cs_gate_preview(p->s, &a, &preview) &&
-                (preview != CS_DENY || deny_parse(p, b, &a, &denied));
+        known = cs_gate_preview(p->s, &a, &preview);
+        if (known && preview == CS_DENY && cs_gate_reads_params(p->s)) {
+            preview = CS_HOLD; /* perhaps by values that nobody knows yet: Bind says */
+        } else if (known && preview == CS_DENY) {
+            known = deny_parse(p, b, &a, &denied);
+        }
     }
     if (preview == CS_DENY) {
         pg_statement_unref(p, st);
@@ -342,12 +346,15 @@ static bool decide_bind(struct pg *p, struct pg_batch *b, const struct pg_bind *
 
 static void describe_bind(struct pg *p, const struct cs_sql_class *class, struct pg_statement *st,
                           const struct cs_param *params, size_t n_params,
-                          const struct secret_params *secrets, struct cs_slice names[static 6],
+                          struct secret_params *secrets, struct cs_slice names[static 6],
                           struct cs_buf *settings, struct cs_action *a)
 {
     pg_describe(p, class, st->text, pg_in_doubt(p, st), st, a);
     a->params = params;
     a->n_params = n_params;
+    if (cs_gate_reads_params(p->s) && !secrets->redacted) { /* a mark is not the value */
+        (void)cs_params_fact(params, n_params, &secrets->mem, &a->facts.v[CS_FACT_SQL_PARAMS]);
+    }
     a->redacted = a->redacted || secrets->redacted;
     a->unkeyed = a->unkeyed || secrets->unkeyed;
     if (st->class == NULL) { /* made by SQL PREPARE */

@@ -526,6 +526,32 @@ CS_TEST(what_must_be_named_is_permitted_by_the_rule_that_does)
     CS_EQ_U64(decide_verb(load(any, 1), "person:a:g", "DROP TABLE").outcome, CS_ALLOW);
 }
 
+CS_TEST(who_looks_at_a_fact_is_known_whatever_became_of_the_condition)
+{
+    static const char *const conditions[] = {
+        "sql.params.exists(p, p == 'a')",
+        "sql.params.all(p, p in ['a', 'b'])",
+        "'a' in sql.params",
+        "size(sql.params) == 1 && sql.verb == 'SELECT'",
+        "sql.params.exists_one(p, p != 'a')",
+        "sql.verb != 'SELECT' || has(sql.params)",
+        "sql.params == sql.reads",
+    };
+    for (size_t i = 0; i < CS_ARRAY_LEN(conditions); i++) {
+        for (unsigned then = CS_DENY; then <= CS_ALLOW; then++) {
+            struct line l[] = {
+                {.name = "n", .then = CS_ALLOW, .groups = "g", .when = "sql.verb == 'SELECT'"},
+                {.name = "p", .then = then, .groups = "h", .when = conditions[i]}};
+            const struct cs_policy *p = load(l, 2);
+            CS_CHECK(
+                cs_policy_reads(session(p, "person:a:g|agent:b:h", "orders"), CS_FACT_SQL_PARAMS));
+            CS_CHECK(cs_policy_reads(session(p, "person:b:h", "orders"), CS_FACT_SQL_PARAMS));
+            CS_CHECK(!cs_policy_reads(session(p, "person:a:g", "orders"), CS_FACT_SQL_PARAMS));
+            CS_CHECK(cs_policy_reads(session(p, "person:a:g", "orders"), CS_FACT_SQL_VERB));
+        }
+    }
+}
+
 static unsigned decide_call(const struct line *lines, size_t n)
 {
     struct cs_facts f;
