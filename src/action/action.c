@@ -218,8 +218,8 @@ size_t cs_action_encoded_size(const struct cs_action *a)
 bool cs_action_fits(const struct cs_action *a)
 {
     size_t left = CS_LIMIT_HELD_BYTES;
-    if (a->bytes.n > left) {
-        return false;
+    if (a->bytes.n > left || a->n_params > CS_PARAMS_MAX) {
+        return false; /* nobody reads more */
     }
     left -= a->bytes.n;
     for (size_t i = 0; i < a->n_params; i++) {

@@ -19,7 +19,7 @@
 #include "base/arena.h"
 #include "base/id.h"
 
-enum { CS_DIGEST = 32, CS_NONCE = 16, CS_PARAMS_MAX = 1024 };
+enum { CS_DIGEST = 32, CS_NONCE = 16, CS_PARAMS_MAX = 1024 /* of what is held */ };
 
 struct cs_param {
     bool null;
@@ -60,7 +60,8 @@ struct cs_action {
  */
 void cs_action_encode(struct cs_writer *w, const struct cs_action *a);
 size_t cs_action_encoded_size(const struct cs_action *a); /* an upper bound */
-/* May it be held: bytes and parameters within HELD_BYTES, its whole form within HELD_FORM_BYTES? */
+/* May it be held: bytes and parameters within HELD_BYTES, not more of them than CS_PARAMS_MAX, its
+ * whole form within HELD_FORM_BYTES? */
 bool cs_action_fits(const struct cs_action *a);
 /* Slices borrow from the reader's bytes, arrays come from the arena. */
 bool cs_action_decode(struct cs_reader *r, struct cs_arena *arena, struct cs_action *ret);

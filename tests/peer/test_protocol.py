@@ -485,11 +485,18 @@ class Messages(ProtocolCase):
         self.same(parse(sql), bind(["p%d" % i for i in range(1000)]), execute(), SYNC)
         self.same(parse("select $1::text"), bind(["x" * 600000]), execute(), SYNC)
 
-    def test_too_many_parameters_are_refused_and_the_session_goes_on(self):
-        sql = "select " + ", ".join("$%d::text" % (i + 1) for i in range(1025))
+    def test_forty_thousand_parameters(self):
+        sql = "select count(*) from unnest(array[%s]) a where a = 'p'" % ", ".join("$%d::text" % (i + 1) for i in range(3000))
+        self.same(parse(sql), bind(["p"] * 3000), execute(), SYNC)
+        sql = "select 1 where 'p' in (%s)" % ",".join("$%d" % (i + 1) for i in range(40000))
+        self.same(parse(sql), bind(["p"] * 40000), execute(), SYNC)
+
+    def test_more_parameters_than_anybody_reads_are_not_held(self):
+        sql = "update %s set note = 'p' where note in (%s)" % (self.table(), ", ".join("$%d" % (i + 1) for i in range(1025)))
         w = self.session()
         got = w.ask(parse(sql), bind(["p"] * 1025), execute(), SYNC)
         self.assertEqual(kinds(got), "1EZ")
+        self.assertIn("larger than what can be held", error_of(got)["M"])
         self.alive(w)
 
     def test_settings_that_are_free(self):

@@ -167,12 +167,17 @@ static size_t secrets_of(struct cs_slice value, struct cs_redact_span spans[stat
     return marked ? cs_sql_value_secrets(value, spans) : 0;
 }
 
+enum { PARAMS_PIECE = 256 };
+
 static void redact_params(struct pg *p, const struct cs_sql_class *class, struct cs_param *params,
                           size_t n, struct secret_params *x)
 {
     struct cs_redact_span spans[CS_REDACT_SPANS];
     for (size_t i = 0; i < n; i++) {
         size_t k = 0;
+        if (i % PARAMS_PIECE == PARAMS_PIECE - 1) {
+            (void)cs_co_breathe(); /* as in secrets_of() */
+        }
         if (params[i].null) {
             continue;
         }
@@ -451,9 +456,6 @@ enum pg_act pg_on_bind(struct pg *p, struct pg_batch *b, const struct pg_frame *
     }
     if (p->elevated != NULL) {
         return pg_refuse_extended(p, b, "an approved statement runs alone in its group");
-    }
-    if (m.n_params > CS_PARAMS_MAX) {
-        return pg_refuse_extended(p, b, "more than 1024 parameters");
     }
     if (pg_portal_count(p) >= CS_LIMIT_PG_PORTALS) {
         return pg_refuse_extended(p, b, "too many portals are open");
