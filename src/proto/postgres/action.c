@@ -151,6 +151,13 @@ static void widen(struct cs_sql_judged *j, uint8_t runs, bool doubted)
                        : "what ran before it may have changed how it is read";
 }
 
+/* What a statement is prepared for is known at Bind; a text has no parameters. */
+static void fact_params(struct cs_action *a, const struct pg_statement *st)
+{
+    a->facts.v[CS_FACT_SQL_PARAMS] =
+        (struct cs_fact){.state = st != NULL ? CS_FACT_UNKNOWN : CS_FACT_KNOWN};
+}
+
 /* The action that this text is, in the session's present state. */
 void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice text, bool doubted,
                  struct pg_statement *st, struct cs_action *a)
@@ -189,8 +196,7 @@ void pg_describe(struct pg *p, const struct cs_sql_class *class, struct cs_slice
         /* A rule that denies by what is in it must not be told that there is nothing. */
         a->facts.v[CS_FACT_SQL_TEXT].state = CS_FACT_UNKNOWN;
     }
-    /* What a statement is prepared for is known at Bind; a text has no parameters. */
-    a->facts.v[CS_FACT_SQL_PARAMS].state = st != NULL ? CS_FACT_UNKNOWN : CS_FACT_KNOWN;
+    fact_params(a, st);
     fact_string(a, CS_FACT_SQL_DATABASE, a->database);
     fact_string(a, CS_FACT_SQL_ROLE, a->role);
     fact_string(a, CS_FACT_SQL_TX, cs_slice_str(tx_name(p)));
