@@ -269,7 +269,10 @@ static SEPARATE struct val eval_cond(struct ev *e, uint32_t at)
 /* Apart, or each step would pay for what one in hundreds does. */
 static SEPARATE struct val next_val(struct ev *e, uint32_t at)
 {
-    return stops(e) ? (struct val){.kind = V_UNKNOWN} : eval_val(e, at);
+    if (stops(e)) {
+        return (struct val){.kind = V_UNKNOWN};
+    }
+    return eval_val(e, at);
 }
 
 static struct val eval_val(struct ev *e, uint32_t at)
