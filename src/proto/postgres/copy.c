@@ -331,6 +331,7 @@ static enum pg_act ask(struct pg *p)
         pg_describe(p, c->class, text, false, NULL, &a);
         a.params = &shown;
         a.n_params = 1;
+        a.facts.v[CS_FACT_SQL_PARAMS].state = CS_FACT_UNKNOWN; /* data, and perhaps binary */
         a.settings = cs_slice_str(c->line);
     } while (!cs_gate_decide(p->s, &a, NULL, v));
     enum pg_act act = decided(p, &a, v);

@@ -223,6 +223,10 @@ static bool held_copy(struct pg *p, struct cs_arena *mem, const struct cs_action
         }
     }
     ret->params = params;
+    struct cs_fact *values = &ret->facts.v[CS_FACT_SQL_PARAMS];
+    if (values->state == CS_FACT_KNOWN && !cs_params_fact(params, a->n_params, mem, values)) {
+        return false;
+    }
     ret->facts.v[CS_FACT_SQL_ROLE].u.string = ret->role;
     ret->facts.v[CS_FACT_SQL_DATABASE].u.string = ret->database;
     ret->facts.v[CS_FACT_SQL_TEXT].u.string = ret->bytes;
