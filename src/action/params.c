@@ -73,11 +73,10 @@ static int64_t signed_of(struct cs_slice s)
 
 static int print_uuid(struct cs_slice s, char out[static VALUE_TEXT])
 {
-    const uint8_t *b = s.p;
-    return snprintf(out, VALUE_TEXT,
-                    "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
-                    b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
-                    b[13], b[14], b[15]);
+    char hex[2 * 16 + 1];
+    cs_hex(s, hex);
+    return snprintf(out, VALUE_TEXT, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16,
+                    hex + 20);
 }
 
 /* As the server would write it in text format. */

@@ -87,6 +87,7 @@ static void keep_one(void *arg)
     struct cs_gate *g = arg;
     struct cs_gate_parser *p = &g->parser;
     uint64_t pause = 0;
+    enum cs_woke woke = CS_WOKE_READY;
     do {
         uint64_t began = cs_mono_ns();
         if (attach(g)) {
@@ -96,13 +97,13 @@ static void keep_one(void *arg)
             p->generation++;
             cs_event_clear(&p->failed);
             p->there = true;
-            enum cs_woke woke = cs_wait(w, CS_ARRAY_LEN(w), CS_FOREVER);
-            p->there = woke == CS_WOKE_DEADLINE; /* never: it ends, whatever it was */
-            cs_fd_close(&p->fd);                 /* who waits for its answer is woken */
+            woke = cs_wait(w, CS_ARRAY_LEN(w), CS_FOREVER);
+            p->there = false;
+            cs_fd_close(&p->fd); /* who waits for its answer is woken */
         }
         bool steady = cs_mono_ns() - began >= STEADY_NS;
         pause = steady || pause == 0 ? PAUSE_FIRST : CS_MIN(pause * 2, PAUSE_LAST);
-    } while (cs_co_sleep(pause));
+    } while (woke != CS_WOKE_CANCELLED && cs_co_sleep(pause));
 }
 
 void cs_gate_parser_begin(struct cs_gate *g)

@@ -287,11 +287,10 @@ bool cs_gate_literals_run(struct cs_session *s);
  * its actions changed are in force now. Cheap; call it whenever that is so. */
 void cs_gate_defined(struct cs_session *s);
 
-/* The class of a text of more than 256 bytes, from the cache, or from another process if it takes
- * the classifier longer than a moment. That waits: nothing may be decided half before and half
- * after. NULL: cs_sql_classify() is to say; it makes a text opaque that is too long for a gate. One
- * reference for the caller. */
-enum { CS_GATE_PARSES_HERE = 256 }; /* shorter texts: nobody need ask */
+/* The class of a text of more than CS_SQL_QUICK_BYTES, from the cache, or from another process if
+ * it takes the classifier longer than a moment. That waits: nothing may be decided half before and
+ * half after. NULL: cs_sql_classify() is to say; it makes a text opaque that is too long for a
+ * gate. One reference for the caller. */
 const struct cs_sql_class *cs_gate_parse(struct cs_session *s, struct cs_slice text);
 struct cs_sql *cs_gate_sql(struct cs_gate *g);
 struct cs_loop *cs_gate_loop(struct cs_gate *g);

@@ -338,9 +338,9 @@ const char *cs_sql_lexer_refuses(struct cs_slice text)
 
 bool cs_sql_is_quick(struct cs_slice text)
 {
-    enum { ALWAYS = 256 }; /* as many tokens as bytes take no longer */
-    return text.n <= ALWAYS || cs_sql_lexer_refuses_over(text, CS_LIMIT_SQL_TURN_BYTES,
-                                                         CS_LIMIT_SQL_TURN_TOKENS) == NULL;
+    return text.n <= CS_SQL_QUICK_BYTES ||
+           cs_sql_lexer_refuses_over(text, CS_LIMIT_SQL_TURN_BYTES, CS_LIMIT_SQL_TURN_TOKENS) ==
+               NULL;
 }
 
 const char *cs_sql_lexer_refuses_over(struct cs_slice text, size_t bytes, size_t tokens)

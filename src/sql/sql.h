@@ -111,6 +111,7 @@ const struct cs_sql_class *cs_sql_classify(struct cs_sql *sql, struct cs_slice t
 const struct cs_sql_class *cs_sql_classify_replication(struct cs_sql *sql, struct cs_slice text);
 /* Whether the classifier takes so little time for it that a loop that serves others may wait:
  * about 40 µs. Linear, and little beside that. */
+enum { CS_SQL_QUICK_BYTES = 256 }; /* as many tokens as bytes take no longer: always quick */
 bool cs_sql_is_quick(struct cs_slice text);
 /* The class of a text that nobody could parse: opaque. What looks like a password in it is found
  * without the grammar. One reference for the caller. */

@@ -606,20 +606,24 @@ class TakenOver(LongCase):
             return not mine
         harness.wait_until("no job to be there", gone)
 
-    def test_a_job_that_lies_reaches_one_text_and_nothing_else(self):
-        """It can call a DROP a read: that is what a parser is for. No wall stands there, and the threat model says so."""
-        self.job("a lie")
-        self.no_jobs()
+    def lie_is_believed(self, drop):
+        """A DROP that a parser calls a read reaches the server, which refuses it."""
         w = self.session(options="-c countersign.mode=async")
 
         def lied():
-            e = error_of(w.ask(query("/*" + "x" * LONG + "*/ drop table " + self.t)))
+            e = error_of(w.ask(drop))
             self.deny_all()  # where the job was late the text is opaque, and waits for somebody
             return e if e["C"] != "CS001" else None
         e = harness.wait_until("the lie to be believed", lied)
         self.assertEqual(e["C"], "42501", "the server refuses it: the everyday role may not")
         self.assertIn("owner", e["M"])
         self.assertTrue(self.exists(self.t))
+
+    def test_a_job_that_lies_reaches_one_text_and_nothing_else(self):
+        """It can call a DROP a read: that is what a parser is for. No wall stands there, and the threat model says so."""
+        self.job("a lie")
+        self.no_jobs()
+        self.lie_is_believed(query("/*" + "x" * LONG + "*/ drop table " + self.t))
         self.assertEqual(self.asks(query("drop table " + self.t))["facts"]["sql.verb"], "DROP TABLE")
 
     def test_a_gates_own_parser_that_lies_reaches_texts_of_that_gate_and_nothing_else(self):
@@ -627,16 +631,7 @@ class TakenOver(LongCase):
         stood, and behind it the everyday role."""
         self.job("own a lie")
         self.replace_own()
-        w = self.session(options="-c countersign.mode=async")
-
-        def lied():
-            e = error_of(w.ask(query(medium(self.t))))
-            self.deny_all()
-            return e if e["C"] != "CS001" else None
-        e = harness.wait_until("the lie to be believed", lied)
-        self.assertEqual(e["C"], "42501", "the server refuses it: the everyday role may not")
-        self.assertIn("owner", e["M"])
-        self.assertTrue(self.exists(self.t))
+        self.lie_is_believed(query(medium(self.t)))
         self.assertEqual(self.asks(query("drop table " + self.t))["facts"]["sql.verb"], "DROP TABLE")
         self.assertEqual(self.asks(query("/*" + "x" * LONG + "*/drop table " + self.t))["facts"]["sql.verb"], "DROP TABLE")
 

@@ -80,7 +80,7 @@ static void classify_deep(void *arg)
 
 const struct cs_sql_class *pg_classify(struct pg *p, struct cs_slice text)
 {
-    bool asks = text.n > CS_GATE_PARSES_HERE && p->replication == PG_REPLICATION_NONE;
+    bool asks = text.n > CS_SQL_QUICK_BYTES && p->replication == PG_REPLICATION_NONE;
     const struct cs_sql_class *class = asks ? cs_gate_parse(p->s, text) : NULL;
     if (asks && p->s->kill.set) {
         /* SECURITY: the order came while the text was elsewhere: nothing of it goes upstream. */

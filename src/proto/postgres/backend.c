@@ -518,10 +518,10 @@ void pg_backend(struct pg *p)
             return;
         }
         enum cs_io io = cs_stream_fill(&u->stream);
-        if (io == CS_IO_OK && !cs_co_spent()) {
-            continue;
-        }
         if (io == CS_IO_OK) {
+            if (!cs_co_spent()) {
+                continue;
+            }
             p->more = true;
             return;
         }

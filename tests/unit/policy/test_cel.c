@@ -96,17 +96,26 @@ static void pause_here(void *arg)
     *(unsigned *)arg += 1;
 }
 
-CS_TEST(cel_in_pieces_says_the_same_and_pauses_in_between)
+enum { MANY = 4000 };
+
+/* A statement that writes n ≤ CS_LIMIT_CEL_STEPS tables. */
+static struct cs_facts facts_of_many(size_t n)
 {
-    arena_start();
+    static struct cs_slice many[CS_LIMIT_CEL_STEPS];
     struct cs_facts f = facts_of("write", "public.a");
-    static struct cs_slice many[4000];
-    for (size_t i = 0; i < CS_ARRAY_LEN(many); i++) {
+    for (size_t i = 0; i < n; i++) {
         many[i] = CS_SLICE_LIT("public.t");
     }
     f.v[CS_FACT_SQL_WRITES].state = CS_FACT_KNOWN;
     f.v[CS_FACT_SQL_WRITES].u.strings.v = many;
-    f.v[CS_FACT_SQL_WRITES].u.strings.n = CS_ARRAY_LEN(many);
+    f.v[CS_FACT_SQL_WRITES].u.strings.n = n;
+    return f;
+}
+
+CS_TEST(cel_in_pieces_says_the_same_and_pauses_in_between)
+{
+    arena_start();
+    struct cs_facts f = facts_of_many(MANY);
     struct cs_cel c;
     struct cs_cel_input in;
     struct cs_cel_pause pause = {.fn = pause_here, .arg = &pauses, .left = CS_PIECE_STEPS};
@@ -115,7 +124,7 @@ CS_TEST(cel_in_pieces_says_the_same_and_pauses_in_between)
     CS_EQ_U64(cs_cel_eval(&c, &in), CS_TRI_FALSE);
     in.pause = &pause;
     CS_EQ_U64(cs_cel_eval(&c, &in), CS_TRI_FALSE);
-    CS_CHECK(pauses >= CS_ARRAY_LEN(many) / CS_PIECE_STEPS);
+    CS_CHECK(pauses >= MANY / CS_PIECE_STEPS);
     /* Pieces of conditions add up. */
     CS_CHECK(cs_cel_load(compile("size(sql.verb) == 3"), &arena, &c) == CS_OK);
     for (unsigned i = pauses = 0; i < CS_PIECE_STEPS; i++) {
@@ -127,14 +136,7 @@ CS_TEST(cel_in_pieces_says_the_same_and_pauses_in_between)
 CS_TEST(cel_out_of_steps_is_unknown_in_pieces_too)
 {
     arena_start();
-    struct cs_facts f = facts_of("write", "public.a");
-    static struct cs_slice many[CS_LIMIT_CEL_STEPS];
-    for (size_t i = 0; i < CS_ARRAY_LEN(many); i++) {
-        many[i] = CS_SLICE_LIT("public.t");
-    }
-    f.v[CS_FACT_SQL_WRITES].state = CS_FACT_KNOWN;
-    f.v[CS_FACT_SQL_WRITES].u.strings.v = many;
-    f.v[CS_FACT_SQL_WRITES].u.strings.n = CS_ARRAY_LEN(many);
+    struct cs_facts f = facts_of_many(CS_LIMIT_CEL_STEPS);
     struct cs_cel c;
     struct cs_cel_input in;
     struct cs_cel_pause pause = {.fn = pause_here, .arg = &pauses, .left = CS_PIECE_STEPS};
